@@ -1,0 +1,118 @@
+"""What a store can do, as one-method protocols; each store implements what it can.
+
+`tests/contract` holds one suite per protocol that every implementation passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from imagetool import limits
+from imagetool.errors import LimitExceeded
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.digest import Digest
+from imagetool.oci.manifest import Document, Index, parse
+
+
+class Fetcher(Protocol):
+    def fetch(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
+        """Open a blob; the iterator yields verified bytes (`streams.verified`). Raises NotFound on entry."""
+        ...
+
+
+class Pusher(Protocol):
+    def exists(self, descriptor: Descriptor) -> bool:
+        """Say whether the blob (or document) is there, of the right size."""
+        ...
+
+    def push(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+        """Store a blob atomically: after a return it is durable, after an error nothing of it is visible."""
+        ...
+
+
+class Writer(Protocol):
+    def write(self, data: bytes) -> None:
+        """Append to the blob."""
+        ...
+
+    def commit(self) -> tuple[Digest, int]:
+        """Make the blob visible and durable under its digest, and return that and its size."""
+        ...
+
+
+class Ingester(Protocol):
+    def ingest(self) -> AbstractContextManager[Writer]:
+        """Open a blob whose digest is not known yet; leaving without commit removes what was written."""
+        ...
+
+
+class Resolver(Protocol):
+    def resolve(self, reference: str) -> Descriptor:
+        """Return what a tag (or a digest in text form) points at. Raises NotFound."""
+        ...
+
+
+class Tagger(Protocol):
+    def tag(self, descriptor: Descriptor, reference: str) -> None:
+        """Point a tag at a document that the store already has."""
+        ...
+
+
+class Mounter(Protocol):
+    def mount(self, descriptor: Descriptor, source: str) -> bool:
+        """Try to take a blob from repository `source` of the same registry without moving bytes."""
+        ...
+
+
+class Source(Fetcher, Resolver, Protocol):
+    """What a copy reads from."""
+
+
+class Destination(Pusher, Tagger, Protocol):
+    """What a copy writes to."""
+
+
+def fetch_bytes(store: Fetcher, descriptor: Descriptor) -> bytes:
+    """Return a small blob (a config, a manifest) in memory; raises LimitExceeded above DOCUMENT_BYTES."""
+    if descriptor.size > limits.DOCUMENT_BYTES:
+        raise LimitExceeded(
+            f"{descriptor.media_type} {descriptor.digest}: {descriptor.size} bytes,"
+            f" more than the {limits.DOCUMENT_BYTES} allowed for a document"
+        )
+    with store.fetch(descriptor) as chunks:
+        return b"".join(chunks)
+
+
+def fetch_document(store: Fetcher, descriptor: Descriptor) -> Document:
+    """Return a manifest or index, read as what its descriptor says it is."""
+    raw = fetch_bytes(store, descriptor)
+    return parse(raw, media_type=descriptor.media_type, what=f"manifest {descriptor.digest}")
+
+
+def push_bytes(store: Pusher, data: bytes, media_type: str) -> Descriptor:
+    """Store bytes in memory and return their descriptor."""
+    descriptor = Descriptor.of(data, media_type)
+    store.push(descriptor, [data] if data else [])
+    return descriptor
+
+
+def walk(store: Fetcher, root: Descriptor) -> Iterator[tuple[Descriptor, Document]]:
+    """Yield every document below and including `root`, parents first, each digest once.
+
+    Raises LimitExceeded for indexes nested deeper than `limits.INDEX_DEPTH`.
+    """
+    seen: set[Digest] = set()
+    waiting = [(root, 0)]
+    while waiting:
+        descriptor, depth = waiting.pop(0)
+        if descriptor.digest in seen:
+            continue
+        seen.add(descriptor.digest)
+        if depth > limits.INDEX_DEPTH:
+            raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.INDEX_DEPTH}")
+        document = fetch_document(store, descriptor)
+        yield descriptor, document
+        if isinstance(document, Index):
+            waiting.extend((child, depth + 1) for child in document.manifests)

@@ -1,0 +1,45 @@
+"""The bounds imagetool puts on untrusted input, each named once.
+
+Every constant is a number of bytes unless its name says otherwise. Reaching one raises
+`imagetool.errors.LimitExceeded`, or `InvalidDocument` where the document is at fault.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+
+#: The unit in which blobs move: reads, writes, hashing and compression are re-blocked to it.
+CHUNK: Final = MIB
+
+#: A manifest, index or config. Registries (distribution, zot) and containers/image agree on it.
+DOCUMENT_BYTES: Final = 4 * MIB
+DOCUMENT_DEPTH: Final = 64  # nesting levels of objects and arrays
+DOCUMENT_INT_DIGITS: Final = 19  # digits of an integer: all of int64
+
+#: A Dockerfile, and one of its physical lines (BuildKit's scanner refuses longer ones).
+DOCKERFILE_BYTES: Final = 4 * MIB
+DOCKERFILE_LINE_BYTES: Final = 65535
+
+#: Layer archives.
+TAR_ENTRIES: Final = 10_000_000  # entries in one layer
+TAR_NAME_BYTES: Final = 4096  # PATH_MAX; a longer name cannot be created by one system call
+TAR_PAX_BYTES: Final = MIB  # one extended header, all records together
+TAR_XATTR_BYTES: Final = 64 * KIB  # one extended attribute's value (XATTR_SIZE_MAX)
+LAYER_BYTES: Final = 256 * GIB  # one layer, uncompressed
+LAYER_RATIO: Final = 1100  # uncompressed : compressed; deflate itself cannot pass 1032
+LAYER_RATIO_FLOOR: Final = GIB  # the ratio is not looked at below this much output
+ZSTD_WINDOW_LOG: Final = 27  # 128 MiB, the decoder memory a frame may ask for
+
+#: Graph walks.
+INDEX_MANIFESTS: Final = 1000  # entries of one image index
+INDEX_DEPTH: Final = 4  # indexes within indexes
+IMAGE_LAYERS: Final = 1000  # layers of one image
+
+#: Wire.
+ERROR_BODY_BYTES: Final = 64 * KIB  # how much of an error answer is read
+HEADER_BYTES: Final = 32 * KIB  # one header value that is parsed
+PASSWD_BYTES: Final = MIB  # /etc/passwd or /etc/group of an image

@@ -1,0 +1,173 @@
+"""The one JSON decoder for every document that comes from outside, and typed access to its tree.
+
+`decode` refuses what the stdlib accepts silently: duplicate keys, NaN, numbers and nesting
+without bound. Field access goes through the `get_*` functions, whose errors name the JSON
+path. `encode` writes the canonical form of the documents we make ourselves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, NoReturn, TypeVar
+
+from imagetool import limits
+from imagetool.errors import InvalidDocument, LimitExceeded
+
+Tree = Mapping[str, Any]
+T = TypeVar("T")
+
+_RFC3339: Final = re.compile(
+    r"(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))[Tt]((?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60))"
+    r"(\.\d{1,9})?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)\Z",
+    re.ASCII,
+)
+
+
+def decode(raw: bytes, *, what: str) -> dict[str, Any]:
+    """Parse an untrusted JSON object.
+
+    Args:
+        raw: UTF-8 bytes, at most `limits.DOCUMENT_BYTES`.
+        what: the document's name for errors, for example "manifest sha256:…".
+
+    Raises InvalidDocument for malformed JSON, a duplicate key, a non-object at the top, an
+    integer longer than `limits.DOCUMENT_INT_DIGITS` or nesting deeper than
+    `limits.DOCUMENT_DEPTH`; LimitExceeded for too many bytes.
+    """
+    if len(raw) > limits.DOCUMENT_BYTES:
+        raise LimitExceeded(f"{what}: {len(raw)} bytes of JSON, more than the {limits.DOCUMENT_BYTES} allowed")
+    _check_depth(raw, what)
+    try:
+        tree = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_constant,
+        )
+    except (ValueError, RecursionError) as error:
+        raise InvalidDocument(f"{what}: {error}") from None
+    if not isinstance(tree, dict):
+        raise InvalidDocument(f"{what}: $ is {_kind(tree)}, expected an object")
+    if b"\\u" in raw:
+        _refuse_lone_surrogates(tree, what)
+    return tree
+
+
+def encode(tree: Tree) -> bytes:
+    """Return the canonical bytes of a document we make: UTF-8, no spaces, keys in the tree's order."""
+    return json.dumps(tree, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+
+
+def _check_depth(raw: bytes, what: str) -> None:
+    """Refuse deep nesting before the recursive parser meets it; brackets within strings do not count."""
+    depth = 0
+    for token in re.finditer(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', raw, re.DOTALL):
+        first = raw[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > limits.DOCUMENT_DEPTH:
+                raise InvalidDocument(f"{what}: nested deeper than {limits.DOCUMENT_DEPTH} levels")
+        elif first in b"]}":
+            depth -= 1
+
+
+def _refuse_lone_surrogates(tree: Tree, what: str) -> None:
+    """A string with half a surrogate pair cannot be written again as UTF-8, nor printed."""
+    try:
+        encode(tree)
+    except UnicodeEncodeError:
+        raise InvalidDocument(f"{what}: a string holds half a surrogate pair") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"duplicate key {key[:80]!r}")
+            seen.add(key)
+    return tree
+
+
+def _integer(text: str) -> int:
+    if len(text) > limits.DOCUMENT_INT_DIGITS + 1:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    if len(text) > 64:
+        raise ValueError(f"a number of {len(text)} characters")
+    return float(text)
+
+
+def _constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _kind(value: object) -> str:
+    names: dict[type, str] = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+    }
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def expect(value: object, kind: type[T], path: str, what: str) -> T:
+    """Return `value` when it is a `kind`; raises InvalidDocument naming `path` otherwise."""
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    wanted = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer"}[kind]
+    raise InvalidDocument(f"{what}: {path} is {_kind(value)}, expected {wanted}")
+
+
+def get(tree: Tree, key: str, kind: type[T], default: T | None, *, path: str, what: str) -> T:
+    """Return field `key` of `tree`, or `default` when it is absent or null.
+
+    With `default=None` the field is required. Raises InvalidDocument naming `path.key`.
+    """
+    value = tree.get(key)
+    if value is None:
+        if default is None:
+            raise InvalidDocument(f"{what}: {path}.{key} is missing")
+        return default
+    return expect(value, kind, f"{path}.{key}", what)
+
+
+def get_list(tree: Tree, key: str, item: Callable[[object, str], T], *, path: str, what: str) -> tuple[T, ...]:
+    """Return array field `key` with every element read by `item(value, path)`; absent or null is empty."""
+    values: list[Any] = get(tree, key, list, [], path=path, what=what)
+    return tuple(item(value, f"{path}.{key}[{number}]") for number, value in enumerate(values))
+
+
+def get_strings(tree: Tree, key: str, *, path: str, what: str) -> tuple[str, ...]:
+    """Return array-of-strings field `key`; absent or null is empty."""
+    return get_list(tree, key, lambda value, at: expect(value, str, at, what), path=path, what=what)
+
+
+def get_string_map(tree: Tree, key: str, *, path: str, what: str) -> dict[str, str]:
+    """Return string-to-string field `key`; absent or null is empty."""
+    values: dict[str, Any] = get(tree, key, dict, {}, path=path, what=what)
+    return {name: expect(value, str, f"{path}.{key}.{name}", what) for name, value in values.items()}
+
+
+def check_timestamp(text: str, *, path: str, what: str) -> str:
+    """Return `text` when it is an RFC 3339 date-time, as the spec asks of `created`."""
+    match = _RFC3339.match(text)
+    if match:
+        try:
+            datetime.fromisoformat(match[1])
+        except ValueError:
+            match = None
+    if not match:
+        raise InvalidDocument(f"{what}: {path} is not an RFC 3339 date-time: {text[:40]!r}")
+    return text

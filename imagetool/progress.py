@@ -1,0 +1,82 @@
+"""What is happening, as frozen events handed to a callable; logic never draws.
+
+An `Observer` is any callable that takes an event. It is called from several threads at
+once, so it must be thread-safe, and it must return fast. `silent` is the one for nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A build step begins; `number` of `total` counts from 1 over the steps of all stages built."""
+
+    number: int
+    total: int
+    name: str
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Bytes a RUN step wrote; `stream` is 1 for stdout, 2 for stderr. Untrusted: may hold escapes."""
+
+    number: int
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A build step is done. `layer` is the digest of the layer it made, "" for metadata only."""
+
+    number: int
+    cached: bool
+    layer: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStarted:
+    """A blob begins to move; `size` is its total bytes, `what` says "layer", "config", …"""
+
+    digest: str
+    size: int
+    what: str
+    action: Literal["push", "pull", "copy", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobAdvanced:
+    """`amount` more bytes of the blob have moved."""
+
+    digest: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFinished:
+    """A blob is at its destination: moved now, or found, mounted or cached there."""
+
+    digest: str
+    outcome: Literal["done", "exists", "mounted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line for the user that is neither a result nor an error."""
+
+    text: str
+    level: Literal["info", "warning"] = "info"
+
+
+Event = StepStarted | StepOutput | StepFinished | BlobStarted | BlobAdvanced | BlobFinished | Note
+Observer = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Take an event and do nothing with it."""

@@ -1,0 +1,94 @@
+"""Move chunks between producers and consumers: re-block, read files, run a producer in its own thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Final
+
+from imagetool.limits import CHUNK
+
+_QUEUE_CHUNKS: Final = 8  # memory between two threads: at most this many chunks
+
+
+def reblock(chunks: Iterable[bytes], size: int = CHUNK) -> Iterator[bytes]:
+    """Yield the same bytes in blocks of exactly `size`, the last one shorter.
+
+    Compressors whose output depends on how they are fed (isal, zlib-ng) see the same blocks
+    whatever the producer did.
+    """
+    parts: list[bytes] = []
+    held = 0
+    for chunk in chunks:
+        if not parts and len(chunk) == size:
+            yield chunk
+            continue
+        parts.append(chunk)
+        held += len(chunk)
+        if held >= size:
+            block = b"".join(parts)
+            whole = held - held % size
+            for start in range(0, whole, size):
+                yield block[start : start + size]
+            rest = block[whole:]
+            parts = [rest] if rest else []
+            held = len(rest)
+    if parts:
+        yield b"".join(parts)
+
+
+def read_chunks(file: BinaryIO, size: int = CHUNK) -> Iterator[bytes]:
+    """Yield a file's bytes from its position to its end."""
+    while chunk := file.read(size):
+        yield chunk
+
+
+class _Failure:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+@contextmanager
+def in_thread(chunks: Iterable[bytes]) -> Iterator[Iterator[bytes]]:
+    """Yield an iterator over `chunks` that are produced in a thread of their own.
+
+    Order is kept and memory is bounded. An error of the producer is raised to the consumer
+    where it occurred; leaving the context early stops the producer and waits for it.
+    """
+    ready: queue.Queue[bytes | _Failure | None] = queue.Queue(_QUEUE_CHUNKS)
+    stopped = threading.Event()
+
+    def put(item: bytes | _Failure | None) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        try:
+            for chunk in chunks:
+                if not put(chunk):
+                    return
+        except BaseException as error:  # noqa: BLE001 - handed over to the consumer, whatever it is
+            put(_Failure(error))
+        else:
+            put(None)
+
+    def consume() -> Iterator[bytes]:
+        while (item := ready.get()) is not None:
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+
+    thread = threading.Thread(target=produce, name="stream", daemon=True)
+    thread.start()
+    try:
+        yield consume()
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,55 @@
+"""Check a stream against its descriptor while it passes, never after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from imagetool.errors import DigestMismatch, LimitExceeded, SizeMismatch
+from imagetool.oci.descriptor import Descriptor
+
+
+def verified(chunks: Iterable[bytes], descriptor: Descriptor, *, where: str) -> Iterator[bytes]:
+    """Yield the chunks of a blob; the last one comes out only when size and digest are right.
+
+    The stream is trusted by nobody before it has ended without an error: a consumer that makes
+    bytes visible earlier must be able to take them back.
+
+    Args:
+        where: the blob's place for errors, for example "layer sha256:… from registry:5000".
+
+    Raises SizeMismatch as soon as one byte too many has been seen, or at an early end;
+    DigestMismatch at the end.
+    """
+    hasher = descriptor.digest.hasher()
+    seen = 0
+    held = b""
+    for chunk in chunks:
+        seen += len(chunk)
+        if seen > descriptor.size:
+            raise SizeMismatch(where, expected=descriptor.size, got=seen)
+        hasher.update(chunk)
+        if held:
+            yield held
+        held = chunk
+    if seen != descriptor.size:
+        raise SizeMismatch(where, expected=descriptor.size, got=seen)
+    got = f"{descriptor.digest.algorithm}:{hasher.hexdigest()}"
+    if got != str(descriptor.digest):
+        raise DigestMismatch(where, expected=str(descriptor.digest), got=got)
+    if held:
+        yield held
+
+
+def bounded(chunks: Iterable[bytes], limit: int, *, where: str) -> Iterator[bytes]:
+    """Yield chunks until more than `limit` bytes have been seen; then raise LimitExceeded."""
+    seen = 0
+    for chunk in chunks:
+        seen += len(chunk)
+        if seen > limit:
+            raise LimitExceeded(f"{where}: more than the {limit} bytes allowed")
+        yield chunk
+
+
+def read_all(chunks: Iterable[bytes], limit: int, *, where: str) -> bytes:
+    """Return a small stream as one bytes object of at most `limit` bytes; raises LimitExceeded."""
+    return b"".join(bounded(chunks, limit, where=where))
