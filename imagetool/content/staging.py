@@ -1,0 +1,160 @@
+"""Files on their way into a store: written aside, synced, renamed into place, or swept.
+
+A staged file is locked by the process that writes it, so a sweep can tell an abandoned file
+(its writer is gone) from one in use without any record of who is alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imagetool.errors import DigestMismatch, SizeMismatch, StorageError
+from imagetool.oci.digest import Digest, new_hasher
+
+
+@contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Turn the operating system's refusals into StorageError, naming what was being done."""
+    try:
+        yield
+    except OSError as error:
+        hint = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "; free some space or choose another --root"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "; choose a --root you may write to"
+        raise StorageError(f"{what}: {error.strerror or error}{hint}") from error
+
+
+class StagedBlob:
+    """A blob being written: hashed as it comes, committed under its digest or removed.
+
+    A context manager; leaving it without `commit` leaves nothing behind.
+    """
+
+    def __init__(self, staging: Path, place: Path, *, algorithm: str = "sha256") -> None:
+        self._staging = staging
+        self._place = place
+        self._hasher = new_hasher(algorithm)
+        self._algorithm = algorithm
+        self.size = 0
+
+    def __enter__(self) -> StagedBlob:
+        with storage_errors(f"cannot stage a blob in {self._staging}"):
+            while True:  # until a sweep or a neighbour's rmdir has not come in between
+                self._staging.mkdir(exist_ok=True)
+                self._path = self._staging / f"blob-{secrets.token_hex(8)}"
+                with contextlib.suppress(FileNotFoundError):
+                    self._file = open(self._path, "xb", buffering=0)
+                    fcntl.flock(self._file, fcntl.LOCK_EX)
+                    if os.fstat(self._file.fileno()).st_nlink:
+                        return self
+                    self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Append; raises StorageError when the disk refuses."""
+        self._hasher.update(data)
+        self.size += len(data)
+        view = memoryview(data)
+        with storage_errors(f"cannot write to {self._staging}"):
+            while view:
+                view = view[self._file.write(view) :]
+
+    def commit(self, *, expected: Digest | None = None, size: int | None = None) -> tuple[Digest, int]:
+        """Make the blob durable and visible.
+
+        Raises DigestMismatch or SizeMismatch when it is not what the caller expected; then nothing is visible.
+        """
+        digest = Digest(self._algorithm, self._hasher.hexdigest())
+        if size is not None and size != self.size:
+            raise SizeMismatch(str(expected or digest), expected=size, got=self.size)
+        if expected is not None and digest != expected:
+            raise DigestMismatch("blob", expected=str(expected), got=str(digest))
+        folder = self._place / digest.algorithm
+        with storage_errors(f"cannot store {digest} in {self._place}"):
+            os.fsync(self._file.fileno())
+            make_folder(folder)
+            os.chmod(self._path, 0o644)
+            os.rename(self._path, folder / digest.hex)
+            sync_folder(folder)
+        return digest, self.size
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        with contextlib.suppress(FileNotFoundError):  # committed
+            os.unlink(self._path)
+        with contextlib.suppress(OSError):  # another writer is staging here
+            os.rmdir(self._staging)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder durably when it is missing."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a small file in place atomically and durably."""
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with storage_errors(f"cannot write {path}"):
+        try:
+            with open(staged, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(staged, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+        sync_folder(path.parent)
+
+
+def sweep(staging: Path) -> int:
+    """Remove what writers that no longer exist left in a staging folder; return how many."""
+    removed = 0
+    try:
+        names = os.listdir(staging)
+    except FileNotFoundError:
+        return 0
+    for name in names:
+        path = staging / name
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            os.unlink(path)
+            removed += 1
+    with contextlib.suppress(OSError):
+        os.rmdir(staging)
+    return removed
+
+
+@contextmanager
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold an advisory lock on a folder, against other processes and threads alike."""
+    with storage_errors(f"cannot lock {folder}"):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with storage_errors(f"cannot lock {folder}"):
+            fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
