@@ -1,0 +1,1 @@
+"""File operations below a directory whose contents are not trusted. See `root`."""

@@ -1,0 +1,236 @@
+"""An untrusted root filesystem that can be changed without ever touching anything outside it.
+
+This is the only code that creates, removes or changes files below a root whose contents come
+from a layer. A path's parent is resolved inside the root; the last component is never
+followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from imagetool.safefs.openat2 import open_in_root
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_Make = Callable[[int, bytes], None]
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Root:
+    """A directory as the root of all paths; a context manager that holds it open.
+
+    Paths are bytes, relative, without ".." (as `layer.entry.Entry.name`). Methods raise OSError.
+    Not for several threads at once: it remembers the last parent directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parent = -1
+        self._parent_name: bytes | None = None
+
+    def __enter__(self) -> Root:
+        self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._forget()
+        os.close(self._fd)
+
+    def fileno(self) -> int:
+        """Return the root directory's descriptor."""
+        return self._fd
+
+    def parent(self, name: bytes) -> tuple[int, bytes]:
+        """Return a descriptor of the directory that holds `name`, and its last component.
+
+        Missing parents are made, mode 0755. The descriptor is valid until the next call.
+        """
+        folder, _, base = name.rpartition(b"/")
+        if folder != self._parent_name:
+            self._forget()
+            self._parent = self._open_folder(folder)
+            self._parent_name = folder
+        return self._parent, base
+
+    def _forget(self) -> None:
+        if self._parent >= 0:
+            os.close(self._parent)
+        self._parent, self._parent_name = -1, None
+
+    def _open_folder(self, path: bytes) -> int:
+        try:
+            return open_in_root(self._fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            pass
+        above, _, base = path.rpartition(b"/")
+        fd = self._open_folder(above)
+        try:
+            os.mkdir(base, 0o755, dir_fd=fd)  # a dangling symlink ends here: FileExistsError
+            made = os.open(base, _FOLDER, dir_fd=fd)
+            os.fchmod(made, 0o755)  # whatever the umask
+            return made
+        finally:
+            os.close(fd)
+
+    def lstat(self, name: bytes) -> os.stat_result | None:
+        """Return what is at a path, or None."""
+        folder, base = self.parent(name)
+        try:
+            return os.stat(base, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def remove(self, name: bytes) -> None:
+        """Remove whatever is at a path, a directory with all that is in it; nothing there is fine."""
+        folder, base = self.parent(name)
+        try:
+            os.unlink(base, dir_fd=folder)
+        except FileNotFoundError:
+            return
+        except (IsADirectoryError, PermissionError):
+            remove_tree(folder, base)
+        self._forget()
+
+    def make_folder(self, name: bytes) -> bool:
+        """Make a directory where none is; whatever else is there is replaced. Say whether it was made (0700)."""
+        folder, base = self.parent(name)
+        try:
+            os.mkdir(base, 0o700, dir_fd=folder)
+        except FileExistsError:
+            if stat.S_ISDIR(os.stat(base, dir_fd=folder, follow_symlinks=False).st_mode):
+                return False
+            self.remove(name)
+            folder, base = self.parent(name)
+            os.mkdir(base, 0o700, dir_fd=folder)
+        return True
+
+    def write_file(self, name: bytes, content: Iterable[bytes]) -> int:
+        """Make a regular file in place of whatever is there; return a descriptor of it for `dress`. Close it."""
+        folder, base = self.parent(name)
+        try:
+            fd = os.open(base, _NEW_FILE, 0o600, dir_fd=folder)
+        except FileExistsError:
+            self.remove(name)
+            folder, base = self.parent(name)
+            fd = os.open(base, _NEW_FILE, 0o600, dir_fd=folder)
+        try:
+            for chunk in content:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(fd, view) :]
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def symlink(self, name: bytes, target: bytes) -> None:
+        """Make a symlink in place of whatever is there."""
+        self._replacing(name, lambda folder, base: os.symlink(target, base, dir_fd=folder))
+
+    def device(self, name: bytes, mode: int, device: int) -> None:
+        """Make a device node or FIFO (by the type bits of `mode`) in place of whatever is there."""
+        self._replacing(name, lambda folder, base: os.mknod(base, mode, device, dir_fd=folder))
+
+    def link(self, name: bytes, target: bytes) -> None:
+        """Make a hard link to another path of the root, which is not followed when it is a symlink.
+
+        Raises FileNotFoundError when there is no such file.
+        """
+        above, _, last = target.rpartition(b"/")
+        source = open_in_root(self._fd, above, os.O_PATH | os.O_DIRECTORY)
+        try:
+            if target == name:
+                return
+            self._replacing(
+                name,
+                lambda folder, base: os.link(last, base, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False),
+            )
+        finally:
+            os.close(source)
+
+    def _replacing(self, name: bytes, make: _Make) -> None:
+        folder, base = self.parent(name)
+        try:
+            make(folder, base)
+        except FileExistsError:
+            self.remove(name)
+            folder, base = self.parent(name)
+            make(folder, base)
+
+    def open(self, name: bytes) -> int:
+        """Open a file or directory itself, never through a symlink, for `dress`."""
+        folder, base = self.parent(name)
+        return os.open(base or b".", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+
+    def set_times(self, name: bytes, mtime: int) -> None:
+        """Set access and modification time of what is at a path, not of what it points at."""
+        folder, base = self.parent(name)
+        os.utime(base or b".", ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
+
+    def set_owner(self, name: bytes, uid: int, gid: int) -> None:
+        """Set the owner of what is at a path, not of what it points at."""
+        folder, base = self.parent(name)
+        os.chown(base, uid, gid, dir_fd=folder, follow_symlinks=False)
+
+    def set_node_mode(self, name: bytes, mode: int) -> None:
+        """Set the mode of a device or FIFO that was just made, without opening it."""
+        folder, base = self.parent(name)
+        fd = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+        finally:
+            os.close(fd)
+
+
+def set_xattrs(fd: int, xattrs: Mapping[bytes, bytes]) -> None:
+    """Set extended attributes of an open file or directory."""
+    for attribute, value in xattrs.items():
+        os.setxattr(fd, attribute, value)
+
+
+def remove_tree(folder: int, name: bytes) -> None:
+    """Remove a directory and all below it, by descriptors, never following a link."""
+    fds = [folder]
+    waiting = [[name]]
+    try:
+        while waiting:
+            names = waiting[-1]
+            if not names:
+                waiting.pop()
+                if waiting:
+                    os.close(fds.pop())
+                continue
+            try:
+                os.rmdir(names[-1], dir_fd=fds[-1])
+            except FileNotFoundError:
+                pass
+            except NotADirectoryError:
+                os.unlink(names[-1], dir_fd=fds[-1])
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                fds.append(os.open(names[-1], _FOLDER, dir_fd=fds[-1]))
+                waiting.append(list(_empty(fds[-1])))
+                continue
+            names.pop()
+    finally:
+        for fd in fds[1:]:
+            os.close(fd)
+
+
+def _empty(fd: int) -> Iterator[bytes]:
+    """Unlink everything but directories; yield those."""
+    for child in os.listdir(fd):
+        raw = os.fsencode(child)
+        try:
+            os.unlink(raw, dir_fd=fd)
+        except (IsADirectoryError, PermissionError):
+            yield raw
