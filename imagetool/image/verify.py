@@ -1,0 +1,87 @@
+"""Recompute everything an image claims about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imagetool.content.store import Fetcher, fetch_bytes, fetch_document
+from imagetool.errors import ImagetoolError
+from imagetool.image.image import Layer, open_tar
+from imagetool.layer.tarreader import read
+from imagetool.oci import mediatype
+from imagetool.oci.config import ImageConfig
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.manifest import Index, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was recomputed; `problem` is empty when it holds."""
+
+    what: str
+    descriptor: Descriptor
+    problem: str = ""
+
+
+def verify(store: Fetcher, root: Descriptor) -> Iterator[Check]:
+    """Yield a check for every document and blob that `root` reaches, parents first.
+
+    Recomputed are digest and size of each, the schema of documents, the diff ID of every layer,
+    and that every layer is a readable tar. A check that fails does not stop the others.
+    """
+    try:
+        document = fetch_document(store, root)
+    except ImagetoolError as error:
+        yield Check("document", root, str(error))
+        return
+    if isinstance(document, Index):
+        yield Check("index", root)
+        for child in document.manifests:
+            yield from verify(store, child)
+    else:
+        yield Check("manifest", root)
+        yield from _manifest(store, document)
+
+
+def _manifest(store: Fetcher, manifest: Manifest) -> Iterator[Check]:
+    if manifest.config.media_type not in mediatype.CONFIGS:  # an artifact: blobs without a meaning to us
+        for child in manifest.children:
+            yield _blob(store, child)
+        return
+    try:
+        raw = fetch_bytes(store, manifest.config)
+        config = ImageConfig.parse(raw, media_type=manifest.config.media_type, what=f"config {manifest.config.digest}")
+    except ImagetoolError as error:
+        yield Check("config", manifest.config, str(error))
+        for descriptor in manifest.layers:
+            yield _blob(store, descriptor)
+        return
+    mismatch = len(config.diff_ids) != len(manifest.layers)
+    problem = f"has {len(config.diff_ids)} diff IDs for {len(manifest.layers)} layers" if mismatch else ""
+    yield Check("config", manifest.config, problem)
+    for number, descriptor in enumerate(manifest.layers):
+        if number >= len(config.diff_ids):
+            yield _blob(store, descriptor)
+            continue
+        yield _layer(store, Layer(descriptor, config.diff_ids[number]))
+
+
+def _blob(store: Fetcher, descriptor: Descriptor) -> Check:
+    try:
+        with store.fetch(descriptor) as chunks:
+            for _ in chunks:
+                pass
+    except ImagetoolError as error:
+        return Check("blob", descriptor, str(error))
+    return Check("blob", descriptor)
+
+
+def _layer(store: Fetcher, layer: Layer) -> Check:
+    try:
+        with open_tar(store, layer) as tar:
+            for _ in read(tar, where=f"layer {layer.descriptor.digest}"):
+                pass
+    except ImagetoolError as error:
+        return Check("layer", layer.descriptor, str(error))
+    return Check("layer", layer.descriptor)

@@ -1,0 +1,62 @@
+"""Make layers and images in a store, in one pass over the bytes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+from imagetool.content.store import Ingester, Pusher
+from imagetool.image.image import Layer
+from imagetool.oci import mediatype
+from imagetool.oci.config import ImageConfig
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.digest import Digest, new_hasher
+from imagetool.oci.manifest import Manifest
+from imagetool.streams.codecs import Codec
+from imagetool.streams.pump import in_thread
+
+
+def write_layer(tar: Iterable[bytes], store: Ingester, codec: Codec) -> Layer:
+    """Store an uncompressed tar stream as a layer: tar → sha256 → codec → sha256 → store, each byte once.
+
+    A tar of more than one chunk is produced in a thread of its own, while this one hashes and
+    compresses.
+    """
+    source = iter(tar)
+    head = list(itertools.islice(source, 2))
+    if len(head) < 2:
+        return _store(head, store, codec)
+    with in_thread(itertools.chain(head, source)) as chunks:
+        return _store(chunks, store, codec)
+
+
+def _store(chunks: Iterable[bytes], store: Ingester, codec: Codec) -> Layer:
+    hasher = new_hasher()
+
+    def hashed() -> Iterator[bytes]:
+        for chunk in chunks:
+            hasher.update(chunk)
+            yield chunk
+
+    with store.ingest() as blob:
+        for piece in codec.compress(hashed()):
+            blob.write(piece)
+        digest, size = blob.commit()
+    media_type = mediatype.OCI_LAYER_OF[codec.compression]
+    return Layer(Descriptor(media_type, digest, size), Digest("sha256", hasher.hexdigest()))
+
+
+def tar_digest(tar: Iterable[bytes]) -> Digest:
+    """Return the digest a tar stream would have as a layer's diff ID, without keeping it."""
+    hasher = new_hasher()
+    for chunk in tar:
+        hasher.update(chunk)
+    return Digest("sha256", hasher.hexdigest())
+
+
+def write_image(store: Pusher, config: ImageConfig, layers: Iterable[Layer]) -> Manifest:
+    """Store a config and the manifest over it and the layers, which the store has already."""
+    store.push(config.descriptor, [config.raw])
+    manifest = Manifest.make(config.descriptor, [layer.descriptor for layer in layers])
+    store.push(manifest.descriptor, [manifest.raw])
+    return manifest

@@ -1,0 +1,1 @@
+"""Root filesystems for RUN steps. See `overlay`."""
