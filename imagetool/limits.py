@@ -23,6 +23,8 @@ DOCUMENT_INT_DIGITS: Final = 19  # digits of an integer: all of int64
 #: A Dockerfile, and one of its physical lines (BuildKit's scanner refuses longer ones).
 DOCKERFILE_BYTES: Final = 4 * MIB
 DOCKERFILE_LINE_BYTES: Final = 65535
+DOCKERFILE_WORD_DEPTH: Final = 100  # substitutions within substitutions, ${a:-${b:-…}}
+DOCKERFILE_PATTERN: Final = 4096  # characters of the pattern in ${v#p}, ${v%p} or ${v/p/r}
 
 #: Layer archives.
 TAR_ENTRIES: Final = 10_000_000  # entries in one layer

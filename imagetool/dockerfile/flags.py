@@ -1,0 +1,54 @@
+"""The `--name[=value]` words before an instruction's arguments.
+
+Every error here is a DockerfileError without a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+from imagetool.dockerfile.source import did_you_mean, quoted
+from imagetool.errors import DockerfileError
+
+Flags = Mapping[str, tuple[str, ...]]
+
+
+class Kind(Enum):
+    """What a flag takes."""
+
+    SWITCH = "true or false, true when there is no value"
+    ONE = "one value"
+    MANY = "a value each time it is given"
+
+
+def read_flags(words: Iterable[str], known: Mapping[str, Kind]) -> Flags:
+    """Return the values of each flag that is given, in order; those of a switch are `true` or `false`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        name, equals, value = word[2:].partition("=")
+        kind = known.get(name)
+        if kind is None:
+            raise DockerfileError(f"unknown flag --{quoted(name)[1:-1]}{did_you_mean(name, known)}")
+        if name in found and kind is not Kind.MANY:
+            raise DockerfileError(f"--{name} is given twice")
+        if kind is Kind.SWITCH and not equals:
+            value = "true"
+        elif not equals or (kind is Kind.SWITCH and not value):
+            raise DockerfileError(f"--{name} needs a value: --{name}=…")
+        elif kind is Kind.SWITCH:
+            value = value.lower()
+            if value not in ("true", "false"):
+                raise DockerfileError(f"--{name} is true or false, not {quoted(value)}")
+        found[name] = (*found.get(name, ()), value)
+    return found
+
+
+def one(flags: Flags, name: str) -> str | None:
+    """Return the value of a flag that takes one; an empty value is as good as none."""
+    return flags.get(name, ("",))[0] or None
+
+
+def switch(flags: Flags, name: str) -> bool | None:
+    """Return a switch, None when it is not given."""
+    return flags[name][0] == "true" if name in flags else None

@@ -1,0 +1,125 @@
+"""One logical line taken apart: keyword, flags, arguments, and the three ways in which arguments are split.
+
+Source: Dockerfile reference; BuildKit frontend/dockerfile/parser.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Never
+
+from imagetool.dockerfile.words import SPACE
+from imagetool.errors import DockerfileError
+
+#: Separates the keyword from the arguments, and those of FROM, EXPOSE, COPY, ADD and VOLUME. Not all white space is in.
+_SEPARATOR: Final = re.compile(r"[\t\v\f\r ]+")
+_STRING_LIST: Final = re.compile(r'\[[ \t]*+(?:"[^"\\\x00-\x1f]*+"[ \t]*+(?:,[ \t]*+"[^"\\\x00-\x1f]*+"[ \t]*+)*+)?\]')
+_STRING: Final = re.compile(r'"([^"]*)"')
+_SURROGATE: Final = "[\ud800-\udfff]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Grammar:
+    """The expressions that depend on the escape character. Compiled when first needed: hardly a file needs both."""
+
+    pair: re.Pattern[str]  # an escape and its character
+    word: re.Pattern[str]  # a word; a quote that is not closed reaches to the end
+    flag: re.Pattern[str]  # the same, with escapes in single quotes
+    piece: re.Pattern[str]  # an escape or a quoted part of a flag
+
+
+@cache
+def _grammar(escape: str) -> _Grammar:
+    e = re.escape(escape)
+    pair = rf"{e}[\s\S]"
+    plain = rf"[^{SPACE}'\"{e}]"
+    return _Grammar(
+        re.compile(pair),
+        re.compile(rf"""(?:{pair}|'[^']*+'?|"(?:{pair}|[^"{e}])*+"?|{plain})++"""),
+        re.compile(rf"""(?:{pair}|(['"])(?:{pair}|(?!\1)[^{e}])*+\1?|{plain})++"""),
+        re.compile(rf"""{e}([\s\S])|(['"])((?:{pair}|(?!\2)[^{e}])*+)\2?"""),
+    )
+
+
+def split_statement(line: str, escape: str) -> tuple[str, tuple[str, ...], str]:
+    """Take a logical line apart; never fails.
+
+    Returns:
+        The keyword in upper case, not checked; the leading `--name[=value]` words without their quotes and escapes;
+        everything after them, trimmed, otherwise as written.
+    """
+    keyword, *rest = _SEPARATOR.split(line.strip(SPACE), maxsplit=1)
+    flags, arguments = _flags(rest[0], escape) if rest else ((), "")
+    return keyword.upper(), flags, arguments.strip(SPACE)
+
+
+def _flags(text: str, escape: str) -> tuple[tuple[str, ...], str]:
+    """Read leading flags; a lone `--` ends them and is dropped. Inside them even single quotes honour escapes."""
+    flags: list[str] = []
+    text = text.lstrip(SPACE)
+    while text.startswith("--"):
+        grammar = _grammar(escape)
+        word = grammar.flag.match(text)
+        assert word is not None  # at least the two dashes
+        flag = _bare(word[0], grammar)
+        text = text[word.end() :].lstrip(SPACE)
+        if text == escape:
+            text = ""  # an escape that nothing follows
+        if flag == "--":
+            break
+        flags.append(flag)
+    return tuple(flags), text
+
+
+def _bare(flag: str, grammar: _Grammar) -> str:
+    """Take quotes and escapes away."""
+
+    def inner(piece: re.Match[str]) -> str:
+        return piece[1] if piece[2] is None else grammar.pair.sub(lambda pair: pair[0][1], piece[3])
+
+    return grammar.piece.sub(inner, flag)
+
+
+def split_words(text: str, escape: str) -> list[str]:
+    """Split at white space outside quotes, as ENV, LABEL and ARG do; quotes and escapes stay for the expansion.
+
+    A quote that is not closed reaches to the end; a trailing escape character is dropped.
+    """
+    return _grammar(escape).word.findall(text)
+
+
+def split_fields(text: str) -> tuple[str, ...]:
+    """Split at white space and nothing else: FROM, EXPOSE, COPY, ADD and VOLUME know no quotes."""
+    return tuple(_SEPARATOR.split(text)) if text else ()
+
+
+def split_first(text: str) -> tuple[str, str | None]:
+    """Split the first field off; the rest is as written, None when there is none."""
+    first, *rest = _SEPARATOR.split(text, maxsplit=1)
+    return first, rest[0] if rest else None
+
+
+def json_form(arguments: str) -> tuple[str, ...] | None:
+    """Read `["a", "b"]`; None when the text is no JSON array, which makes it the shell form.
+
+    Raises:
+        DockerfileError: without a place: an array that holds something other than strings.
+    """
+    if not arguments.startswith("["):
+        return None
+    if _STRING_LIST.fullmatch(arguments):
+        return tuple(_STRING.findall(arguments))
+    try:
+        array = json.loads(arguments, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(array, list) or not all(isinstance(item, str) for item in array):
+        raise DockerfileError("arrays in JSON form must hold only strings in double quotes")
+    return tuple(re.sub(_SURROGATE, "\ufffd", item) for item in array)
+
+
+def _no_constant(name: str) -> Never:
+    raise ValueError(f"{name} is not JSON")
