@@ -1,0 +1,169 @@
+"""What ADD does beyond COPY: archives of the context are unpacked, URLs are fetched.
+
+Source: Dockerfile reference, "ADD".
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from imagetool.build import steps
+from imagetool.build.copying import CopyRequest, copy_items
+from imagetool.build.files import FolderFiles, Taken
+from imagetool.build.root import Root
+from imagetool.build.steps import Inputs, Made
+from imagetool.dockerfile import Add, IgnoreRules, is_remote
+from imagetool.errors import BuildError, DigestMismatch, InvalidArchive, Unsupported
+from imagetool.layer.entry import Entry, Item, parents
+from imagetool.layer.tarreader import read
+from imagetool.limits import LAYER_BYTES
+from imagetool.oci.digest import Digest, new_hasher
+from imagetool.streams.codecs import decompress, sniff
+from imagetool.streams.pump import read_chunks
+from imagetool.streams.verify import bounded
+
+
+def archives(inputs: Inputs, sources: Sequence[str], unpack: bool | None) -> list[str]:
+    """Return which sources of the context are archives that ADD unpacks: told by what they hold, not by name."""
+    if unpack is False:
+        return []
+    with FolderFiles(inputs.context, ignore=inputs.ignore, times=inputs.worker.times.of_context) as files:
+        return [source for source in sources if _is_archive(files, source)]
+
+
+def add(inputs: Inputs, instruction: Add, history: str) -> Made:
+    """Make the layer of an ADD that has archives or URLs among its sources."""
+    base = Root(inputs.worker.store, () if instruction.link else inputs.state.layers)
+    with ExitStack() as stack:
+        folder = inputs.worker.scratch / f"add-{inputs.number}"
+        stack.callback(_remove, folder)
+        fetched = [_fetch(inputs, source, folder, instruction) for source in instruction.sources if is_remote(source)]
+        key = inputs.key(
+            step="add",
+            content=[str(digest) for _, _, digest in fetched] + _local_digests(inputs, instruction, stack),
+            unpack=instruction.unpack,
+            **steps.copy_inputs(inputs, instruction),
+        )
+        cached = inputs.lookup(key)
+        if cached is not None:
+            return Made(cached.layer, history, cached=True)
+        items = _items(inputs, instruction, base, fetched, stack)
+        return steps.record(inputs, key, steps.store(inputs, items), history)
+
+
+Fetched = tuple[Path, int, Digest]
+
+
+def _items(
+    inputs: Inputs, instruction: Add, base: Root, fetched: Sequence[Fetched], stack: ExitStack
+) -> Iterator[Item]:
+    """Yield plain sources first, then what was fetched, then what archives hold; the last of a name counts."""
+    times = inputs.worker.times
+    files = stack.enter_context(FolderFiles(inputs.context, ignore=inputs.ignore, times=times.of_context))
+    local = [source for source in instruction.sources if not is_remote(source)]
+    packed = archives(inputs, local, instruction.unpack)
+    request = replace(steps.copy_request(inputs, instruction, base), sources=tuple(s for s in local if s not in packed))
+    if request.sources or request.texts:
+        yield from copy_items(request, files, base)
+    for path, modified, _ in fetched:
+        if instruction.unpack:
+            with open(path, "rb") as file:
+                yield from _unpacked(inputs, request, base, read_chunks(file), path.name)
+        else:
+            path.chmod(0o600)
+            one = stack.enter_context(_downloaded(path.parent, times.of_layer(modified)))
+            yield from copy_items(replace(request, sources=(path.name,), texts=()), one, base)
+    for source in packed:
+        (item,) = list(files.stream([_taken(files, source)]))
+        yield from _unpacked(inputs, request, base, item[1], source)
+
+
+def _unpacked(inputs: Inputs, request: CopyRequest, base: Root, chunks: Iterable[bytes], name: str) -> Iterator[Item]:
+    """Yield the entries of an archive, below the destination, after the directories they need."""
+    dest, _ = base.kind(request.dest.encode(errors="surrogateescape"), follow=True)
+    made: set[bytes] = set()
+    where = f"ADD {name}"
+    for entry, content in read(decompress(chunks, where=where), where=where):
+        target = entry.name if dest == b"." else dest if entry.name == b"." else dest + b"/" + entry.name
+        if target == b".":
+            continue
+        for folder in parents(target):
+            if folder not in made and base.kind(folder, follow=False)[1] is None:
+                yield Entry(folder, "dir", 0o755, 0, 0, 0, request.time), ()
+            made.add(folder)
+        made.add(target)
+        linkname = entry.linkname
+        if entry.kind == "link" and dest != b".":
+            linkname = dest + b"/" + linkname
+        uid, gid = request.owner or (entry.uid, entry.gid)
+        mode = request.chmod.apply(entry.mode, is_folder=entry.kind == "dir") if request.chmod else entry.mode
+        mtime = inputs.worker.times.of_layer(entry.mtime)
+        yield entry._replace(name=target, linkname=linkname, uid=uid, gid=gid, mode=mode, mtime=mtime), content
+
+
+def _taken(files: FolderFiles, source: str) -> Taken:
+    name, entry = files.lookup(posixpath.normpath("/" + source).lstrip("/").encode(errors="surrogateescape"))
+    if entry is None:
+        raise BuildError(f"{source!r} not found")
+    return Taken(name, entry)
+
+
+def _is_archive(files: FolderFiles, source: str) -> bool:
+    """Say whether a file begins like a tar, compressed or not."""
+    name, entry = files.lookup(posixpath.normpath("/" + source).lstrip("/").encode(errors="surrogateescape"))
+    if entry is None or entry.kind != "file" or entry.size < 20:
+        return False
+    ((_, content),) = list(files.stream([Taken(name, entry)]))
+    head = next(iter(content), b"")
+    if sniff(head) == "none":
+        return head[257:262] == b"ustar"
+    try:
+        plain = next(decompress([head, *content], where=source), b"")
+    except InvalidArchive:
+        return False  # a broken archive is copied as the file it is
+    return plain[257:262] == b"ustar"
+
+
+def _local_digests(inputs: Inputs, instruction: Add, stack: ExitStack) -> list[str]:
+    files = stack.enter_context(FolderFiles(inputs.context, ignore=inputs.ignore, times=lambda _: 0))
+    local = tuple(source for source in instruction.sources if not is_remote(source))
+    request = CopyRequest(local, "/", exclude=IgnoreRules.of(instruction.exclude))
+    return [str(steps.content(request, files))] if local else []
+
+
+def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetched:
+    """Download a URL into a scratch file; its digest is checked against --checksum."""
+    if not source.startswith(("http://", "https://")):
+        raise Unsupported(
+            f"ADD {source}: Git sources are not supported yet; clone it and COPY it, or use an archive URL"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    hasher = new_hasher()
+    with inputs.worker.download(source) as download:
+        name = download.name
+        if instruction.dest.endswith("/") and not name:
+            raise BuildError(f"ADD {source}: the URL ends in no file name; write one as the destination")
+        path = folder / (name or "download")
+        with open(path, "wb") as file:
+            for chunk in bounded(download.chunks, LAYER_BYTES, where=source):
+                hasher.update(chunk)
+                file.write(chunk)
+    digest = Digest("sha256", hasher.hexdigest())
+    if instruction.checksum and instruction.checksum != str(digest):
+        raise DigestMismatch(f"ADD {source}", expected=instruction.checksum, got=str(digest))
+    return path, download.modified, digest
+
+
+def _downloaded(folder: Path, mtime: int) -> FolderFiles:
+    return FolderFiles(folder, ignore=IgnoreRules(), times=lambda _: mtime)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir():
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()

@@ -1,0 +1,128 @@
+"""The build cache: what a step with these very inputs made last time.
+
+Keys are digests over everything a step's result depends on, the parent's ChainID first; what
+is recorded are descriptors of layers in the local store. Losing a record costs a rebuild and
+nothing else, so records are renamed into place but not synced, and one that cannot be read is a miss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from imagetool.content.staging import storage_errors
+from imagetool.errors import VerificationError
+from imagetool.image.image import Layer
+from imagetool.oci import document
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.digest import Digest
+
+#: Part of every key; raised when what a step makes of the same inputs changes.
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a step made: a layer, or None when it made none."""
+
+    layer: Layer | None
+
+
+class BuildCache(Protocol):
+    def lookup(self, key: str) -> Result | None:
+        """Return what was recorded under a key, None for nothing."""
+        ...
+
+    def record(self, key: str, result: Result) -> None:
+        """Remember what a step made."""
+        ...
+
+    def facts(self, key: str) -> Mapping[str, Any] | None:
+        """Return what a step asked about its parent last time, None for nothing."""
+        ...
+
+    def record_facts(self, key: str, facts: Mapping[str, Any]) -> None:
+        """Remember what a step asked about its parent."""
+        ...
+
+
+def key_of(**inputs: Any) -> str:
+    """Return the key for a step's inputs: the digest of their canonical JSON."""
+    text = json.dumps({"version": VERSION, **inputs}, sort_keys=True, separators=(",", ":"))
+    return Digest.of(text.encode()).hex
+
+
+class FolderCache:
+    """Records as small files in a folder; safe for several processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def lookup(self, key: str) -> Result | None:
+        """Return a record; see `BuildCache`."""
+        tree = self._read(f"{key}.json")
+        if tree is None:
+            return None
+        if tree.get("layer") is None:
+            return Result(None)
+        what = f"cache record {key}"
+        try:
+            descriptor = Descriptor.read(tree["layer"], path="$.layer", what=what)
+            diff_id = Digest.parse(document.get(tree, "diff_id", str, None, path="$", what=what))
+        except VerificationError:  # damaged: as if it were not there
+            return None
+        return Result(Layer(descriptor, diff_id))
+
+    def record(self, key: str, result: Result) -> None:
+        """Write a record; see `BuildCache`."""
+        layer = result.layer
+        self._write(
+            f"{key}.json",
+            {"layer": layer.descriptor.tree(), "diff_id": str(layer.diff_id)} if layer else {"layer": None},
+        )
+
+    def facts(self, key: str) -> Mapping[str, Any] | None:
+        """Return facts; see `BuildCache`."""
+        return self._read(f"{key}.facts.json")
+
+    def record_facts(self, key: str, facts: Mapping[str, Any]) -> None:
+        """Write facts; see `BuildCache`."""
+        self._write(f"{key}.facts.json", facts)
+
+    def layers(self) -> Iterator[Digest]:
+        """Yield the digest of every layer that a record names."""
+        if self._folder.is_dir():
+            for name in sorted(os.listdir(self._folder)):
+                if name.endswith(".json") and not name.endswith(".facts.json"):
+                    result = self.lookup(name.removesuffix(".json"))
+                    if result is not None and result.layer is not None:
+                        yield result.layer.descriptor.digest
+
+    def clear(self) -> int:
+        """Forget everything; return how many records there were."""
+        names = os.listdir(self._folder) if self._folder.is_dir() else []
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+        return sum(not name.endswith(".facts.json") for name in names)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            raw = (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return document.decode(raw, what=name)
+        except VerificationError:  # cut by a crash: as if it were not there
+            return None
+
+    def _write(self, name: str, tree: Mapping[str, Any]) -> None:
+        with storage_errors(f"cannot write the build cache {self._folder}"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            staged = self._folder / f".{secrets.token_hex(8)}"
+            staged.write_bytes(document.encode(tree))
+            os.rename(staged, self._folder / name)

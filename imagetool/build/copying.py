@@ -1,0 +1,289 @@
+"""COPY and ADD of files: which paths are taken, and what they are called in the layer.
+
+Source: Dockerfile reference, "COPY"; where builders differ, docs/reference/dockerfile.md says
+what we do.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from imagetool.build.chmod import Chmod
+from imagetool.build.files import Files, Taken
+from imagetool.dockerfile.glob import has_wildcard, match
+from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
+from imagetool.dockerfile.source import did_you_mean
+from imagetool.errors import BuildError
+from imagetool.layer.entry import Entry, Item, Kind, display, parents
+from imagetool.layer.whiteout import is_reserved
+
+Owner = tuple[int, int]
+
+
+class Base(Protocol):
+    """The root filesystem below the new layer, as far as COPY asks about it."""
+
+    def kind(self, path: bytes, *, follow: bool) -> tuple[bytes, Kind | None]:
+        """Resolve a path; return the name it comes down to and what is there, None for nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRequest:
+    """One COPY, everything expanded and resolved.
+
+    dest: absolute path as written (a trailing "/" matters), already joined to WORKDIR.
+    owner: for everything that is new; None keeps what the source says.
+    time: of directories that are made on the way, nanoseconds.
+    texts: heredocs as (file name, content).
+    """
+
+    sources: tuple[str, ...]
+    dest: str
+    owner: Owner | None = None
+    chmod: Chmod | None = None
+    parents: bool = False
+    exclude: IgnoreRules = field(default_factory=IgnoreRules)
+    time: int = 0
+    texts: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(slots=True)
+class _Plan:
+    request: CopyRequest
+    base: Base
+    taken: dict[bytes, Taken] = field(default_factory=dict)
+    made: dict[bytes, Entry] = field(default_factory=dict)
+    new: set[bytes] = field(default_factory=set)  # directories that the root below does not have
+    present: set[bytes] = field(default_factory=lambda: {b""})  # directories that need not be made any more
+    texts: dict[bytes, Item] = field(default_factory=dict)
+
+
+def copy_items(request: CopyRequest, files: Files, base: Base) -> Iterator[Item]:
+    """Yield the entries of the layer a COPY makes.
+
+    Directories that the copy needs and `base`, the root filesystem below it, does not have come
+    first, parents before children; then what was taken.
+
+    Raises BuildError for a source that is missing and for a destination that cannot be.
+    """
+    plan = _Plan(request, base)
+    names = _sources(request, files)
+    many = len(names) + len(request.texts) > 1
+    into = many or request.dest.endswith(("/", "/.")) or request.dest in ("", ".", "/")
+    dest, there = base.kind(request.dest.encode(errors="surrogateescape"), follow=True)
+    is_folder = into or there == "dir"
+    if there not in (None, "dir") and into:
+        raise BuildError(f"cannot copy to {request.dest!r}: it is not a directory")
+    for name in names:
+        _take(plan, files, name, dest, is_folder)
+    for text_name, content in request.texts:
+        _take_text(plan, text_name, content, dest, is_folder)
+    yield from _stream(plan, files)
+
+
+def _sources(request: CopyRequest, files: Files) -> list[str]:
+    """Return the paths that the sources stand for, wildcards resolved, in the order written."""
+    found: list[str] = []
+    for source in request.sources:
+        cleaned = _clean(source, keep_pivot=request.parents)
+        if has_wildcard(source):
+            found += _glob(files, cleaned)
+        elif files.lookup(cleaned.encode(errors="surrogateescape"))[1] is None:
+            raise BuildError(f"{source!r} not found{_why_missing(files, cleaned)}")
+        else:
+            found.append(cleaned)
+    if not found and not request.texts:
+        raise BuildError(f"no file matches {' '.join(request.sources)!r}")
+    return found
+
+
+def _clean(source: str, *, keep_pivot: bool) -> str:
+    """Make a source relative to its root, which ".." does not leave."""
+    if keep_pivot and "/./" in source:
+        left, _, right = source.partition("/./")
+        return _clean(left, keep_pivot=False) + "/./" + _clean(right, keep_pivot=False)
+    return posixpath.normpath("/" + source).lstrip("/") or "."
+
+
+def _why_missing(files: Files, path: str) -> str:
+    folder, _, base = path.rpartition("/")
+    name, entry = files.lookup(folder.encode(errors="surrogateescape") or b".")
+    if getattr(files, "is_ignored", lambda _: False)(path.encode(errors="surrogateescape")):
+        return ": .dockerignore excludes it"
+    if entry is None or entry.kind != "dir":
+        return ""
+    return did_you_mean(base, [child.base.decode(errors="replace") for child in files.children(name)])
+
+
+def _glob(files: Files, pattern: str) -> list[str]:
+    """Return the paths that match, component by component; "*" never crosses a "/"."""
+    found = [""]
+    for part in pattern.split("/"):
+        deeper: list[str] = []
+        for folder in found:
+            name, entry = files.lookup(folder.encode(errors="surrogateescape") or b".")
+            if entry is None or entry.kind != "dir":
+                continue
+            for child in files.children(name):
+                text = child.base.decode(errors="surrogateescape")
+                if text == part or match(part, text):
+                    deeper.append(f"{folder}/{text}" if folder else text)
+        found = deeper
+    return found
+
+
+def _take(plan: _Plan, files: Files, source: str, dest: bytes, is_folder: bool) -> None:
+    request = plan.request
+    kept = ""
+    if request.parents:
+        kept = posixpath.dirname(source.partition("/./")[2] or source)
+        source = posixpath.normpath(source)
+    written = source.encode(errors="surrogateescape")
+    name, entry = files.lookup(written)
+    if entry is None:
+        raise BuildError(f"{source!r} not found")
+    below = _join(dest, kept.encode(errors="surrogateescape"))
+    if kept:
+        _take_parents(plan, files, written, kept, dest)
+    base = posixpath.basename(source).encode(errors="surrogateescape")
+    if entry.kind == "dir":
+        target = _join(below, base) if request.parents else dest
+        _need_folder(plan, target)
+        _take_folder(plan, files, name, target)
+    else:
+        if request.exclude.excludes(base.decode(errors="surrogateescape")):
+            return
+        target = _join(below, base) if is_folder or kept else dest
+        _put(plan, Taken(name, _dressed(plan, entry, target)))
+
+
+def _take_parents(plan: _Plan, files: Files, source: bytes, kept: str, dest: bytes) -> None:
+    """With --parents, the directories above a source come along with their own attributes."""
+    lead = source[: len(source) - len(posixpath.basename(source)) - 1]
+    depth = kept.count("/") + 1
+    for level in range(depth, 0, -1):
+        folder = lead
+        for _ in range(level - 1):
+            folder = folder.rpartition(b"/")[0]
+        name, entry = files.lookup(folder)
+        target = _join(dest, b"/".join(kept.encode(errors="surrogateescape").split(b"/")[: depth - level + 1]))
+        if entry is not None:
+            _put(plan, Taken(name, _dressed(plan, entry, target)))
+
+
+def _take_folder(plan: _Plan, files: Files, folder: bytes, dest: bytes) -> None:
+    """Take all that is in a directory; symlinks in it stay symlinks."""
+    waiting = [(folder, dest, "", IgnoreMatch())]
+    first_names: dict[object, bytes] = {}
+    exclude = plan.request.exclude
+    while waiting:
+        source, target, relative, above = waiting.pop()
+        deeper: list[tuple[bytes, bytes, str, IgnoreMatch]] = []
+        for base, entry, inode, excluded in files.children(source):
+            below = relative + base.decode(errors="surrogateescape")
+            found = exclude.match(below, above) if exclude.rules else above
+            name, wanted = _join(source, base), _join(target, base)
+            if entry.kind == "dir" and not exclude.prunes(below, found):
+                deeper.append((name, wanted, below + "/", found))
+            if not (found.excluded or excluded):
+                _put(plan, _linked(Taken(name, _dressed(plan, entry, wanted), inode), first_names))
+        waiting += reversed(deeper)
+
+
+def _linked(taken: Taken, first_names: dict[object, bytes]) -> Taken:
+    """Make every name of a file but the first a hard link to that."""
+    if taken.inode is None or taken.entry.kind == "dir":
+        return taken
+    first = first_names.setdefault(taken.inode, taken.entry.name)
+    if first == taken.entry.name:
+        return taken
+    return replace(taken, entry=taken.entry._replace(kind="link", linkname=first, size=0))
+
+
+def _take_text(plan: _Plan, name: str, content: bytes, dest: bytes, is_folder: bool) -> None:
+    target = _join(dest, name.encode()) if is_folder else dest
+    owner = plan.request.owner or (0, 0)
+    entry = Entry(target, "file", 0o644, *owner, len(content), plan.request.time)
+    if plan.request.chmod is not None:
+        entry = entry._replace(mode=plan.request.chmod.apply(entry.mode, is_folder=False))
+    _need_parents(plan, target)
+    _check_target(plan, entry)
+    plan.texts[target] = entry, (content,) if content else ()
+
+
+def _join(folder: bytes, name: bytes) -> bytes:
+    if not name or name == b".":
+        return folder
+    return name if folder == b"." else folder + b"/" + name
+
+
+def _dressed(plan: _Plan, entry: Entry, name: bytes) -> Entry:
+    """Give an entry its name and what --chown and --chmod say."""
+    uid, gid = plan.request.owner or (entry.uid, entry.gid)
+    mode = entry.mode
+    if plan.request.chmod is not None and entry.kind != "symlink":
+        mode = plan.request.chmod.apply(mode, is_folder=entry.kind == "dir")
+    return entry._replace(name=name, uid=uid, gid=gid, mode=mode)
+
+
+def _put(plan: _Plan, taken: Taken) -> None:
+    name = taken.entry.name
+    if name == b".":
+        return
+    _need_parents(plan, name)
+    _check_target(plan, taken.entry)
+    if taken.entry.kind == "dir" and _is_new(plan, name):
+        plan.new.add(name)
+    if taken.entry.kind == "dir":
+        plan.present.add(name)
+    plan.taken[name] = taken
+    plan.made.pop(name, None)
+
+
+def _check_target(plan: _Plan, entry: Entry) -> None:
+    if is_reserved(entry.name):
+        raise BuildError(f"cannot copy {display(entry.name)}: names that begin with .wh. mean a deletion in a layer")
+    if entry.name.rpartition(b"/")[0] in plan.new:
+        return  # below a directory that is new, nothing can be in the way
+    _, there = plan.base.kind(entry.name, follow=False)
+    if there is not None and there != "dir" and entry.kind == "dir":
+        raise BuildError(f"cannot copy a directory to {display(entry.name)}: a {there} is there")
+    if there == "dir" and entry.kind != "dir":
+        raise BuildError(f"cannot copy a file to {display(entry.name)}: a directory is there")
+
+
+def _is_new(plan: _Plan, name: bytes) -> bool:
+    return name.rpartition(b"/")[0] in plan.new or plan.base.kind(name, follow=False)[1] is None
+
+
+def _need_parents(plan: _Plan, name: bytes) -> None:
+    if name.rpartition(b"/")[0] not in plan.present:
+        for above in parents(name):
+            _need_folder(plan, above)
+
+
+def _need_folder(plan: _Plan, name: bytes) -> None:
+    """Make a directory of the destination unless it is there already."""
+    if name in plan.present:
+        return
+    plan.present.add(name)
+    if name == b"." or name in plan.taken or plan.base.kind(name, follow=False)[1] == "dir":
+        return
+    for above in parents(name):
+        _need_folder(plan, above)
+    uid, gid = plan.request.owner or (0, 0)
+    mode = plan.request.chmod.apply(0o755, is_folder=True) if plan.request.chmod else 0o755
+    plan.new.add(name)
+    plan.made[name] = Entry(name, "dir", mode, uid, gid, 0, plan.request.time)
+
+
+def _stream(plan: _Plan, files: Files) -> Iterator[Item]:
+    for name in sorted(plan.made):
+        yield plan.made[name], ()
+    taken: Sequence[Taken] = list(plan.taken.values())
+    yield from files.stream(taken)
+    yield from plan.texts.values()

@@ -1,0 +1,274 @@
+"""Where COPY takes files from: a directory on disk, or the merged layers of another image."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
+from imagetool.errors import InvalidArchive, NotFound, StorageError
+from imagetool.layer.entry import Entry, Item, Kind, display
+from imagetool.layer.merge import Opener, Tree, merge
+from imagetool.layer.scan import file_content, read_xattrs
+from imagetool.layer.tarreader import read
+from imagetool.safefs.openat2 import open_beneath, open_in_root
+
+_KIND: Final[dict[int, Kind]] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+}
+_LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One path that is copied: the name it has at the source, and the entry it becomes.
+
+    `entry` has the source's attributes and the destination's name. `inode` tells which taken
+    paths are one file.
+    """
+
+    source: bytes
+    entry: Entry
+    inode: object = None
+
+
+class Child(NamedTuple):
+    """What is in a directory.
+
+    inode: equal for the names of one file, None for a file with one name.
+    excluded: a directory that is ignored itself but may hold files that are not.
+    """
+
+    base: bytes
+    entry: Entry
+    inode: object = None
+    excluded: bool = False
+
+
+class Files(Protocol):
+    """A tree of files. Names are as in `Entry.name`; symlinks are resolved inside the tree."""
+
+    def lookup(self, path: bytes, *, follow: bool = True) -> tuple[bytes, Entry | None]:
+        """Resolve a path; return the name it comes down to and the entry there, or None."""
+        ...
+
+    def children(self, folder: bytes) -> list[Child]:
+        """Return all that is in a directory and not ignored, sorted by name."""
+        ...
+
+    def stream(self, taken: Sequence[Taken]) -> Iterator[Item]:
+        """Yield the entries with their content: directories and links in place, an order of the source's choice."""
+        ...
+
+
+class FolderFiles:
+    """A directory on disk, such as the build context; a context manager that holds it open.
+
+    Files belong to 0:0 whoever owns them on disk. What `ignore` excludes is not there.
+    """
+
+    def __init__(self, folder: Path, *, ignore: IgnoreRules, times: Callable[[int], int]) -> None:
+        self._folder = folder
+        self._ignore = ignore
+        self._times = times
+        self._judged: dict[bytes, IgnoreMatch] = {b"": IgnoreMatch()}  # directories only
+
+    def __enter__(self) -> FolderFiles:
+        try:
+            self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NotFound(f"build context {self._folder}: {error.strerror}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def is_ignored(self, name: bytes) -> bool:
+        """Say whether .dockerignore keeps a path out of the build."""
+        return self._judge(name).excluded
+
+    def _judge(self, name: bytes) -> IgnoreMatch:
+        folder = name.rpartition(b"/")[0]
+        above = self._judged.get(folder)
+        if above is None:
+            above = self._judged[folder] = self._judge(folder)
+        return self._ignore.match(os.fsdecode(name), above)
+
+    def lookup(self, path: bytes, *, follow: bool = True) -> tuple[bytes, Entry | None]:
+        """Resolve a path inside the directory; see `Files`."""
+        try:
+            fd = open_in_root(self._fd, path, os.O_PATH if follow else _LOOK)
+        except (FileNotFoundError, NotADirectoryError):
+            return path, None
+        except OSError as error:
+            raise StorageError(f"cannot read {display(path)} in {self._folder}: {error.strerror}") from error
+        try:
+            status = os.fstat(fd)
+            name = self._name_of(fd)
+            linkname = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
+        finally:
+            os.close(fd)
+        if name != b"." and self.is_ignored(name):
+            return name, None
+        return name, self._entry(name, status, linkname)
+
+    def _name_of(self, fd: int) -> bytes:
+        """Return where the kernel has resolved a path to, relative to this directory."""
+        root = os.readlink(f"/proc/self/fd/{self._fd}".encode())
+        found = os.readlink(f"/proc/self/fd/{fd}".encode())
+        return b"." if found == root else found[len(root.rstrip(b"/")) + 1 :]
+
+    def children(self, folder: bytes) -> list[Child]:
+        """List a directory; see `Files`."""
+        try:
+            fd = open_beneath(self._fd, folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise StorageError(f"cannot read {display(folder)} in {self._folder}: {error.strerror}") from error
+        prefix = b"" if folder == b"." else folder + b"/"
+        found: list[Child] = []
+        try:
+            with os.scandir(fd) as entries:
+                listed = sorted((os.fsencode(entry.name), entry) for entry in entries)
+            for base, item in listed:
+                name = prefix + base
+                excluded = False
+                if self._ignore.rules:
+                    judged = self._judge(name)
+                    is_folder = item.is_dir(follow_symlinks=False)
+                    if judged.excluded and (not is_folder or self._ignore.prunes(os.fsdecode(name), judged)):
+                        continue
+                    excluded = judged.excluded
+                    if is_folder:
+                        self._judged[name] = judged
+                status = item.stat(follow_symlinks=False)
+                linkname = os.readlink(base, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
+                inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
+                entry = self._entry(name, status, linkname)
+                if entry is not None:
+                    found.append(Child(base, entry, inode, excluded))
+        finally:
+            os.close(fd)
+        return found
+
+    def _entry(self, name: bytes, status: os.stat_result, linkname: bytes) -> Entry | None:
+        kind = _KIND.get(stat.S_IFMT(status.st_mode))
+        if kind is None:  # a socket
+            return None
+        size = status.st_size if kind == "file" else 0
+        device = status.st_rdev if kind in ("char", "block") else 0
+        mode = stat.S_IMODE(status.st_mode)
+        mtime = self._times(status.st_mtime_ns)
+        return Entry(name, kind, mode, 0, 0, size, mtime, linkname, os.major(device), os.minor(device))
+
+    def stream(self, taken: Sequence[Taken]) -> Iterator[Item]:
+        """Yield the entries in the order given; see `Files`."""
+        for item in taken:
+            entry = item.entry
+            if entry.kind not in ("file", "dir"):
+                yield entry, ()
+                continue
+            try:
+                fd = open_beneath(self._fd, item.source, _READ)
+            except OSError as error:
+                raise StorageError(f"cannot read {display(item.source)} in {self._folder}: {error.strerror}") from error
+            xattrs = read_xattrs(fd)
+            if xattrs:
+                entry = entry._replace(xattrs=_portable(xattrs))
+            if entry.kind == "dir":
+                os.close(fd)
+                yield entry, ()
+            else:
+                yield entry, file_content(fd, entry.size)
+
+
+def _portable(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Keep what belongs in an image: the user's own attributes and file capabilities."""
+    return {
+        name: value for name, value in xattrs.items() if name.startswith(b"user.") or name == b"security.capability"
+    }
+
+
+class LayerFiles:
+    """The merged root filesystem of layers, read straight from their tars."""
+
+    def __init__(self, layers: Sequence[tuple[Opener, str]]) -> None:
+        self._layers = layers
+        self._tree: Tree | None = None
+
+    @property
+    def tree(self) -> Tree:
+        """The merged tree; the layers' headers are read when it is first asked for."""
+        if self._tree is None:
+            self._tree = merge(self._layers)
+        return self._tree
+
+    def lookup(self, path: bytes, *, follow: bool = True) -> tuple[bytes, Entry | None]:
+        """Resolve a path; see `Files`."""
+        return self.tree.lookup(path, follow=follow)
+
+    def children(self, folder: bytes) -> list[Child]:
+        """List a directory; see `Files`."""
+        found: list[Child] = []
+        prefix = b"" if folder == b"." else folder + b"/"
+        for base in sorted(self.tree.children.get(folder, ())):
+            name = prefix + base
+            inode = self.tree.inodes.get(name)
+            entry = inode.entry._replace(name=name) if inode else Entry(name, "dir", 0o755)
+            found.append(Child(base, entry, inode if inode and len(inode.names) > 1 else None))
+        return found
+
+    def stream(self, taken: Sequence[Taken]) -> Iterator[Item]:
+        """Yield what has no content first, in the order given, then files as the layers have them; see `Files`."""
+        wanted: dict[int, dict[int, list[Entry]]] = {}
+        for item in taken:
+            inode = self.tree.inodes.get(item.source)
+            if item.entry.kind == "file" and inode is not None:
+                wanted.setdefault(inode.layer, {}).setdefault(inode.position, []).append(item.entry)
+            elif item.entry.kind != "link":
+                yield item.entry, ()
+        for number, (opener, where) in enumerate(self._layers):
+            positions = wanted.get(number)
+            if positions:
+                with opener() as chunks:
+                    yield from _pick(read(chunks, where=where), positions)
+        for item in taken:
+            if item.entry.kind == "link":
+                yield item.entry, ()
+
+    def read(self, path: bytes, limit: int) -> bytes | None:
+        """Return the content of a small regular file, or None when there is none.
+
+        Raises InvalidArchive when it has more than `limit` bytes.
+        """
+        name, entry = self.lookup(path)
+        if entry is None or entry.kind != "file":
+            return None
+        if entry.size > limit:
+            raise InvalidArchive(f"{display(path)} in the image has {entry.size} bytes, more than the {limit} allowed")
+        for _, content in self.stream([Taken(name, entry)]):
+            return b"".join(content)
+        return None
+
+
+def _pick(items: Iterator[Item], positions: Mapping[int, list[Entry]]) -> Iterator[Item]:
+    """Yield the entries at the wanted positions of one layer; one file wanted twice is held in memory once."""
+    for position, (_, content) in enumerate(items):
+        entries = positions.get(position)
+        if not entries:
+            continue
+        if len(entries) == 1:
+            yield entries[0], content
+            continue
+        data = list(content)
+        for entry in entries:
+            yield entry, data

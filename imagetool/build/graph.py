@@ -1,0 +1,187 @@
+"""Which stages a build needs, and what each starts from; pure.
+
+Source: Dockerfile reference, "FROM", "ARG", "Understand how ARG and FROM interact".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imagetool.dockerfile import (
+    Arg,
+    Copy,
+    Dockerfile,
+    Instruction,
+    Run,
+    Stage,
+    expand_instruction,
+)
+from imagetool.dockerfile.source import did_you_mean
+from imagetool.errors import UsageError
+from imagetool.oci.platform import Platform
+
+SCRATCH = "scratch"
+#: Proxy settings may be given to any build without an ARG; they never reach history or cache keys.
+PROXY_ARGS = frozenset(
+    name
+    for lower in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+    for name in (lower, lower.upper())
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage with its FROM expanded.
+
+    base: an earlier stage's number, or an image's name, `scratch` included.
+    needs: numbers of the stages whose files it uses, its base included.
+    """
+
+    number: int
+    stage: Stage
+    base: int | str
+    platform: Platform
+    needs: frozenset[int]
+
+    @property
+    def label(self) -> str:
+        """What people call the stage."""
+        return self.stage.name or f"stage-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The stages of a build; only those that `target` reaches are in `needed`, in order."""
+
+    stages: tuple[PlannedStage, ...]
+    target: int
+    global_args: Mapping[str, str]
+    needed: tuple[int, ...]
+
+    @property
+    def steps(self) -> int:
+        """How many instructions will be carried out, FROMs included."""
+        return sum(1 + len(self.stages[number].stage.instructions) for number in self.needed)
+
+
+def plan(
+    dockerfile: Dockerfile, *, build_args: Mapping[str, str], target: str | None, platform: Platform, host: Platform
+) -> Graph:
+    """Resolve the stages of a Dockerfile.
+
+    Args:
+        target: a stage's name or number; None for the last.
+        platform: what is built for, unless a FROM says otherwise.
+        host: what the build runs on (BUILDPLATFORM).
+
+    Raises DockerfileError for a FROM that cannot be, UsageError for an unknown target.
+    """
+    predefined = platform_args(platform, host)
+    global_args = _global_args(dockerfile, predefined, build_args)
+    stages: list[PlannedStage] = []
+    for number, stage in enumerate(dockerfile.stages):
+        base = expand_instruction(stage.base, {**predefined, **global_args}, dockerfile.directives.escape)
+        earlier = find_stage(stages, base.image)
+        wanted = Platform.parse(base.platform) if base.platform else platform
+        needs = {earlier} if earlier is not None else set()
+        for instruction in stage.instructions:
+            needs |= _used(instruction, stages, number)
+        stages.append(PlannedStage(number, stage, base.image if earlier is None else earlier, wanted, frozenset(needs)))
+    chosen = _target(stages, target)
+    return Graph(tuple(stages), chosen, global_args, tuple(sorted(_reach(stages, chosen))))
+
+
+def platform_args(target: Platform, host: Platform) -> dict[str, str]:
+    """Return the build arguments that describe the platforms."""
+    args = {}
+    for prefix, platform in (("TARGET", target), ("BUILD", host)):
+        args[f"{prefix}PLATFORM"] = str(platform)
+        args[f"{prefix}OS"] = platform.os
+        args[f"{prefix}ARCH"] = platform.architecture
+        args[f"{prefix}VARIANT"] = platform.variant
+    return args
+
+
+def _global_args(
+    dockerfile: Dockerfile, predefined: Mapping[str, str], build_args: Mapping[str, str]
+) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for instruction in dockerfile.global_args:
+        for pair in instruction.pairs:
+            single = Arg(pairs=(pair,), source=instruction.source)
+            ((name, default),) = expand_instruction(
+                single, {**predefined, **values}, dockerfile.directives.escape
+            ).pairs
+            value = build_args.get(name, default)
+            if value is not None:
+                values[name] = value
+    return values
+
+
+def find_stage(stages: list[PlannedStage] | tuple[PlannedStage, ...], name: str) -> int | None:
+    """Return the number of the last stage so far that has a name (in any case), or None."""
+    for planned in reversed(stages):
+        if planned.stage.name is not None and planned.stage.name == name.lower():
+            return planned.number
+    return None
+
+
+def source_stage(
+    stages: list[PlannedStage] | tuple[PlannedStage, ...], name: str, number: int, at: Instruction
+) -> int | None:
+    """Return the stage that `--from=name` means in stage `number`, or None for an image.
+
+    Raises DockerfileError for a number that is not an earlier stage's.
+    """
+    if name.isdigit():
+        index = int(name)
+        if index >= number:
+            raise at.source.error(f"--from={name}: stage {name} does not come before this one")
+        return index
+    return find_stage(stages[:number], name)
+
+
+def _used(instruction: Instruction, stages: list[PlannedStage], number: int) -> set[int]:
+    names: list[str] = []
+    if isinstance(instruction, Copy) and instruction.from_ is not None:
+        names = [instruction.from_]
+    elif isinstance(instruction, Run):
+        names = [mount.from_ for mount in instruction.mounts if mount.from_]
+    found = (source_stage(stages, name, number, instruction) for name in names)
+    return {index for index in found if index is not None}
+
+
+def _target(stages: list[PlannedStage], target: str | None) -> int:
+    if target is None:
+        return len(stages) - 1
+    index = find_stage(stages, target)
+    if index is None and target.isdigit() and int(target) < len(stages):
+        index = int(target)
+    if index is None:
+        names = [planned.stage.name for planned in stages if planned.stage.name]
+        raise UsageError(
+            f"no stage is named {target!r}{did_you_mean(target, names)}; the stages are: {', '.join(names)}"
+        )
+    return index
+
+
+def _reach(stages: list[PlannedStage], number: int) -> set[int]:
+    found: set[int] = set()
+    waiting = [number]
+    while waiting:
+        index = waiting.pop()
+        if index not in found:
+            found.add(index)
+            waiting += stages[index].needs
+    return found
+
+
+def unused_args(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> list[str]:
+    """Return the build arguments that no ARG declares."""
+    declared = {name for arg in dockerfile.global_args for name, _ in arg.pairs}
+    for stage in dockerfile.stages:
+        for instruction in stage.instructions:
+            if isinstance(instruction, Arg):
+                declared |= {name for name, _ in instruction.pairs}
+    return sorted(set(build_args) - declared - PROXY_ARGS)

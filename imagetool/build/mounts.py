@@ -1,0 +1,116 @@
+"""RUN --mount: files that a step sees and that never become part of the layer.
+
+Source: Dockerfile reference, "RUN --mount".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from imagetool.build.copying import CopyRequest, copy_items
+from imagetool.build.files import Files, FolderFiles, LayerFiles
+from imagetool.build.root import Root
+from imagetool.build.steps import Inputs, content
+from imagetool.content.staging import storage_errors
+from imagetool.dockerfile import Run, RunMount
+from imagetool.errors import BuildError, Unsupported
+from imagetool.image.image import opener
+from imagetool.layer.unpack import Ownership, unpack
+from imagetool.oci.digest import Digest
+from imagetool.runtime.spec import Mount
+from imagetool.snapshot.overlay import Workspace
+
+
+def mount_inputs(inputs: Inputs, instruction: Run, mount: RunMount) -> dict[str, Any]:
+    """Return what of a mount the step's result depends on: the files of a bind, the name of a cache."""
+    known: dict[str, Any] = {"text": mount.text}
+    if mount.type == "bind":
+        with _files(inputs, instruction, mount) as files:
+            known["content"] = str(content(_request(mount), files))
+    return known
+
+
+def step_mounts(inputs: Inputs, instruction: Run, workspace: Workspace, stack: ExitStack) -> Iterator[Mount]:
+    """Yield the container mounts of a RUN; what they need lives until `stack` is closed."""
+    for number, mount in enumerate(instruction.mounts):
+        if mount.type in ("secret", "ssh"):
+            if mount.required:
+                raise Unsupported(f"RUN --mount=type={mount.type}: the build was given no {mount.type}")
+            continue
+        target = inputs.state.path(mount.target or "").rstrip("/")
+        if not target:
+            raise BuildError(f"RUN --mount={mount.text}: the target cannot be /")
+        if mount.type == "tmpfs":
+            size = (f"size={mount.size}",) if mount.size else ()
+            yield Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777", *size))
+        elif mount.type == "cache":
+            options = ("bind", "ro") if mount.readonly else ("bind", "rw")
+            yield Mount(target, "bind", str(_cache(inputs, mount, target, workspace, number, stack)), options)
+        else:
+            folder = workspace.work.parent / f"mount-{number}"
+            options = ("bind", "ro") if mount.readonly else ("bind", "rw")
+            yield Mount(target, "bind", str(_bound(inputs, instruction, mount, folder)), options)
+
+
+def _request(mount: RunMount) -> CopyRequest:
+    return CopyRequest((mount.source or "/",), "/source" if mount.source else "/source/")
+
+
+@contextmanager
+def _files(inputs: Inputs, instruction: Run, mount: RunMount) -> Iterator[Files]:
+    """Open where a bind mount's files come from: the build context, a stage or an image."""
+    if mount.from_ is None:
+        with FolderFiles(inputs.context, ignore=inputs.ignore, times=inputs.worker.times.of_context) as files:
+            yield files
+        return
+    store = inputs.worker.store
+    layers = inputs.source(mount.from_, instruction)
+    yield LayerFiles([(opener(store, layer), f"layer {layer.descriptor.digest}") for layer in layers])
+
+
+def _bound(inputs: Inputs, instruction: Run, mount: RunMount, folder: Path) -> Path:
+    """Copy a bind mount's files aside: what the step writes there is discarded, and no link leads out of them."""
+    folder.mkdir()
+    with _files(inputs, instruction, mount) as files:
+        unpack(
+            copy_items(_request(mount), files, Root.empty()),
+            folder,
+            where=f"RUN --mount={mount.text}",
+            ownership=Ownership(lenient=inputs.worker.user_namespace),
+            warn=lambda _: None,
+        )
+    return folder / "source"
+
+
+def _cache(inputs: Inputs, mount: RunMount, target: str, workspace: Workspace, number: int, stack: ExitStack) -> Path:
+    """Return a cache directory, named by a digest so that no id leads anywhere else; locked when asked for."""
+    name = Digest.of(repr((mount.id or target, mount.from_, mount.source)).encode()).hex
+    if mount.from_ is not None or mount.source is not None:
+        raise Unsupported(f"RUN --mount={mount.text}: a cache that starts from other files is not supported")
+    folder = inputs.worker.caches / name
+    with storage_errors(f"cannot make the cache mount {folder}"):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            pass
+        else:
+            os.chmod(folder, mount.mode if mount.mode is not None else 0o755)
+            if mount.uid or mount.gid:
+                os.chown(folder, mount.uid or 0, mount.gid or 0)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, fd)
+        if mount.sharing == "locked":
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        elif mount.sharing == "private":
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return folder
+            folder = workspace.work.parent / f"cache-{number}"
+            folder.mkdir()
+    return folder

@@ -1,0 +1,140 @@
+"""RUN: a command in a fresh container over the stage's layers; what it changed becomes a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from imagetool.build.cache import Result
+from imagetool.build.mounts import mount_inputs, step_mounts
+from imagetool.build.root import Root
+from imagetool.build.state import run_environment, run_history
+from imagetool.build.steps import Inputs, Made
+from imagetool.dockerfile import ExecutableHeredoc, Run, script_of
+from imagetool.errors import StepFailed, Unsupported
+from imagetool.image.image import Layer, opener
+from imagetool.image.write import write_layer
+from imagetool.layer.scan import scan_upper
+from imagetool.layer.tarcodec import write
+from imagetool.progress import Note, StepOutput
+from imagetool.runtime.rootfs import Overlay
+from imagetool.runtime.spec import Mount, build_step_spec, resolv_conf_text
+from imagetool.runtime.users import User
+from imagetool.snapshot.overlay import Workspace
+
+_HOSTNAME = "buildkitsandbox"  # what steps have seen for years; some look at it
+_SCRIPTS = "/dev/pipes"
+
+
+def run_step(inputs: Inputs, instruction: Run) -> Made:
+    """Run the command unless the cache has its layer; raises StepFailed when it does not end with 0."""
+    if instruction.security != "sandbox" or instruction.devices:
+        raise Unsupported("RUN --security=insecure and --device are not supported")
+    script = script_of(instruction)
+    state = inputs.state
+    argv: tuple[str, ...]
+    if isinstance(script, ExecutableHeredoc):
+        argv, text = (f"{_SCRIPTS}/{script.name}",), script.content
+    else:
+        argv, text = state.argv(script), ""
+    history = run_history(state, argv)
+    environment = run_environment(state, inputs.build_args)
+    environment["SOURCE_DATE_EPOCH"] = str(inputs.worker.times.epoch)
+    network = _network(inputs, instruction)
+    key = inputs.key(
+        step="run",
+        argv=argv,
+        script=text,
+        env={**state.run.environment, **state.args},
+        cwd=state.run.working_dir,
+        user=state.run.user,
+        network=network,
+        mounts=[mount_inputs(inputs, instruction, mount) for mount in instruction.mounts],
+    )
+    cached = inputs.lookup(key)
+    if cached is not None:
+        return Made(cached.layer, history, cached=True)
+    user, home = _user(inputs)
+    environment.setdefault("HOME", home)
+    snapshots = inputs.worker.snapshots()
+    store = inputs.worker.store
+    with snapshots.prepare(state.layers, lambda layer: opener(store, layer)) as workspace, ExitStack() as stack:
+        mounts = [*_network_files(workspace), *step_mounts(inputs, instruction, workspace, stack)]
+        if text:
+            mounts.append(_script(workspace, argv[0], text))
+        spec = build_step_spec(
+            args=argv,
+            env=environment,
+            cwd=state.run.working_dir or "/",
+            user=user,
+            hostname=_HOSTNAME,
+            mounts=mounts,
+            network="none" if network == "none" else "host",
+        )
+        _execute(inputs, instruction, spec, workspace)
+        layer = _commit(inputs, workspace)
+        snapshots.adopt(workspace, (*state.layers, layer))
+    inputs.worker.cache.record(key, Result(layer))
+    return Made(layer, history)
+
+
+def _network(inputs: Inputs, instruction: Run) -> str:
+    return inputs.network if instruction.network == "default" else instruction.network
+
+
+def _user(inputs: Inputs) -> tuple[User, str]:
+    """Return who runs the step and the home directory; root needs no look into the image."""
+    text = inputs.state.run.user
+    if text in ("", "0", "root", "0:0", "root:root"):
+        return User(0, 0, ()), "/root"
+    return Root(inputs.worker.store, inputs.state.layers).user(text)
+
+
+def _execute(inputs: Inputs, instruction: Run, spec: Any, workspace: Workspace) -> None:
+    number, observer = inputs.number, inputs.observer
+    root = Overlay(workspace.lowers, workspace.upper, workspace.work, userxattr=inputs.worker.user_namespace)
+    status = inputs.worker.executor().run(
+        spec, root, output=lambda stream, data: observer(StepOutput(number, stream, data))
+    )
+    if status.code != 0:
+        how = f"was ended by signal {status.code - 128}" if status.code > 128 else f"returned exit code {status.code}"
+        text = instruction.source.text.partition("\n")[0]
+        raise StepFailed(f"{text!r} {how}", status=status.code)
+
+
+def _commit(inputs: Inputs, workspace: Workspace) -> Layer:
+    def warn(text: str) -> None:
+        inputs.observer(Note(text, "warning"))
+
+    times = inputs.worker.times
+    items = scan_upper(workspace.upper, clamp=times.clamp, warn=warn)
+    return write_layer(write(items), inputs.worker.store, inputs.worker.codec)
+
+
+def _script(workspace: Workspace, target: str, text: str) -> Mount:
+    path = workspace.work.parent / "script"
+    path.write_text(text)
+    path.chmod(0o755)
+    return Mount(target, "bind", str(path), ("bind", "ro"))
+
+
+def _network_files(workspace: Workspace) -> Iterator[Mount]:
+    """Yield the mounts of the files that tell a container its name servers and names; never committed."""
+    folder = workspace.work.parent
+    for name, text in (
+        ("resolv.conf", resolv_conf_text(_host_file("/etc/resolv.conf"))),
+        ("hosts", f"127.0.0.1\tlocalhost {_HOSTNAME}\n::1\tlocalhost\n"),
+    ):
+        path = folder / name
+        path.write_text(text)
+        path.chmod(0o644)
+        yield Mount(f"/etc/{name}", "bind", str(path), ("bind", "ro"))
+
+
+def _host_file(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:  # a host without name servers: the container has none either
+        return ""

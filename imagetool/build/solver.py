@@ -1,0 +1,240 @@
+"""Carry out a Dockerfile: stage by stage, instruction by instruction, from the cache where it can.
+
+`solve` is the whole of it. What an instruction does to files is in `steps`, to the
+configuration in `state`; this module decides the order, what variables are in force, and what
+is written into the image's history.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from imagetool.build import graph as graphs
+from imagetool.build import steps
+from imagetool.build.graph import Graph, PlannedStage
+from imagetool.build.state import StageState, apply, declare, with_defaults
+from imagetool.build.worker import Worker
+from imagetool.dockerfile import (
+    Add,
+    Arg,
+    Copy,
+    Dockerfile,
+    From,
+    IgnoreRules,
+    Instruction,
+    Run,
+    Workdir,
+    expand_instruction,
+    parse_trigger,
+)
+from imagetool.errors import BuildError, DockerfileError, ImagetoolError
+from imagetool.image.image import Image, Layer
+from imagetool.image.write import write_image
+from imagetool.oci.config import ImageConfig, RunConfig
+from imagetool.oci.platform import Platform
+from imagetool.progress import Note, Observer, StepFinished, StepStarted, silent
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build.
+
+    context: the directory that COPY takes files from.
+    ignore: what of it is not there (.dockerignore).
+    host: the platform the build runs on.
+    """
+
+    dockerfile: Dockerfile
+    context: Path
+    ignore: IgnoreRules = field(default_factory=IgnoreRules)
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
+    platform: Platform = field(default_factory=Platform)
+    host: Platform = field(default_factory=Platform)
+    use_cache: bool = True
+    network: str = "default"
+
+
+def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent) -> Image:
+    """Build an image and return it; its config, manifest and layers are in the worker's store, without a name.
+
+    Raises DockerfileError and StepFailed with the place in the Dockerfile, and whatever base
+    images, files and the store make go wrong.
+    """
+    for warning in request.dockerfile.warnings:
+        observer(Note(f"{request.dockerfile.file}:{warning.line}: {warning.message}", "warning"))
+    if unused := graphs.unused_args(request.dockerfile, request.build_args):
+        observer(Note(f"build arguments that no ARG declares: {', '.join(unused)}", "warning"))
+    graph = graphs.plan(
+        request.dockerfile,
+        build_args=request.build_args,
+        target=request.target,
+        platform=request.platform,
+        host=request.host,
+    )
+    return _Build(request, graph, worker, observer).image(graph.target)
+
+
+class _Build:
+    """One run of `solve`: the stages built so far."""
+
+    def __init__(self, request: BuildRequest, graph: Graph, worker: Worker, observer: Observer) -> None:
+        self._request = request
+        self._graph = graph
+        self._worker = worker
+        self._observer = observer
+        self._stages: dict[int, StageState] = {}
+        self._images: dict[str, Image] = {}
+        self._number = 0
+
+    def image(self, number: int) -> Image:
+        """Build a stage and write it as an image."""
+        state = self.stage(number)
+        run = replace(state.run, labels={**state.run.labels, **self._request.labels})
+        config = ImageConfig.make(
+            platform=state.platform,
+            run=run,
+            diff_ids=[layer.diff_id for layer in state.layers],
+            history=state.history,
+            created=self._worker.times.created,
+            author=state.author,
+            extra=state.extra,
+        )
+        manifest = write_image(self._worker.store, config, state.layers)
+        return Image(manifest, config, state.layers, self._worker.store)
+
+    def stage(self, number: int) -> StageState:
+        """Return a stage's final state, building it, and the stages it needs, at the first call."""
+        if number not in self._stages:
+            planned = self._graph.stages[number]
+            for needed in sorted(planned.needs):
+                self.stage(needed)
+            self._stages[number] = self._run_stage(planned)
+        return self._stages[number]
+
+    def source(self, name: str, planned: PlannedStage, at: Instruction) -> tuple[Layer, ...]:
+        """Return the layers that `--from=name` means."""
+        index = graphs.source_stage(self._graph.stages, name, planned.number, at)
+        if index is not None:
+            return self.stage(index).layers
+        if name not in self._images:
+            self._images[name] = self._worker.base(name, planned.platform)
+        return self._images[name].layers
+
+    def _run_stage(self, planned: PlannedStage) -> StageState:
+        state = self._step(planned, planned.stage.base, lambda: self._base(planned))
+        if state.run.on_build:
+            triggers, state = state.run.on_build, replace(state, run=replace(state.run, on_build=()))
+            for text in triggers:
+                instruction = parse_trigger(text, file=f"ONBUILD of {planned.base}")
+                state = self._carry_out(planned, state, instruction)
+        for instruction in planned.stage.instructions:
+            state = self._carry_out(planned, state, instruction)
+        return state
+
+    def _base(self, planned: PlannedStage) -> StageState:
+        if isinstance(planned.base, int):
+            base = self.stage(planned.base)
+            return replace(base, platform=planned.platform, cmd_set=False)
+        if planned.base == graphs.SCRATCH:
+            run = with_defaults(RunConfig(working_dir="/"))
+            return StageState(planned.platform, run, variables=run.environment)
+        image = self._worker.base(planned.base, planned.platform)
+        self._images[planned.base] = image
+        run = with_defaults(image.config.run)
+        return StageState(
+            platform=image.config.platform,
+            run=run,
+            layers=image.layers,
+            history=steps.complete_history(image.config),
+            author=image.config.author,
+            variables=run.environment,
+        )
+
+    def _carry_out(self, planned: PlannedStage, state: StageState, instruction: Instruction) -> StageState:
+        return self._step(planned, instruction, lambda: self._do(planned, state, instruction), before=state)
+
+    def _step(
+        self,
+        planned: PlannedStage,
+        instruction: Instruction,
+        action: Callable[[], StageState],
+        *,
+        before: StageState | None = None,
+    ) -> StageState:
+        """Do one instruction between its two events; errors without a place get this one."""
+        self._number += 1
+        number = self._number
+        name = instruction.source.text or type(instruction).__name__.upper()
+        self._observer(StepStarted(number, max(self._graph.steps, number), name, planned.label))
+        started = time.monotonic()
+        self._cached = False
+        try:
+            state = action()
+        except DockerfileError as error:
+            raise instruction.source.placed(error) from error.__cause__
+        except BuildError as error:
+            if instruction.source.first_line:
+                error.add_note(instruction.source.error("").excerpt)
+                error.add_note(f"at {instruction.source.file}:{instruction.source.first_line}")
+            raise
+        except ImagetoolError as error:
+            error.add_note(f"at {instruction.source.file}:{instruction.source.first_line}: {name}")
+            raise
+        made = before is not None and len(state.layers) > len(before.layers)
+        layer = str(state.layers[-1].descriptor.digest) if made else ""
+        self._observer(StepFinished(number, self._cached, layer, time.monotonic() - started))
+        return state
+
+    def _do(self, planned: PlannedStage, state: StageState, written: Instruction) -> StageState:
+        escape = self._request.dockerfile.directives.escape
+        if isinstance(written, Arg):
+            return self._declare(state, written, escape)
+        instruction = expand_instruction(written, state.variables, escape)
+        match instruction:
+            case Run():
+                made = steps.run(self._step_inputs(planned, state), instruction)
+            case Copy():
+                made = steps.copy(self._step_inputs(planned, state), instruction)
+            case Add():
+                made = steps.add(self._step_inputs(planned, state), instruction)
+            case Workdir():
+                made = steps.workdir(self._step_inputs(planned, state), instruction)
+                state = replace(
+                    state, run=replace(state.run, working_dir=state.path(instruction.path).rstrip("/") or "/")
+                )
+            case From():
+                raise instruction.source.error("FROM cannot stand here")
+            case _:
+                text = f"{type(instruction).__name__.upper()} {written.source.text.partition(' ')[2].strip()}".strip()
+                return apply(state, instruction).with_history(self._worker.times.created, text)
+        self._cached = made.cached
+        return state.with_history(self._worker.times.created, made.history, layer=made.layer)
+
+    def _declare(self, state: StageState, written: Arg, escape: str) -> StageState:
+        predefined = graphs.platform_args(state.platform, self._request.host)
+        inherited = {**predefined, **self._graph.global_args}
+        for pair in written.pairs:
+            single = Arg(pairs=(pair,), source=written.source)
+            expanded = expand_instruction(single, state.variables, escape)
+            state = declare(state, expanded, build_args=self._request.build_args, inherited=inherited)
+        text = f"ARG {written.source.text.partition(' ')[2].strip()}"
+        return state.with_history(self._worker.times.created, text)
+
+    def _step_inputs(self, planned: PlannedStage, state: StageState) -> steps.Inputs:
+        return steps.Inputs(
+            worker=self._worker,
+            state=state,
+            number=self._number,
+            context=self._request.context,
+            ignore=self._request.ignore,
+            build_args=self._request.build_args,
+            use_cache=self._request.use_cache,
+            network=self._request.network,
+            source=lambda name, at: self.source(name, planned, at),
+            observer=self._observer,
+        )

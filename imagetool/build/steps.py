@@ -1,0 +1,250 @@
+"""The instructions that make layers: COPY, ADD and WORKDIR. RUN is in `run`.
+
+Each looks its result up in the cache, and otherwise makes the layer in one pass from the
+source's bytes into the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from imagetool.build.cache import Result, key_of
+from imagetool.build.chmod import Chmod
+from imagetool.build.copying import CopyRequest, copy_items
+from imagetool.build.files import Files, FolderFiles, LayerFiles
+from imagetool.build.root import Root
+from imagetool.build.state import StageState
+from imagetool.build.worker import Worker
+from imagetool.dockerfile import Add, Copy, IgnoreRules, Instruction, Run, Workdir, is_remote
+from imagetool.errors import BuildError
+from imagetool.image.image import Layer, opener
+from imagetool.image.write import tar_digest, write_layer
+from imagetool.layer.entry import Entry, Item
+from imagetool.layer.tarcodec import write
+from imagetool.oci.config import History, ImageConfig
+from imagetool.oci.digest import Digest
+from imagetool.progress import Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything a step may look at. `source` gives the layers that `--from=NAME` means."""
+
+    worker: Worker
+    state: StageState
+    number: int
+    context: Path
+    ignore: IgnoreRules
+    build_args: Mapping[str, str]
+    use_cache: bool
+    network: str
+    source: Callable[[str, Instruction], tuple[Layer, ...]]
+    observer: Observer
+
+    def key(self, **inputs: Any) -> str:
+        """Return a cache key over the parent's files, what the worker adds, and `inputs`."""
+        worker = self.worker
+        times = "preserve" if worker.times.preserve else worker.times.epoch
+        return key_of(parent=str(self.state.chain), codec=worker.codec.identity, times=times, **inputs)
+
+    def lookup(self, key: str) -> Result | None:
+        """Return a cached result whose layer the store still has; None for none, or when the cache is off."""
+        result = self.worker.cache.lookup(key) if self.use_cache else None
+        if result is None or (result.layer is not None and not self.worker.store.exists(result.layer.descriptor)):
+            return None
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a step made: a layer or none, and its line of history."""
+
+    layer: Layer | None
+    history: str
+    cached: bool = False
+
+
+def copy(inputs: Inputs, instruction: Copy) -> Made:
+    """COPY from the build context, from heredocs, or from another stage or image."""
+    history = _copy_history("COPY", instruction)
+    if instruction.from_ is None:
+        return _from_context(inputs, instruction, history)
+    layers = inputs.source(instruction.from_, instruction)
+    base = Root(inputs.worker.store, () if instruction.link else inputs.state.layers)
+    chain = [str(layer.diff_id) for layer in layers]
+    key = inputs.key(step="copy", source=chain, **copy_inputs(inputs, instruction))
+    cached = inputs.lookup(key)
+    if cached is not None:
+        return Made(cached.layer, history, cached=True)
+    content_store = inputs.worker.store
+    files = LayerFiles([(opener(content_store, layer), f"layer {layer.descriptor.digest}") for layer in layers])
+    request = copy_request(inputs, instruction, base)
+    times = inputs.worker.times
+    items = _retimed(copy_items(request, files, base), times.of_layer)
+    return record(inputs, key, store(inputs, items), history)
+
+
+def add(inputs: Inputs, instruction: Add) -> Made:
+    """ADD: like COPY from the context, but archives are unpacked and URLs fetched."""
+    from imagetool.build import adding
+
+    history = _copy_history("ADD", instruction)
+    remote = [source for source in instruction.sources if is_remote(source)]
+    local = [source for source in instruction.sources if not is_remote(source)]
+    if not remote and not adding.archives(inputs, local, instruction.unpack):
+        plain = Copy(
+            sources=instruction.sources,
+            dest=instruction.dest,
+            chown=instruction.chown,
+            chmod=instruction.chmod,
+            link=instruction.link,
+            exclude=instruction.exclude,
+            heredocs=instruction.heredocs,
+            source=instruction.source,
+        )
+        return _from_context(inputs, plain, history)
+    return adding.add(inputs, instruction, history)
+
+
+def workdir(inputs: Inputs, instruction: Workdir) -> Made:
+    """WORKDIR: make the directory when it is missing, owned by the current user."""
+    path = inputs.state.path(instruction.path).rstrip("/") or "/"
+    history = f"WORKDIR {path}"
+    if path == "/":
+        return Made(None, history)
+    key = inputs.key(step="workdir", path=path, user=inputs.state.run.user)
+    cached = inputs.lookup(key)
+    if cached is not None:
+        return Made(cached.layer, history, cached=True)
+    root = Root(inputs.worker.store, inputs.state.layers)
+    name, kind = root.kind(path.encode(errors="surrogateescape"), follow=True)
+    if kind == "dir":
+        return record(inputs, key, None, history)
+    if kind is not None:
+        raise BuildError(f"WORKDIR {path}: a {kind} is there")
+    uid, gid = (0, 0)
+    if inputs.state.run.user not in ("", "0", "root", "0:0", "root:root"):
+        user, _ = root.user(inputs.state.run.user)
+        uid, gid = user.uid, user.gid
+    made = inputs.worker.times.made
+    parts = name.split(b"/")
+    folders = [b"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    items = [
+        (Entry(folder, "dir", 0o755, uid, gid, 0, made), ())
+        for folder in folders
+        if root.kind(folder, follow=False)[1] is None
+    ]
+    return record(inputs, key, store(inputs, items), history)
+
+
+def run(inputs: Inputs, instruction: Run) -> Made:
+    """RUN; see `imagetool.build.run`."""
+    from imagetool.build.run import run_step
+
+    return run_step(inputs, instruction)
+
+
+def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
+    """Make a layer of files of the build context, whose content is part of the key.
+
+    The first time, the content's digest falls out of making the layer. Later, the layer's tar
+    is made and hashed, but not compressed or stored, to look for it.
+    """
+    times = inputs.worker.times
+    skeleton = inputs.key(step="copy-context", **copy_inputs(inputs, instruction))
+    facts = inputs.worker.cache.facts(skeleton) if inputs.use_cache else None
+    layers = () if instruction.link else inputs.state.layers
+    base = Root(inputs.worker.store, layers, facts)
+    with ExitStack() as stack:
+        files = stack.enter_context(FolderFiles(inputs.context, ignore=inputs.ignore, times=times.of_context))
+        request = copy_request(inputs, instruction, base)
+        digest = _content(inputs, request, files, base) if facts is not None or times.preserve else None
+        if digest is not None:
+            cached = inputs.lookup(inputs.key(skeleton=skeleton, content=str(digest)))
+            if cached is not None:
+                return Made(cached.layer, history, cached=True)
+        layer = store(inputs, copy_items(request, files, base))
+        inputs.worker.cache.record_facts(skeleton, base.facts)
+        return record(inputs, inputs.key(skeleton=skeleton, content=str(digest or layer.diff_id)), layer, history)
+
+
+def _content(inputs: Inputs, request: CopyRequest, files: FolderFiles, base: Root) -> Digest:
+    """Return the digest of what a COPY would write; times that are kept do not count."""
+    items = copy_items(replace(request, time=0) if inputs.worker.times.preserve else request, files, base)
+    if inputs.worker.times.preserve:
+        items = _retimed(items, lambda _: 0)
+    return tar_digest(write(items))
+
+
+def content(request: CopyRequest, files: Files) -> Digest:
+    """Return the digest of files that are copied to an empty root."""
+    return tar_digest(write(copy_items(request, files, Root.empty())))
+
+
+def copy_inputs(inputs: Inputs, instruction: Copy | Add) -> dict[str, Any]:
+    """Return what of a COPY, apart from the files, its result depends on."""
+    return {
+        "sources": instruction.sources,
+        "dest": inputs.state.path(instruction.dest),
+        "chown": instruction.chown,
+        "chmod": instruction.chmod,
+        "link": instruction.link,
+        "parents": isinstance(instruction, Copy) and instruction.parents,
+        "exclude": instruction.exclude,
+        "texts": [(heredoc.name, Digest.of(heredoc.body.encode()).hex) for heredoc in instruction.heredocs],
+    }
+
+
+def copy_request(inputs: Inputs, instruction: Copy | Add, base: Root) -> CopyRequest:
+    """Return the request for the files of a COPY or ADD."""
+    return CopyRequest(
+        sources=instruction.sources,
+        dest=inputs.state.path(instruction.dest),
+        owner=base.owner(instruction.chown) if instruction.chown else None,
+        chmod=Chmod.parse(instruction.chmod) if instruction.chmod else None,
+        parents=isinstance(instruction, Copy) and instruction.parents,
+        exclude=IgnoreRules.of(instruction.exclude),
+        time=inputs.worker.times.made,
+        texts=tuple((heredoc.name, heredoc.body.encode()) for heredoc in instruction.heredocs),
+    )
+
+
+def _copy_history(name: str, instruction: Copy | Add) -> str:
+    flags = [
+        f"--{flag}={value} "
+        for flag, value in (
+            ("from", getattr(instruction, "from_", None)),
+            ("chown", instruction.chown),
+            ("chmod", instruction.chmod),
+        )
+        if value
+    ]
+    names = [*instruction.sources, *(heredoc.name for heredoc in instruction.heredocs)]
+    return f"{name} {''.join(flags)}{' '.join(names)} {instruction.dest}"
+
+
+def _retimed(items: Iterable[Item], times: Callable[[int], int]) -> Iterator[Item]:
+    for entry, content in items:
+        yield entry._replace(mtime=times(entry.mtime)), content
+
+
+def store(inputs: Inputs, items: Iterable[Item]) -> Layer:
+    """Make a layer of entries."""
+    return write_layer(write(items), inputs.worker.store, inputs.worker.codec)
+
+
+def record(inputs: Inputs, key: str, layer: Layer | None, history: str) -> Made:
+    """Remember what a step made."""
+    inputs.worker.cache.record(key, Result(layer))
+    return Made(layer, history)
+
+
+def complete_history(config: ImageConfig) -> tuple[History, ...]:
+    """Return a base image's history; one without any gets an entry for each layer, so that counts still match."""
+    if config.history or not config.diff_ids:
+        return config.history
+    return tuple(History(config.created, comment="layer of the base image") for _ in config.diff_ids)

@@ -1,0 +1,98 @@
+"""What a build works with: where results go, where roots are made, who runs commands, which times are written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from imagetool.build.cache import BuildCache
+from imagetool.content.store import Fetcher, Ingester, Pusher
+from imagetool.image.image import Image
+from imagetool.oci.platform import Platform
+from imagetool.runtime.executors import Executor
+from imagetool.snapshot.overlay import Snapshotter
+from imagetool.streams.codecs import Codec
+
+#: 1980-01-01T00:00:00Z: the first moment that zip archives, which many builds make, can hold.
+DEFAULT_EPOCH: Final = 315_532_800
+_SECOND: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Which times a build writes; see docs/adr/0003.
+
+    epoch: SOURCE_DATE_EPOCH, in seconds.
+    preserve: keep the times of files instead of clamping them to the epoch.
+    """
+
+    epoch: int = DEFAULT_EPOCH
+    preserve: bool = False
+
+    @property
+    def clamp(self) -> int | None:
+        """The latest time of a file in a new layer, in nanoseconds; None for no bound."""
+        return None if self.preserve else self.epoch * _SECOND
+
+    @property
+    def made(self) -> int:
+        """The time, in nanoseconds, of directories the builder itself makes."""
+        return time.time_ns() // _SECOND * _SECOND if self.preserve else self.epoch * _SECOND
+
+    def of_context(self, mtime: int) -> int:
+        """Return the time of a file of the build context.
+
+        A checkout gives files the time it was made, so it is not kept at all: the epoch itself.
+        """
+        return mtime if self.preserve else self.epoch * _SECOND
+
+    def of_layer(self, mtime: int) -> int:
+        """Return the time of a file that comes from another layer or archive."""
+        return mtime if self.preserve else min(mtime, self.epoch * _SECOND)
+
+    @property
+    def created(self) -> str:
+        """The `created` of the image and its history."""
+        seconds = time.time() if self.preserve else self.epoch
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+class Store(Fetcher, Pusher, Ingester, Protocol):
+    """Where layers, configs and manifests of the build go."""
+
+
+BaseResolver = Callable[[str, Platform], Image]
+"""Gives the image that a FROM or --from names, for a platform; raises NotFound and the like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What ADD got from a URL. `name` is the last part of its path; `modified` is in nanoseconds, 0 when not told."""
+
+    name: str
+    modified: int
+    chunks: Iterator[bytes]
+
+
+Downloader = Callable[[str], AbstractContextManager[Download]]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The resources of a build. `executor` starts one when the first RUN step needs it."""
+
+    store: Store
+    snapshots: Callable[[], Snapshotter]
+    executor: Callable[[], Executor]
+    cache: BuildCache
+    base: BaseResolver
+    download: Downloader
+    scratch: Path
+    caches: Path
+    codec: Codec
+    times: Times
+    user_namespace: bool = False

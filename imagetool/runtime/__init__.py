@@ -1,0 +1,1 @@
+"""Run a command in an ephemeral container described by an OCI runtime-spec config."""
