@@ -1,0 +1,1 @@
+"""A container registry: the OCI distribution API over a blob store and a metadata store."""
