@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from imagetool.dockerfile.source import did_you_mean, quoted
+from imagetool.dockerfile.source import did_you_mean, printable, quoted
 from imagetool.errors import DockerfileError
 
 Flags = Mapping[str, tuple[str, ...]]
@@ -24,12 +24,12 @@ class Kind(Enum):
 
 def read_flags(words: Iterable[str], known: Mapping[str, Kind]) -> Flags:
     """Return the values of each flag that is given, in order; those of a switch are `true` or `false`."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     for word in words:
         name, equals, value = word[2:].partition("=")
         kind = known.get(name)
         if kind is None:
-            raise DockerfileError(f"unknown flag --{quoted(name)[1:-1]}{did_you_mean(name, known)}")
+            raise DockerfileError(f"unknown flag --{printable(name)}{did_you_mean(name, known)}")
         if name in found and kind is not Kind.MANY:
             raise DockerfileError(f"--{name} is given twice")
         if kind is Kind.SWITCH and not equals:
@@ -40,8 +40,8 @@ def read_flags(words: Iterable[str], known: Mapping[str, Kind]) -> Flags:
             value = value.lower()
             if value not in ("true", "false"):
                 raise DockerfileError(f"--{name} is true or false, not {quoted(value)}")
-        found[name] = (*found.get(name, ()), value)
-    return found
+        found.setdefault(name, []).append(value)
+    return {name: tuple(values) for name, values in found.items()}
 
 
 def one(flags: Flags, name: str) -> str | None:

@@ -14,7 +14,7 @@ from imagetool.dockerfile.statement import json_form, split_statement
 from imagetool.dockerfile.words import raw_words, unquoted_words
 from imagetool.errors import DockerfileError
 
-_MARKER: Final = r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)"
+_MARKER: Final = r"([0-9]*)<<(-?)[\t\n\f\r ]*+([^<]*)"
 _WITH_HEREDOCS: Final = frozenset({"RUN", "COPY", "ADD"})
 _FD_DIGITS: Final = 9
 

@@ -16,7 +16,7 @@ from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
 from imagetool.limits import DOCKERFILE_BYTES, DOCKERFILE_LINE_BYTES
 
-_DIRECTIVE: Final = rf"#[{SPACE}]*([a-zA-Z][a-zA-Z0-9]*)[\t\f ]*=[\t\f ]*(\S.*?)[\t\f ]*"
+_DIRECTIVE: Final = rf"#[{SPACE}]*([a-zA-Z][a-zA-Z0-9]*)[\t\f ]*=[\t\f ]*(\S.*)"
 _CONTINUED: Final = {"\\": r"(?<!\\)\\[ \t]*\Z", "`": r"(?<!`)`[ \t]*\Z"}
 
 

@@ -15,7 +15,7 @@ from imagetool.dockerfile.flags import Flags, Kind, one, read_flags, switch
 from imagetool.dockerfile.heredoc import marker, with_bodies
 from imagetool.dockerfile.instructions import Command, ExecForm, Heredoc, Instruction, ShellForm
 from imagetool.dockerfile.mounts import parse_device, parse_mount
-from imagetool.dockerfile.source import Source, did_you_mean, quoted
+from imagetool.dockerfile.source import Source, did_you_mean, printable, quoted
 from imagetool.dockerfile.statement import json_form, split_fields, split_first, split_statement, split_words
 from imagetool.dockerfile.values import is_remote, parse_duration
 from imagetool.dockerfile.words import SPACE, expand
@@ -57,7 +57,7 @@ def read_instruction(piece: Piece) -> Instruction:
     reader = _READERS.get(piece.keyword)
     if reader is None:
         keyword = piece.keyword
-        raise DockerfileError(f"unknown instruction: {quoted(keyword)[1:-1]}{did_you_mean(keyword, _READERS)}")
+        raise DockerfileError(f"unknown instruction: {printable(keyword)}{did_you_mean(keyword, _READERS)}")
     return reader(piece)
 
 

@@ -60,7 +60,7 @@ def excerpt(lines: Sequence[str], first: int, last: int) -> str:
     last = min(max(first, last), len(lines))
     around = 2 if first == last else 1
     numbers = range(max(first - around, 1), min(last + around, len(lines)) + 1)
-    drawn = (f" {n:3} | {'>>>' if first <= n <= last else '   '} {_printable(lines[n - 1])}" for n in numbers)
+    drawn = (f" {n:3} | {'>>>' if first <= n <= last else '   '} {printable(lines[n - 1])}" for n in numbers)
     return "\n".join([_RULE, *_shortened(drawn, len(numbers)), _RULE])
 
 
@@ -72,7 +72,8 @@ def _shortened(rows: Iterable[str], count: int) -> Iterator[str]:
             yield "     | …"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return untrusted text cut to a line's length, control characters as escapes."""
     cut = text[:_SHOWN_CHARACTERS].rstrip("\r")
     shown = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in cut)
     return shown + ("…" if len(text) > _SHOWN_CHARACTERS else "")

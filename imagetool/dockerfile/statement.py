@@ -26,7 +26,7 @@ class _Grammar:
     """The expressions that depend on the escape character. Compiled when first needed: hardly a file needs both."""
 
     pair: re.Pattern[str]  # an escape and its character
-    word: re.Pattern[str]  # a word; a quote that is not closed reaches to the end
+    word: re.Pattern[str]  # a word
     flag: re.Pattern[str]  # the same, with escapes in single quotes
     piece: re.Pattern[str]  # an escape or a quoted part of a flag
 
@@ -35,12 +35,15 @@ class _Grammar:
 def _grammar(escape: str) -> _Grammar:
     e = re.escape(escape)
     pair = rf"{e}[\s\S]"
+    double = rf'"((?:{pair}|[^"{e}])*)"?'
+    single = rf"'((?:{pair}|[^'{e}])*)'?"
     plain = rf"[^{SPACE}'\"{e}]"
+    # A quote that is not closed reaches to the end.
     return _Grammar(
         re.compile(pair),
-        re.compile(rf"""(?:{pair}|'[^']*+'?|"(?:{pair}|[^"{e}])*+"?|{plain})++"""),
-        re.compile(rf"""(?:{pair}|(['"])(?:{pair}|(?!\1)[^{e}])*+\1?|{plain})++"""),
-        re.compile(rf"""{e}([\s\S])|(['"])((?:{pair}|(?!\2)[^{e}])*+)\2?"""),
+        re.compile(rf"(?:{pair}|'[^']*'?|{double}|{plain})+"),
+        re.compile(rf"(?:{pair}|{single}|{double}|{plain})+"),
+        re.compile(rf"{pair}|{single}|{double}"),
     )
 
 
@@ -59,26 +62,33 @@ def split_statement(line: str, escape: str) -> tuple[str, tuple[str, ...], str]:
 def _flags(text: str, escape: str) -> tuple[tuple[str, ...], str]:
     """Read leading flags; a lone `--` ends them and is dropped. Inside them even single quotes honour escapes."""
     flags: list[str] = []
-    text = text.lstrip(SPACE)
-    while text.startswith("--"):
-        grammar = _grammar(escape)
-        word = grammar.flag.match(text)
+    grammar = _grammar(escape)
+    at = _skip_space(text, 0)
+    while text.startswith("--", at):
+        word = grammar.flag.match(text, at)
         assert word is not None  # at least the two dashes
         flag = _bare(word[0], grammar)
-        text = text[word.end() :].lstrip(SPACE)
-        if text == escape:
-            text = ""  # an escape that nothing follows
+        at = _skip_space(text, word.end())
         if flag == "--":
             break
         flags.append(flag)
-    return tuple(flags), text
+    # An escape that nothing follows belonged to the last flag.
+    return tuple(flags), "" if flags and text[at:] == escape else text[at:]
+
+
+def _skip_space(text: str, at: int) -> int:
+    while at < len(text) and text[at] in SPACE:
+        at += 1
+    return at
 
 
 def _bare(flag: str, grammar: _Grammar) -> str:
     """Take quotes and escapes away."""
 
     def inner(piece: re.Match[str]) -> str:
-        return piece[1] if piece[2] is None else grammar.pair.sub(lambda pair: pair[0][1], piece[3])
+        if piece.lastindex is None:
+            return piece[0][1]
+        return grammar.pair.sub(lambda pair: pair[0][1], piece[piece.lastindex])
 
     return grammar.piece.sub(inner, flag)
 
@@ -88,7 +98,7 @@ def split_words(text: str, escape: str) -> list[str]:
 
     A quote that is not closed reaches to the end; a trailing escape character is dropped.
     """
-    return _grammar(escape).word.findall(text)
+    return [word[0] for word in _grammar(escape).word.finditer(text)]
 
 
 def split_fields(text: str) -> tuple[str, ...]:

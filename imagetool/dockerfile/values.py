@@ -24,6 +24,7 @@ _UNITS: Final = {
 }
 _DURATION: Final = r"([+-]?)((?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)"
 _DURATION_PART: Final = r"([0-9]*)\.?([0-9]*)([a-zµμ]+)"
+_DURATION_CHARACTERS: Final = 200
 _INT64: Final = 2**63 - 1
 _SIZE: Final = r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(?:([kmgtp])?i?b?)"
 _BOOLEANS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
@@ -51,7 +52,7 @@ def parse_duration(text: str) -> int:
     """Read a Go duration such as `1m30s` or `1.5h`: nanoseconds, possibly negative. A bare `0` needs no unit."""
     if text in ("0", "+0", "-0"):
         return 0
-    match = re.fullmatch(_DURATION, text)
+    match = re.fullmatch(_DURATION, text) if len(text) <= _DURATION_CHARACTERS else None
     if not match:
         raise DockerfileError(f"not a duration: {quoted(text)}; write a number and ns, us, ms, s, m or h, as 1m30s")
     total = 0

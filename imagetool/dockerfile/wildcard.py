@@ -79,7 +79,7 @@ class Automaton:
 
     @classmethod
     def of(cls, tokens: Sequence[Token]) -> Automaton:
-        """Build the automaton that accepts what `tokens` match."""
+        """Build the automaton that accepts what `tokens` match; of two `many` in a row one has the larger set."""
         steps: list[str | None] = []
         loops: dict[int, str] = {}
         before = ""
@@ -87,7 +87,7 @@ class Automaton:
             if kind == "one":
                 steps.append(chars)
             elif kind == "many":
-                loops[len(steps)] = chars
+                loops[len(steps)] = ANY if before == "many" and chars != loops[len(steps)] else chars
             elif before != kind:
                 # One skips both steps, or walks into the loop and leaves it by a slash. Two in a row are one.
                 loops[len(steps) + 1] = chars
@@ -123,7 +123,11 @@ class Automaton:
 
     def _walked(self, states: int) -> int:
         free = states & self.free
-        return states | free << 1 | free << 2
+        while free:
+            reached = (free << 1 | free << 2) & ~states
+            states |= reached
+            free = reached & self.free
+        return states
 
     def _mask(self, char: str) -> tuple[int, int]:
         known = self._masks.get(char)

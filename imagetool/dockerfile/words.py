@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from imagetool.dockerfile.shellpattern import replace, trim_prefix, trim_suffix
-from imagetool.dockerfile.source import quoted
+from imagetool.dockerfile.source import printable, quoted
 from imagetool.errors import DockerfileError
 from imagetool.limits import DOCKERFILE_BYTES, DOCKERFILE_WORD_DEPTH
 
@@ -245,7 +245,7 @@ def _braced(lexer: _Lexer, text: str, start: int, depth: int) -> tuple[str, int]
         if not (lexer.keep_unset and value is None):
             found = _modified(name, operator, value, _text(fragments))
     else:
-        raise DockerfileError(f"unsupported modifier ({operator}) in ${{{name}…}}")
+        raise DockerfileError(f"unsupported modifier ({printable(operator)}) in ${{{printable(name)}…}}")
     if value is None and lexer.keep_unset:
         return text[start - 2 : at], at
     return found, at
@@ -261,13 +261,14 @@ def _modified(name: str, operator: str, value: str | None, word: str) -> str:
             return "" if missing else word
         case "?", _:
             if missing:
-                raise DockerfileError(f"{name}: {word or 'is not allowed to be ' + ('unset', 'empty')[value == '']}")
+                reason = word or "is not allowed to be " + ("unset" if value is None else "empty")
+                raise DockerfileError(printable(f"{name}: {reason}"))
             return value or ""
         case "#", False:
             return trim_prefix(value or "", word.removeprefix("#"), longest=word.startswith("#"))
         case "%", False:
             return trim_suffix(value or "", word.removeprefix("%"), longest=word.startswith("%"))
-    raise DockerfileError(f"unsupported modifier ({operator}) in ${{{name}…}}")
+    raise DockerfileError(f"unsupported modifier ({printable(operator)}) in ${{{printable(name)}…}}")
 
 
 def _replaced(lexer: _Lexer, text: str, at: int, name: str, depth: int) -> tuple[str | None, str, int]:

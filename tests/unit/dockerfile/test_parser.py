@@ -23,7 +23,6 @@ from imagetool.dockerfile import (
     Onbuild,
     Run,
     RunDevice,
-    RunMount,
     Shell,
     ShellForm,
     Stopsignal,
@@ -319,63 +318,6 @@ def test_a_run_executes_its_heredoc_or_hands_it_to_the_shell(text: str, script: 
     run = only(text)
     assert isinstance(run, Run)
     assert script_of(run) == script
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ("type=bind,target=/t", RunMount(type="bind", target="/t")),
-        ("target=/t,source=a,from=b,rw", RunMount(target="/t", source="a", from_="b", readonly=False)),
-        ("dst=/t,src=a,readwrite=false", RunMount(target="/t", source="a", readonly=True)),
-        ("type=cache,destination=/t", RunMount(type="cache", target="/t", readonly=False)),
-        (
-            "TYPE=Cache,target=/t,id=i,sharing=Locked,mode=0750,uid=1,gid=2,ro",
-            RunMount(type="cache", target="/t", id="i", sharing="locked", mode=0o750, uid=1, gid=2, readonly=True),
-        ),
-        ("type=tmpfs,target=/t,size=64m", RunMount(type="tmpfs", target="/t", size=64 << 20, readonly=False)),
-        ("size=1g,type=tmpfs,target=/t", RunMount(type="tmpfs", target="/t", size=1 << 30, readonly=False)),
-        ("type=secret,id=i", RunMount(type="secret", id="i")),
-        ("type=secret,id=i,env=,required=true", RunMount(type="secret", id="i", env="", required=True)),
-        ("type=ssh,required", RunMount(type="ssh", required=True)),
-        ('type=bind,\\"target=/a,b\\"', RunMount(target="/a,b")),
-        ("type=cache,target=/t,uid=$u", RunMount(type="cache", target="/t", readonly=False)),
-        ("type=$t,target=/t,size=1k", RunMount(target="/t", size=1024)),
-    ],
-)
-def test_a_mount_is_read(options: str, expected: RunMount) -> None:
-    run = only(f"RUN --mount={options} x")
-    assert isinstance(run, Run)
-    assert run.mounts == (expected,)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("type=bnd,target=/t", "unsupported mount type 'bnd' (did you mean bind?)"),
-        ("type=volume", "unsupported mount type 'volume'"),
-        ("targt=/t", "unknown mount option 'targt' (did you mean target?)"),
-        ("type=bind,z,target=/t", "unknown mount option 'z'"),
-        ("target", "mount option target needs a value"),
-        ("from=$x,target=/t", "from cannot hold a variable"),
-        ("type=cache,target=/t,sharing=x", "unsupported sharing 'x'"),
-        ("type=cache,target=/t,mode=8", "invalid value '8' for the mount option mode"),
-        ("type=cache,target=/t,uid=-1", "invalid value '-1'"),
-        ("type=cache,target=/t,uid=4294967296", "invalid value"),
-        ("target=/t,ro=maybe", "invalid value 'maybe' for the mount option ro"),
-        ("type=tmpfs,target=/t,size=x", "not a size"),
-        ("target=/t,size=1", "a bind mount has no size"),
-        ("target=/t,mode=0700", "a bind mount has no mode"),
-        ("type=cache,target=/t,required", "a cache mount has no required"),
-        ("type=secret,id=a,sharing=shared", "a secret mount has no sharing"),
-        ("type=secret,id=a,from=b", "a secret mount has no from"),
-        ("type=secret", "a secret mount needs an id or a target"),
-        ("type=secret,id=a,source=b", "either source or id"),
-        ("", "the value is empty"),
-        ('a\\"b=c', "out of place"),
-    ],
-)
-def test_a_wrong_mount_is_refused(options: str, message: str) -> None:
-    assert message in refusal(f"RUN --mount={options} x")
 
 
 @pytest.mark.parametrize(

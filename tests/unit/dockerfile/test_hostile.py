@@ -1,0 +1,53 @@
+"""Large hostile files are parsed or refused in bounded time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from imagetool.dockerfile import IgnoreRules, expand_instruction, parse
+from imagetool.errors import DockerfileError
+
+LINE = 60_000
+#: A logical line of about 2 MB out of lines that are each short enough.
+LONG = " \\\n".join
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("# syntax=a" + " " * LINE + "b\nFROM a\n", id="spaces in a directive"),
+        pytest.param("FROM a\nRUN " + "\\ " * (LINE // 2), id="escapes and spaces"),
+        pytest.param("FROM a\nRUN <<" + " " * LINE + "<", id="spaces after a heredoc operator"),
+        pytest.param("FROM a\nRUN <<" + " \\\n".join([" " * 1000] * 2000) + "<", id="more spaces after it"),
+        pytest.param("FROM a\nRUN " + "<<a " * 10_000, id="heredocs without an end"),
+        pytest.param("FROM a\nRUN [" + "[" * LINE, id="nested arrays"),
+        pytest.param("FROM a\nRUN [" + "1" * LINE + "]", id="a long number"),
+        pytest.param("FROM a\nCOPY " + LONG(["--exclude=a " * 4000] * 40) + "b /c", id="flags"),
+        pytest.param("FROM a\nENV " + LONG(["a=$b " * 10_000] * 40), id="pairs"),
+        pytest.param("FROM a\nENV a=" + '"' * LINE, id="quotes"),
+        pytest.param("FROM a\nENV a=" + "${a:-" * (LINE // 5), id="substitutions"),
+        pytest.param("FROM a\nEXPOSE " + "0-65535 " * 7000, id="ports"),
+        pytest.param("FROM a\nHEALTHCHECK --interval=" + "1" * LINE + " CMD a", id="digits of a duration"),
+        pytest.param("FROM a\n" + "RUN a \\\n\n" * 200_000, id="blank continuations"),
+        pytest.param("FROM a\n" + "RUN <<X\nX\n" * 40_000, id="many heredocs"),
+        pytest.param("FROM a\nRUN --mount=" + "a," * (LINE // 2), id="mount options"),
+        pytest.param('FROM a\nRUN --mount=\\"' + '\\"\\"' * (LINE // 4), id="quotes in mount options"),
+    ],
+)
+def test_a_hostile_file_takes_bounded_time(text: str) -> None:
+    before = time.perf_counter()
+    try:
+        for instruction in parse(text).stages[0].instructions:
+            expand_instruction(instruction, {"b": "c"})
+    except DockerfileError as error:
+        assert len(str(error)) < 500  # noqa: PT017 some are refused, some are read
+    assert time.perf_counter() - before < 10
+
+
+def test_a_hostile_ignore_file_takes_bounded_time() -> None:
+    before = time.perf_counter()
+    rules = IgnoreRules.parse("\n".join(["*a" * 1000 + "[a-z]" * 1000, "**/" * 1000 + "x", "../" * LINE + "a"]))
+    assert not rules.excludes("a/" * 50 + "b")
+    assert time.perf_counter() - before < 10
