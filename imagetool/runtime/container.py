@@ -13,11 +13,11 @@ import socket
 import stat
 from typing import Any
 
-from imagetool.runtime import syscalls
+from imagetool.runtime import kernel
 from imagetool.safefs.openat2 import open_in_root
 
 _BIND_FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8}
-_MOUNT_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8, "strictatime": syscalls.MS_STRICTATIME}
+_MOUNT_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8, "strictatime": kernel.MS_STRICTATIME}
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx"))
 
@@ -30,7 +30,7 @@ def enter(request: dict[str, Any], output: list[int]) -> None:
     """Become the container's process; never returns. What goes wrong is raised before anything of the image runs."""
     spec = request["spec"]
     process = spec["process"]
-    syscalls.mount("none", "/", "none", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    kernel.mount("none", "/", "none", kernel.MS_REC | kernel.MS_PRIVATE)
     _mount_root(request)
     _pivot(request["mountpoint"])
     if any(namespace["type"] == "uts" for namespace in spec["linux"]["namespaces"]):
@@ -40,16 +40,16 @@ def enter(request: dict[str, Any], output: list[int]) -> None:
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     if process.get("noNewPrivileges"):
-        syscalls.prctl(38, 1)
+        kernel.prctl(38, 1)
     _start(process)
 
 
 def _mount_root(request: dict[str, Any]) -> None:
     spec, root, target = request["spec"], request["root"], request["mountpoint"]
     if "lowers" in root:
-        syscalls.mount_overlay(target, root["lowers"], root["upper"], root["work"], userxattr=root["userxattr"])
+        kernel.mount_overlay(target, root["lowers"], root["upper"], root["work"], userxattr=root["userxattr"])
     else:
-        syscalls.mount(root["path"], target, "none", syscalls.MS_BIND | syscalls.MS_REC)
+        kernel.mount(root["path"], target, "none", kernel.MS_BIND | kernel.MS_REC)
     fd = os.open(target, os.O_PATH | os.O_DIRECTORY)
     private_network = any(namespace["type"] == "network" for namespace in spec["linux"]["namespaces"])
     try:
@@ -64,7 +64,7 @@ def _mount_root(request: dict[str, Any]) -> None:
         for path in spec["linux"]["maskedPaths"]:
             _mask(fd, path)
         if spec["root"].get("readonly"):
-            syscalls.set_mount_flags(fd, syscalls.MS_RDONLY)
+            kernel.set_mount_flags(fd, kernel.MS_RDONLY)
     finally:
         os.close(fd)
 
@@ -82,19 +82,19 @@ def _mount(root: int, mount: dict[str, Any], *, private_network: bool) -> None:
     try:
         if bind:
             recursive = "rbind" in options
-            syscalls.mount(source, _at(target), "none", syscalls.MS_BIND | (syscalls.MS_REC if recursive else 0))
+            kernel.mount(source, _at(target), "none", kernel.MS_BIND | (kernel.MS_REC if recursive else 0))
         else:
             flags = sum(_MOUNT_FLAGS[option] for option in options if option in _MOUNT_FLAGS)
             known = {*_MOUNT_FLAGS, "ro", "rw"}
             data = ",".join(option for option in options if option not in known)
-            syscalls.mount(source, _at(target), kind, flags, data)
+            kernel.mount(source, _at(target), kind, flags, data)
     finally:
         os.close(target)
     mounted = open_in_root(root, os.fsencode(mount["destination"]), os.O_PATH)
     try:
         wanted = sum(flag for option, flag in _BIND_FLAGS.items() if option in options and (bind or option == "ro"))
         if wanted:
-            syscalls.set_mount_flags(mounted, wanted, recursive="rbind" in options)
+            kernel.set_mount_flags(mounted, wanted, recursive="rbind" in options)
         if mount["destination"] == "/dev":
             _fill_dev(root, mounted)
     finally:
@@ -125,7 +125,7 @@ def _fill_dev(root: int, dev: int) -> None:
     for name in _DEVICES:
         target = _mountpoint(root, f"/dev/{name}", folder=False)
         try:
-            syscalls.mount(f"/dev/{name}", _at(target), "none", syscalls.MS_BIND)
+            kernel.mount(f"/dev/{name}", _at(target), "none", kernel.MS_BIND)
         finally:
             os.close(target)
     for name, link in _LINKS:
@@ -137,10 +137,10 @@ def _make_readonly(root: int, path: str) -> None:
         fd = open_in_root(root, os.fsencode(path), os.O_PATH)
     except (FileNotFoundError, NotADirectoryError):
         return
-    syscalls.mount(_at(fd), _at(fd), "none", syscalls.MS_BIND | syscalls.MS_REC)
+    kernel.mount(_at(fd), _at(fd), "none", kernel.MS_BIND | kernel.MS_REC)
     os.close(fd)
     fd = open_in_root(root, os.fsencode(path), os.O_PATH)
-    syscalls.set_mount_flags(fd, syscalls.MS_RDONLY, recursive=True)
+    kernel.set_mount_flags(fd, kernel.MS_RDONLY, recursive=True)
     os.close(fd)
 
 
@@ -151,20 +151,20 @@ def _mask(root: int, path: str) -> None:
         return
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
-            syscalls.mount("tmpfs", _at(fd), "tmpfs", syscalls.MS_RDONLY, "size=0k")
+            kernel.mount("tmpfs", _at(fd), "tmpfs", kernel.MS_RDONLY, "size=0k")
             return
         null = os.stat("/dev/null")
         if not stat.S_ISCHR(null.st_mode) or null.st_rdev != os.makedev(1, 3):  # CVE-2025-31133
             raise SetupFailed("the host's /dev/null is not the null device")
-        syscalls.mount("/dev/null", _at(fd), "none", syscalls.MS_BIND)
+        kernel.mount("/dev/null", _at(fd), "none", kernel.MS_BIND)
     finally:
         os.close(fd)
 
 
 def _pivot(target: str) -> None:
     os.chdir(target)
-    syscalls.call("pivot_root", b".", b".")
-    syscalls.unmount(".", syscalls.MNT_DETACH)
+    kernel.call("pivot_root", b".", b".")
+    kernel.unmount(".", kernel.MNT_DETACH)
     os.chdir("/")
 
 
@@ -172,7 +172,7 @@ def _redirect(output: list[int]) -> None:
     null = os.open("/dev/null", os.O_RDONLY)
     for source, target in ((null, 0), (output[0], 1), (output[1], 2)):
         os.dup2(source, target)
-    syscalls.call("close_range", 3, 0xFFFFFFFF, 4)  # CLOSE_RANGE_CLOEXEC: nothing of the host gets through
+    kernel.call("close_range", 3, 0xFFFFFFFF, 4)  # CLOSE_RANGE_CLOEXEC: nothing of the host gets through
 
 
 def _start(process: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ def _start(process: dict[str, Any]) -> None:
         _give_up(126, f"cannot enter the working directory {process['cwd']!r}: {error.strerror}")
     os.umask(user.get("umask", 0o022))
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    syscalls.set_capabilities(process["capabilities"]["bounding"], user["uid"], user["gid"], user["additionalGids"])
+    kernel.set_capabilities(process["capabilities"]["bounding"], user["uid"], user["gid"], user["additionalGids"])
     _execute(process["args"], environment)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from imagetool.errors import HostError
-from imagetool.runtime import syscalls
+from imagetool.runtime import kernel
 
 
 def enter_user_namespace() -> Literal["root", "range", "single"]:
@@ -32,7 +32,7 @@ def enter_user_namespace() -> Literal["root", "range", "single"]:
     os.close(ready[0])
     os.close(done[1])
     try:
-        syscalls.unshare(syscalls.CLONE["user"])
+        kernel.unshare(kernel.CLONE["user"])
     except OSError as error:
         os.close(ready[1])
         os.waitpid(mapper, 0)

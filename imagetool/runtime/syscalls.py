@@ -1,195 +1,182 @@
-"""The system calls of containers that Python does not have, through ctypes.
+"""The Linux system calls of containers that Python does not have, through ctypes.
 
-Errors are OSError. Imported by the zygote, so it stays light.
+Errors are OSError whose text names the call. Needs Linux 5.12 (mount_setattr); numbers are
+the same on every architecture unless the C library has the call by name.
 
-Source: the man pages of each; kernel mount API, include/uapi/linux/mount.h.
+Source: the man pages of each; include/uapi/linux/mount.h, prctl.h, sched.h.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
-from typing import Any, Final
+from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_ARM: Final = platform.machine() == "aarch64"
-_NUMBERS: Final = {
-    "openat2": 437,
-    "fsopen": 430,
-    "fsconfig": 431,
-    "fsmount": 432,
-    "move_mount": 429,
-    "mount_setattr": 442,
-    "close_range": 436,
-    "execveat": 281 if _ARM else 322,
-    "pivot_root": 41 if _ARM else 155,
-    "capset": 91 if _ARM else 126,
+_libc.syscall.restype = ctypes.c_long
+
+_OPEN_TREE: Final = 428
+_MOVE_MOUNT: Final = 429
+_FSOPEN: Final = 430
+_FSCONFIG: Final = 431
+_FSMOUNT: Final = 432
+_CLOSE_RANGE: Final = 436
+_MOUNT_SETATTR: Final = 442
+
+_AT_FDCWD: Final = -100
+_AT_EMPTY_PATH: Final = 0x1000
+_AT_RECURSIVE: Final = 0x8000
+_O_CLOEXEC: Final = os.O_CLOEXEC
+_ATTRIBUTES: Final = struct.Struct("QQQQ")
+
+#: Mount attributes of mount_setattr and fsmount.
+MOUNT_ATTR: Final = {
+    "ro": 0x1,
+    "nosuid": 0x2,
+    "nodev": 0x4,
+    "noexec": 0x8,
+    "noatime": 0x10,
+    "strictatime": 0x20,
+    "nodiratime": 0x80,
 }
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_BIND, MS_REC, MS_PRIVATE, MS_STRICTATIME = 4096, 16384, 1 << 18, 1 << 24
-MNT_DETACH: Final = 2
 CLONE: Final = {
-    "mount": 0x20000,
-    "cgroup": 0x2000000,
-    "uts": 0x4000000,
-    "ipc": 0x8000000,
+    "mount": 0x00020000,
+    "cgroup": 0x02000000,
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
     "user": 0x10000000,
     "pid": 0x20000000,
     "network": 0x40000000,
 }
-CAPABILITIES: Final = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-]
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_DUMPABLE: Final = 4
+PR_SET_KEEPCAPS: Final = 8
+PR_SET_SECCOMP: Final = 22
+PR_CAPBSET_DROP: Final = 24
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_CAP_AMBIENT: Final = 47
 
 
 def _check(result: int, what: str) -> int:
     if result < 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
+        raise OSError(code, os.strerror(code), what)
     return result
 
 
-def call(name: str, *args: Any) -> int:
-    """Make a system call by name with integers and bytes."""
-    converted = [ctypes.c_char_p(arg) if isinstance(arg, bytes) else ctypes.c_long(arg or 0) for arg in args]
-    return _check(int(_libc.syscall(ctypes.c_long(_NUMBERS[name]), *converted)), name)
+def _syscall(what: str, number: int, *args: int | bytes | None) -> int:
+    words = [arg if arg is None or isinstance(arg, bytes) else ctypes.c_long(arg) for arg in args]
+    return _check(int(_libc.syscall(ctypes.c_long(number), *words)), what)
 
 
 def unshare(flags: int) -> None:
-    """Move this process into new namespaces."""
+    """Move this process into new namespaces, by CLONE flags."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
-def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
-    """Mount a filesystem."""
-    arguments = (os.fsencode(source), os.fsencode(target), os.fsencode(kind), ctypes.c_ulong(flags), os.fsencode(data))
-    _check(_libc.mount(*arguments), f"mount {kind} on {target}")
-
-
-def unmount(target: str, flags: int = 0) -> None:
-    """Unmount a filesystem."""
-    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), f"unmount {target}")
-
-
 def prctl(option: int, *args: int) -> int:
-    """Change this process."""
-    values = [ctypes.c_ulong(value) for value in (*args, 0, 0, 0, 0)[:4]]
-    return _check(_libc.prctl(ctypes.c_int(option), *values), f"prctl {option}")
+    """Change an attribute of this process."""
+    words = [ctypes.c_ulong(arg) for arg in (*args, 0, 0, 0, 0)[:4]]
+    return _check(int(_libc.prctl(ctypes.c_int(option), *words)), "prctl")
 
 
-def set_mount_flags(fd: int, flags: int, *, recursive: bool = False) -> None:
-    """Set read-only (1), nosuid (2), nodev (4) or noexec (8) on the mount an O_PATH descriptor stands on."""
-    attributes = struct.pack("QQQQ", flags, 0, 0, 0)
-    call("mount_setattr", fd, b"", 0x1000 | (0x8000 if recursive else 0), attributes, len(attributes))
+def pivot_root(new_root: bytes, put_old: bytes) -> None:
+    """Make a mount the root of this mount namespace."""
+    _check(_libc.pivot_root(new_root, put_old), "pivot_root")
 
 
-def mount_overlay(target: str, lowers: list[str], upper: str, work: str, *, userxattr: bool) -> None:
-    """Mount an overlay, each lower directory in a call of its own: no option length, nothing to escape."""
-    fd = call("fsopen", b"overlay", 1)
+def detach_mount(path: bytes) -> None:
+    """Unmount lazily, never through a symlink."""
+    detach_nofollow = 0x2 | 0x8
+    _check(_libc.umount2(path, ctypes.c_int(detach_nofollow)), "umount2")
+
+
+def close_from(lowest: int) -> None:
+    """Close every file descriptor from `lowest` up."""
+    _syscall("close_range", _CLOSE_RANGE, lowest, 0xFFFFFFFF, 0)
+
+
+def make_mounts_private() -> None:
+    """Cut this mount namespace off: mounts made here are seen nowhere else, nor the other way round."""
+    private = 1 << 18
+    attributes = _ATTRIBUTES.pack(0, 0, private, 0)
+    _syscall("mount_setattr /", _MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, attributes, len(attributes))
+
+
+def set_mount_attributes(fd: int, attributes: int, *, recursive: bool) -> None:
+    """Set attributes on the mount that `fd` is the root of, and on those below it."""
+    changed = _ATTRIBUTES.pack(attributes, _atime_mask(attributes), 0, 0)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    _syscall("mount_setattr", _MOUNT_SETATTR, fd, b"", flags, changed, len(changed))
+
+
+def _atime_mask(attributes: int) -> int:
+    atime = 0x70
+    return atime if attributes & atime else 0
+
+
+def clone_mount(path: bytes, *, dir_fd: int = _AT_FDCWD, recursive: bool) -> int:
+    """Return a detached copy of what is mounted at `path`, or of the file there; b"" means `dir_fd` itself."""
+    clone = 0x1
+    flags = clone | _O_CLOEXEC | (_AT_EMPTY_PATH if not path else 0) | (_AT_RECURSIVE if recursive else 0)
+    return _syscall(f"open_tree {os.fsdecode(path)}", _OPEN_TREE, dir_fd, path, flags)
+
+
+def new_mount(kind: str, options: list[tuple[str, str | None]], attributes: int) -> int:
+    """Return a detached mount of a new filesystem.
+
+    Args:
+        kind: the filesystem's name.
+        options: in order; None as value for a flag. A value has at most 255 bytes.
+        attributes: of MOUNT_ATTR.
+    """
+    flag, string, create = 0, 1, 6
+    fd = _syscall(f"fsopen {kind}", _FSOPEN, os.fsencode(kind), 1)
     try:
-        for lower in lowers:
-            call("fsconfig", fd, 1, b"lowerdir+", os.fsencode(lower), 0)
-        call("fsconfig", fd, 1, b"upperdir", os.fsencode(upper), 0)
-        call("fsconfig", fd, 1, b"workdir", os.fsencode(work), 0)
-        if userxattr:
-            call("fsconfig", fd, 0, b"userxattr", 0, 0)
-        call("fsconfig", fd, 6, 0, 0, 0)
-        mounted = call("fsmount", fd, 1, 0)
-    except OSError:
-        _mount_overlay_by_options(target, lowers, upper, work, userxattr)  # kernels before 6.5 have no lowerdir+
-        return
+        for key, value in options:
+            what = f"{kind} option {key}" if value is None else f"{kind} option {key}={value}"
+            if value is None:
+                _syscall(what, _FSCONFIG, fd, flag, os.fsencode(key), None, 0)
+            else:
+                _syscall(what, _FSCONFIG, fd, string, os.fsencode(key), os.fsencode(value), 0)
+        _syscall(f"mount {kind}", _FSCONFIG, fd, create, None, None, 0)
+        return _syscall(f"fsmount {kind}", _FSMOUNT, fd, 1, attributes)
     finally:
         os.close(fd)
-    call("move_mount", mounted, b"", -100, os.fsencode(target), 4)
-    os.close(mounted)
 
 
-def _mount_overlay_by_options(target: str, lowers: list[str], upper: str, work: str, userxattr: bool) -> None:
-    def escaped(path: str) -> str:
-        return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
-
-    options = f"lowerdir={':'.join(map(escaped, lowers))},upperdir={escaped(upper)},workdir={escaped(work)}"
-    mount("overlay", target, "overlay", 0, options + (",userxattr" if userxattr else ""))
+def attach_mount(mount: int, target: int) -> None:
+    """Attach a detached mount on what the descriptor `target` stands for."""
+    both_empty = 0x4 | 0x40
+    _syscall("move_mount", _MOVE_MOUNT, mount, b"", target, b"", both_empty)
 
 
-def set_capabilities(names: list[str], uid: int, gid: int, groups: list[int]) -> None:
-    """Become `uid`:`gid` with no more than the named capabilities, none of them inheritable or ambient.
-
-    What this process does not hold cannot be asked for and is left out.
-    """
-    wanted = sum(1 << CAPABILITIES.index(name.removeprefix("CAP_")) for name in names)
-    for number in range(64):
-        if not wanted >> number & 1 and not _drop_bounding(number):
-            break
-    prctl(8, 1)  # PR_SET_KEEPCAPS
-    try:
-        os.setgroups(groups)
-    except PermissionError:
-        if groups:  # one-id user namespaces deny setgroups; then there are no other groups to have
-            raise
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    permitted = _held() & wanted if uid == 0 else 0
-    low, high = permitted & 0xFFFFFFFF, permitted >> 32
-    call("capset", struct.pack("Ii", 0x20080522, 0), struct.pack("6I", low, low, 0, high, high, 0))
-    prctl(47, 4)  # PR_CAP_AMBIENT_CLEAR_ALL
+def mount_by_options(kind: str, target: bytes, options: str) -> None:
+    """Mount a filesystem the old way; a page of options in all."""
+    arguments = (os.fsencode(kind), target, os.fsencode(kind), ctypes.c_ulong(0), os.fsencode(options))
+    _check(_libc.mount(*arguments), f"mount {kind}")
 
 
-def _drop_bounding(number: int) -> bool:
-    """Drop a capability from the bounding set; False past the last one the kernel knows."""
-    try:
-        prctl(24, number)
-    except OSError as error:
-        if error.errno == 22:
-            return False
-        raise
-    return True
-
-
-def _held() -> int:
+def capget() -> int:
+    """Return the permitted capabilities of this process as a mask."""
     header, data = struct.pack("Ii", 0x20080522, 0), ctypes.create_string_buffer(24)
     _check(_libc.capget(header, data), "capget")
     words = struct.unpack("6I", data.raw)
     return int(words[1] | words[4] << 32)
+
+
+def capset(mask: int) -> None:
+    """Hold exactly these capabilities, permitted and effective, none inheritable."""
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    header, data = struct.pack("Ii", 0x20080522, 0), struct.pack("6I", low, low, 0, high, high, 0)
+    _check(_libc.capset(header, data), "capset")
+
+
+def install_seccomp_filter(program: bytes) -> None:
+    """Put a classic BPF program over all later system calls of this process and its children."""
+    code = ctypes.create_string_buffer(program, len(program))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code)))
+    filter_mode = 2
+    prctl(PR_SET_SECCOMP, filter_mode, ctypes.addressof(header))

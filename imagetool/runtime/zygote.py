@@ -19,7 +19,7 @@ import struct
 import sys
 from typing import Any
 
-from imagetool.runtime import syscalls
+from imagetool.runtime import kernel
 from imagetool.runtime.container import SetupFailed, enter
 
 _LENGTH = struct.Struct("!I")
@@ -27,7 +27,7 @@ _LENGTH = struct.Struct("!I")
 
 def main(fd: int) -> None:
     """Serve requests until the socket is closed."""
-    syscalls.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    kernel.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to us too; the builder decides
     connection = socket.socket(fileno=fd)
     while True:
@@ -87,12 +87,12 @@ def _outer(request: dict[str, Any], output: list[int], problems: int, closing: l
     try:
         for descriptor in closing:
             os.close(descriptor)
-        syscalls.prctl(1, signal.SIGKILL)
+        kernel.prctl(1, signal.SIGKILL)
         kinds = [namespace["type"] for namespace in request["spec"]["linux"]["namespaces"]]
-        syscalls.unshare(sum(syscalls.CLONE[kind] for kind in kinds))
+        kernel.unshare(sum(kernel.CLONE[kind] for kind in kinds))
         pid = os.fork()
         if pid == 0:
-            syscalls.prctl(1, signal.SIGKILL)
+            kernel.prctl(1, signal.SIGKILL)
             enter(request, output)
         for descriptor in (*output, problems):
             os.close(descriptor)

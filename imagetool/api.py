@@ -1,0 +1,401 @@
+"""The verbs as plain functions: what the command line calls, and what CI scripts import."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagetool.config.environment import source_date_epoch
+from imagetool.content.layout import LayoutStore
+from imagetool.errors import NotFound, StorageError, UsageError
+from imagetool.image.image import Image, load
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.platform import Platform
+from imagetool.progress import Note, Observer, silent
+from imagetool.transports import Surroundings, find
+from imagetool.transports.local import local_name, resolve
+
+if TYPE_CHECKING:
+    from imagetool.build.cache import FolderCache
+    from imagetool.image.verify import Check
+    from imagetool.streams.codecs import Codec
+    from imagetool.transfer import CopyReport
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """The local store and how to reach registries; everything below one directory.
+
+    root: made when missing. tls_verify: whether registries must prove who they are.
+    """
+
+    root: Path
+    tls_verify: bool = True
+    observer: Observer = silent
+
+    @property
+    def store(self) -> LayoutStore:
+        """The local store, an OCI layout."""
+        return LayoutStore.create(self.root / "layout")
+
+    @property
+    def cache(self) -> FolderCache:
+        """The build cache."""
+        from imagetool.build.cache import FolderCache
+
+        return FolderCache(self.root / "cache")
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What transports need."""
+        epoch = source_date_epoch()
+        return Surroundings(
+            self.store, self.root / "scratch", self._repository, 315_532_800 if epoch is None else epoch
+        )
+
+    def _repository(self, registry: str, repository: str) -> Any:
+        from imagetool.config.credentials import credentials_for
+        from imagetool.remote import open_repository
+        from imagetool.remote.connect import Tls
+
+        return open_repository(registry, repository, credentials=credentials_for, tls=Tls(verify=self.tls_verify))
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How to build; see `imagetool build --help`."""
+
+    file: Path | None = None
+    tags: Sequence[str] = ()
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
+    platform: Platform | None = None
+    use_cache: bool = True
+    preserve_times: bool = False
+    codec: Codec | None = None
+    runtime: str = "embedded"
+    network: str = "default"
+
+
+def build(context: Path, options: BuildOptions, place: Workplace) -> Image:
+    """Build the Dockerfile of a directory; name the image in the local store and return it."""
+    from imagetool.build.solver import BuildRequest, solve
+    from imagetool.dockerfile import parse
+
+    if not context.is_dir():
+        raise NotFound(f"build context {context} is not a directory")
+    path = options.file or context / "Dockerfile"
+    if options.file is None and not path.exists() and (context / "Containerfile").exists():
+        path = context / "Containerfile"
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"no Dockerfile at {path}; name one with --file") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    names = [local_name(tag) for tag in options.tags]
+    host = Platform.parse(f"linux/{os.uname().machine}")
+    request = BuildRequest(
+        dockerfile=parse(text, file=os.path.relpath(path) if options.file is None else str(path)),
+        context=context,
+        ignore=_ignore(path, context),
+        build_args=options.build_args,
+        labels=options.labels,
+        target=options.target,
+        platform=options.platform or host,
+        host=host,
+        use_cache=options.use_cache,
+        network=options.network,
+    )
+    in_namespace = _enter_namespace(request, place.observer)
+    store = place.store
+    with ExitStack() as stack:
+        stack.enter_context(store.session())
+        worker = _worker(context, options, place, store, in_namespace=in_namespace, stack=stack)
+        image = solve(request, worker, observer=place.observer)
+        for name in names or [""]:
+            store.tag(image.descriptor, name)
+    return image
+
+
+def _ignore(dockerfile: Path, context: Path) -> Any:
+    from imagetool.dockerfile import IgnoreRules
+
+    for path in (dockerfile.with_name(dockerfile.name + ".dockerignore"), context / ".dockerignore"):
+        if path.is_file():
+            return IgnoreRules.parse(path.read_bytes(), file=str(path))
+    return IgnoreRules()
+
+
+def _enter_namespace(request: Any, observer: Observer) -> str:
+    """Become root of a user namespace when there are RUN steps and we are not root; say so."""
+    from imagetool.dockerfile import Run
+
+    if os.geteuid() == 0:
+        return "root" if _is_initial_namespace() else "range"
+    if not any(isinstance(step, Run) for stage in request.dockerfile.stages for step in stage.instructions):
+        return "root"
+    from imagetool.runtime.namespaces import enter_user_namespace
+
+    kind = enter_user_namespace()
+    if kind == "single":
+        observer(Note("building without root and without subordinate ids: all files will belong to root", "warning"))
+    return kind
+
+
+def _is_initial_namespace() -> bool:
+    with open("/proc/self/uid_map") as file:
+        return file.read().split() == ["0", "0", "4294967295"]
+
+
+def _worker(
+    context: Path, options: BuildOptions, place: Workplace, store: LayoutStore, *, in_namespace: str, stack: ExitStack
+) -> Any:
+    from imagetool.build.worker import DEFAULT_EPOCH, Times, Worker
+    from imagetool.layer.unpack import Ownership
+    from imagetool.snapshot.overlay import OverlaySnapshotter
+    from imagetool.streams.codecs import Codec
+
+    epoch = source_date_epoch()
+    if epoch is None:
+        epoch = _commit_time(context)
+    namespaced = in_namespace != "root"
+    kept: dict[str, Any] = {}
+
+    def snapshots() -> OverlaySnapshotter:
+        if "snapshots" not in kept:
+            kept["snapshots"] = OverlaySnapshotter(
+                place.root / "snapshots",
+                user_xattr=namespaced,
+                ownership=Ownership(lenient=namespaced),
+                warn=lambda text: place.observer(Note(text, "warning")),
+            )
+        snapshotter: OverlaySnapshotter = kept["snapshots"]
+        return snapshotter
+
+    def executor() -> Any:
+        if "executor" not in kept:
+            kept["executor"] = stack.enter_context(_executor(options.runtime))
+        return kept["executor"]
+
+    return Worker(
+        store=store,
+        snapshots=snapshots,
+        executor=executor,
+        cache=place.cache,
+        base=lambda name, platform: _base(name, platform, place, store),
+        download=_download,
+        scratch=place.root / "scratch",
+        caches=place.root / "cache-mounts",
+        codec=options.codec or Codec(),
+        times=Times(DEFAULT_EPOCH if epoch is None else epoch, options.preserve_times),
+        user_namespace=namespaced,
+    )
+
+
+def _executor(name: str) -> Any:
+    from imagetool.runtime.executors.embedded import EmbeddedExecutor
+
+    if name == "embedded":
+        return EmbeddedExecutor()
+    from imagetool.runtime.executors.runc import RuncExecutor
+
+    return RuncExecutor(name)
+
+
+def _commit_time(context: Path) -> int | None:
+    """Return the commit time of a context that is in a Git work tree, None for any other."""
+    if not shutil.which("git"):
+        return None
+    command = ["git", "-C", str(context), "log", "-1", "--format=%ct"]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    text = done.stdout.strip()
+    return int(text) if done.returncode == 0 and text.isdigit() else None
+
+
+def _base(name: str, platform: Platform, place: Workplace, store: LayoutStore) -> Image:
+    """Find a base image in the local store, else in its registry."""
+    try:
+        return load(store, resolve(store, name), platform=platform)
+    except NotFound:
+        pass
+    place.observer(Note(f"pulling {name}"))
+    _pull_into(name, place, store)
+    return load(store, resolve(store, name), platform=platform)
+
+
+@contextmanager
+def _download(url: str) -> Iterator[Any]:
+    from imagetool.build.worker import Download
+    from imagetool.remote.download import open_url
+
+    with open_url(url) as (name, modified, chunks):
+        yield Download(name, modified, chunks)
+
+
+def _pull_into(name: str, place: Workplace, store: LayoutStore) -> CopyReport:
+    from imagetool.transfer import copy as transfer
+    from imagetool.transports.docker import Docker
+
+    with Docker().source(name, place.surroundings) as source:
+        return transfer(source.store, store, source.root, tags=(local_name(name),), observer=place.observer)
+
+
+def pull(name: str, place: Workplace) -> CopyReport:
+    """Copy an image from its registry to the local store, under the same name."""
+    store = place.store
+    with store.session():
+        return _pull_into(name.removeprefix("docker://"), place, store)
+
+
+def push(source: str, destination: str | None, place: Workplace) -> CopyReport:
+    """Copy a local image, or one of any transport, to a registry (or any transport)."""
+    target = destination or source
+    if "://" not in target and not target.startswith(("oci:", "oci-archive:", "docker-archive:", "dir:", "aci:")):
+        target = f"docker://{target}"
+    return copy(source, target, place)
+
+
+def copy(source: str, destination: str, place: Workplace, *, platform: Platform | None = None) -> CopyReport:
+    """Copy an image between any two places, byte for byte."""
+    from imagetool.transfer import copy as transfer
+
+    around = place.surroundings
+    reader, from_rest = find(source)
+    writer, to_rest = find(destination)
+    with reader.source(from_rest, around) as opened, writer.destination(to_rest, around) as target:
+        return transfer(
+            opened.store, target.store, opened.root, tags=target.tags, platform=platform, observer=place.observer
+        )
+
+
+@contextmanager
+def opened(reference: str, place: Workplace) -> Iterator[tuple[Any, Descriptor]]:
+    """Open an image of any transport to read: its store and root."""
+    transport, rest = find(reference)
+    with transport.source(rest, place.surroundings) as source:
+        yield source.store, source.root
+
+
+def verify(reference: str, place: Workplace) -> Iterator[Check]:
+    """Recompute every digest, size and diff ID of an image; yield a check for each."""
+    from imagetool.image.verify import verify as checks
+
+    with opened(reference, place) as (store, root):
+        yield from checks(store, root)
+
+
+def tag(source: str, name: str, place: Workplace) -> str:
+    """Give a local image one more name; return it in full."""
+    store = place.store
+    full = local_name(name)
+    store.tag(resolve(store, source), full)
+    return full
+
+
+def remove(names: Sequence[str], place: Workplace) -> tuple[list[str], int, int]:
+    """Remove names from the local store, and blobs that nothing needs any more; return names, blobs and bytes."""
+    store = place.store
+    gone = []
+    for name in names:
+        root = resolve(store, name)
+        removed = store.untag(root.annotations.get("org.opencontainers.image.ref.name", str(root.digest)))
+        gone.append(removed.annotations.get("org.opencontainers.image.ref.name", str(removed.digest)))
+    count, freed = store.collect(keep=place.cache.layers())
+    return gone, count, freed
+
+
+def base(what: str, name: str | None, place: Workplace) -> tuple[str, Image]:
+    """Make a base image without a registry and name it; see `imagetool base --help`."""
+    from imagetool.build.base import make_base
+    from imagetool.build.worker import DEFAULT_EPOCH, Times
+    from imagetool.streams.codecs import Codec
+
+    store = place.store
+    epoch = source_date_epoch()
+    full = local_name(name or (what if what.startswith(("busybox", "debian")) else Path(what).stem.lower()))
+
+    def warn(text: str) -> None:
+        place.observer(Note(text, "warning"))
+
+    with store.session():
+        image = make_base(
+            what,
+            store,
+            platform=Platform.parse(f"linux/{os.uname().machine}"),
+            times=Times(DEFAULT_EPOCH if epoch is None else epoch),
+            codec=Codec(),
+            warn=warn,
+        )
+        store.tag(image.descriptor, full)
+    return full, image
+
+
+def export(
+    image: Image, kind: str, destination: str, place: Workplace, *, name: str = "", archive: bool = False
+) -> None:
+    """Write a built image elsewhere.
+
+    Args:
+        kind: oci (a layout, or an archive), docker (an archive), local (a directory with the root
+            filesystem), tar (a tarball of it).
+    """
+    from imagetool.layer.merge import flatten
+    from imagetool.layer.tarcodec import write
+    from imagetool.layer.unpack import Ownership, unpack
+
+    if kind in ("oci", "docker"):
+        packed = archive or destination.endswith(".tar")
+        prefix = "docker-archive:" if kind == "docker" else "oci-archive:" if packed else "oci:"
+        writer, rest = find(prefix + destination + (f":{name}" if name else ""))
+        from imagetool.transfer import copy as transfer
+
+        with writer.destination(rest, place.surroundings) as target:
+            transfer(image.content, target.store, image.descriptor, tags=target.tags, observer=place.observer)
+    elif kind == "tar":
+        from imagetool.content.staging import storage_errors
+
+        with storage_errors(f"cannot write {destination}"), open(destination, "wb") as file:
+            for chunk in write(flatten(image.openers())):
+                file.write(chunk)
+    elif kind == "local":
+        folder = Path(destination)
+        folder.mkdir(parents=True, exist_ok=True)
+        rootless = os.geteuid() != 0
+
+        def warn(text: str) -> None:
+            place.observer(Note(text, "warning"))
+
+        unpack(
+            flatten(image.openers()),
+            folder,
+            where="image",
+            ownership=Ownership(owners=not rootless, lenient=rootless),
+            warn=warn,
+        )
+    else:
+        raise UsageError(f"--output type={kind!r}: there are oci, docker, local and tar")
+
+
+__all__ = [
+    "BuildOptions",
+    "Workplace",
+    "base",
+    "build",
+    "copy",
+    "export",
+    "opened",
+    "pull",
+    "push",
+    "remove",
+    "tag",
+    "verify",
+]

@@ -1,0 +1,100 @@
+"""The places images come from and go to, by the prefix that names them, as in skopeo.
+
+A plain name is the local store. A new transport is a module with a class that offers
+`Transport`, and a line in TRANSPORTS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from imagetool.content.layout import LayoutStore
+from imagetool.content.store import Destination, Source
+from imagetool.errors import UsageError
+from imagetool.oci.descriptor import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What transports need from outside: the local store, scratch space, how to reach registries."""
+
+    store: LayoutStore
+    scratch: Path
+    registry: RegistryAccess
+    epoch: int
+
+
+class RegistryAccess(Protocol):
+    def __call__(self, registry: str, repository: str) -> AbstractContextManager[RegistryRepository]:
+        """Open a repository."""
+        ...
+
+
+class RegistryRepository(Source, Destination, Protocol):
+    """A repository of a registry as a store."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    """An image to read: where, and its root there. `name` is for messages."""
+
+    store: Source
+    root: Descriptor
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDestination:
+    """Where an image goes, and the tags it gets there."""
+
+    store: Destination
+    tags: tuple[str, ...]
+    name: str
+
+
+class Transport(Protocol):
+    def source(self, rest: str, around: Surroundings) -> AbstractContextManager[OpenSource]:
+        """Open an image to read. Raises NotFound and the like."""
+        ...
+
+    def destination(self, rest: str, around: Surroundings) -> AbstractContextManager[OpenDestination]:
+        """Open a place to write to; what was written appears when the context ends without an error."""
+        ...
+
+
+def transports() -> Mapping[str, Transport]:
+    """Return every transport by its prefix; imported when first asked for."""
+    from imagetool.transports.archive import DockerArchive, OciArchive
+    from imagetool.transports.dir import Dir
+    from imagetool.transports.docker import Docker
+    from imagetool.transports.oci import Oci
+
+    return {
+        "docker://": Docker(),
+        "oci:": Oci(),
+        "oci-archive:": OciArchive(),
+        "docker-archive:": DockerArchive(),
+        "dir:": Dir(),
+    }
+
+
+def find(text: str) -> tuple[Transport, str]:
+    """Split `transport:rest`; a plain name is the local store. Raises UsageError for a malformed one."""
+    from imagetool.transports.local import Local
+
+    known = transports()
+    for prefix, transport in known.items():
+        if text.startswith(prefix):
+            if not text[len(prefix) :]:
+                raise UsageError(f"{text!r}: nothing is named after the transport")
+            return transport, text[len(prefix) :]
+    scheme = text.partition(":")[0]
+    if text.startswith(("http://", "https://")) or f"{scheme}:" in ("docker:", "docker-daemon:", "containers-storage:"):
+        raise UsageError(
+            f"{text!r}: no such transport; there are {', '.join(known)} and plain names for the local store"
+        )
+    return Local(), text

@@ -1,0 +1,236 @@
+"""`oci-archive:FILE[:TAG]` and `docker-archive:FILE[:NAME]`: an image in one tar file.
+
+What is written is both at once: an OCI layout, and Docker's `manifest.json` that points into it,
+so docker, podman, containerd and skopeo all load the same file.
+
+Source: image-spec v1.1 image-layout.md; Docker image spec v1.2, "Combined Image JSON + Filesystem Changeset Format".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imagetool.content.layout import REF_NAME, LayoutStore
+from imagetool.content.staging import storage_errors, sync_folder
+from imagetool.content.store import fetch_bytes, fetch_document, push_bytes
+from imagetool.errors import InvalidArchive, NotFound
+from imagetool.image.image import Layer
+from imagetool.image.write import tar_digest
+from imagetool.layer.entry import Entry, Item, display
+from imagetool.layer.scan import file_content
+from imagetool.layer.tarcodec import write
+from imagetool.layer.tarreader import read
+from imagetool.limits import DOCUMENT_BYTES
+from imagetool.oci import document, mediatype
+from imagetool.oci.config import ImageConfig
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.digest import Digest
+from imagetool.oci.manifest import Index, Manifest
+from imagetool.streams.codecs import decompress, sniff
+from imagetool.streams.pump import read_chunks
+from imagetool.transports import OpenDestination, OpenSource, Surroundings
+from imagetool.transports.local import local_name
+
+
+class OciArchive:
+    """An OCI layout in a tar file as a transport."""
+
+    @contextmanager
+    def source(self, rest: str, around: Surroundings) -> Iterator[OpenSource]:
+        """Open an image of an archive; see `Transport`."""
+        path, _, tag = rest.partition(":")
+        with _unpacked(Path(path), around) as folder:
+            if not (folder / "oci-layout").exists():
+                raise InvalidArchive(f"{path} is not an OCI archive: it has no oci-layout")
+            store = LayoutStore.open(folder)
+            yield OpenSource(store, store.resolve(tag), f"oci-archive:{rest}")
+
+    @contextmanager
+    def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
+        """Write an archive; see `Transport`."""
+        path, _, tag = rest.partition(":")
+        with _packed(Path(path), tag, around) as store:
+            yield OpenDestination(store, (tag,), f"oci-archive:{rest}")
+
+
+class DockerArchive:
+    """What `docker save` writes and `docker load` reads, as a transport."""
+
+    @contextmanager
+    def source(self, rest: str, around: Surroundings) -> Iterator[OpenSource]:
+        """Open an image of an archive; see `Transport`. Its layers keep their diff IDs; the manifest is made anew."""
+        path, _, name = rest.partition(":")
+        with _unpacked(Path(path), around) as folder:
+            store = LayoutStore.create(folder / ".layout")
+            yield OpenSource(store, _imported(folder, name, store, path), f"docker-archive:{rest}")
+
+    @contextmanager
+    def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
+        """Write an archive; see `Transport`."""
+        path, _, name = rest.partition(":")
+        tag = local_name(name) if name else ""
+        with _packed(Path(path), tag, around) as store:
+            yield OpenDestination(store, (tag,), f"docker-archive:{rest}")
+
+
+@contextmanager
+def _unpacked(path: Path, around: Surroundings) -> Iterator[Path]:
+    """Unpack an archive's regular files into a scratch directory. Links are followed inside the archive only."""
+    around.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=around.scratch) as name:
+        folder = Path(name)
+        try:
+            file = open(path, "rb")
+        except OSError as error:
+            raise NotFound(f"cannot open {path}: {error.strerror}") from None
+        links: list[Entry] = []
+        with file:
+            for entry, content in read(decompress(read_chunks(file), where=str(path)), where=str(path)):
+                if entry.kind == "file":
+                    _write(folder, entry.name, content)
+                elif entry.kind in ("symlink", "link"):
+                    links.append(entry)
+        for link in links:
+            _follow(folder, link, str(path))
+        yield folder
+
+
+def _write(folder: Path, name: bytes, content: Iterable[bytes]) -> None:
+    target = folder / os.fsdecode(name)
+    with storage_errors(f"cannot unpack {display(name)}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target, "wb") as file:
+            for chunk in content:
+                file.write(chunk)
+
+
+def _follow(folder: Path, link: Entry, where: str) -> None:
+    """Older archives say "the same layer as that one" with a link to `../ID/layer.tar`."""
+    above = os.path.dirname(link.name) if link.kind == "symlink" else b""
+    target = os.path.normpath(os.path.join(above, link.linkname))
+    if target.startswith((b"/", b"..")):
+        raise InvalidArchive(f"{where}: {display(link.name)} links to {display(link.linkname)}, outside the archive")
+    source, place = folder / os.fsdecode(target), folder / os.fsdecode(link.name)
+    if source.is_file() and not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, place)
+
+
+def _imported(folder: Path, name: str, store: LayoutStore, where: str) -> Descriptor:
+    """Put an image that docker saved into a layout, and return its manifest."""
+    entry = _docker_entry(folder, name, where)
+    config_name = document.get(entry, "Config", str, None, path="$", what=where)
+    layer_names = document.get_strings(entry, "Layers", path="$", what=where)
+    config = ImageConfig.parse(_member(folder, config_name, where).read_bytes(), what=f"{where}: {config_name}")
+    if len(layer_names) != len(config.diff_ids):
+        raise InvalidArchive(f"{where}: {len(layer_names)} layers, but the config has {len(config.diff_ids)} diff IDs")
+    layers = []
+    for layer_name, diff_id in zip(layer_names, config.diff_ids, strict=True):
+        layers.append(_import_layer(_member(folder, layer_name, where), diff_id, store, where))
+    store.push(config.descriptor, [config.raw])
+    manifest = Manifest.make(config.descriptor, [layer.descriptor for layer in layers])
+    return push_bytes(store, manifest.raw, manifest.media_type)
+
+
+def _docker_entry(folder: Path, name: str, where: str) -> dict[str, object]:
+    try:
+        raw = (folder / "manifest.json").read_bytes()
+    except FileNotFoundError:
+        raise InvalidArchive(f"{where} is not a docker archive: it has no manifest.json") from None
+    tree = document.decode(b'{"images":' + raw + b"}", what=f"{where}: manifest.json")
+    entries = document.get(tree, "images", list, None, path="$", what=where)
+    wanted = local_name(name) if name else ""
+    for number, item in enumerate(entries):
+        entry: dict[str, object] = document.expect(item, dict, f"$[{number}]", where)
+        tags = document.get_strings(entry, "RepoTags", path=f"$[{number}]", what=where)
+        if (not name and len(entries) == 1) or wanted in [local_name(tag) for tag in tags]:
+            return entry
+    raise NotFound(f"{where} holds {len(entries)} images and none is {name!r}" if name else f"{where}: name an image")
+
+
+def _member(folder: Path, name: str, where: str) -> Path:
+    path = os.path.normpath(name)
+    if path.startswith(("/", "..")) or not (folder / path).is_file():
+        raise InvalidArchive(f"{where}: {name[:120]!r} is not in the archive")
+    return folder / path
+
+
+def _import_layer(path: Path, diff_id: Digest, store: LayoutStore, where: str) -> Layer:
+    with open(path, "rb") as file:
+        kind = sniff(file.read(6))
+        file.seek(0)
+        got = tar_digest(decompress(read_chunks(file), where=where))
+        if got != diff_id:
+            raise InvalidArchive(f"{where}: {path.name} has diff ID {got}, its config says {diff_id}")
+        file.seek(0)
+        with store.ingest() as blob:
+            for chunk in read_chunks(file):
+                blob.write(chunk)
+            digest, size = blob.commit()
+    return Layer(Descriptor(mediatype.OCI_LAYER_OF.get(kind, mediatype.OCI_LAYER), digest, size), diff_id)
+
+
+@contextmanager
+def _packed(path: Path, tag: str, around: Surroundings) -> Iterator[LayoutStore]:
+    """Collect an image in a scratch layout, and write it as one archive in the end."""
+    around.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=around.scratch) as name:
+        store = LayoutStore.create(Path(name) / "layout")
+        yield store
+        staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        with storage_errors(f"cannot write {path}"):
+            try:
+                with open(staged, "xb") as file:
+                    for chunk in write(_archive_items(store, tag, around.epoch * 10**9)):
+                        file.write(chunk)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.rename(staged, path)
+                sync_folder(path.absolute().parent)
+            finally:
+                staged.unlink(missing_ok=True)
+
+
+def _archive_items(store: LayoutStore, tag: str, time: int) -> Iterator[Item]:
+    index = store.index()
+    roots = []
+    for root in index.manifests:
+        annotations = dict(root.annotations)
+        if tag:
+            annotations = {REF_NAME: tag.rpartition(":")[2] if "/" in tag or ":" in tag else tag}
+            annotations["io.containerd.image.name"] = tag
+        roots.append(Descriptor(root.media_type, root.digest, root.size, annotations, root.platform))
+    yield _file(b"oci-layout", b'{"imageLayoutVersion":"1.0.0"}', time)
+    yield _file(b"index.json", Index.make(roots if tag else list(index.manifests)).raw, time)
+    yield _file(b"manifest.json", _docker_manifest(store, tag), time)
+    for folder in sorted((store.folder / "blobs").iterdir()):
+        yield Entry(f"blobs/{folder.name}".encode(), "dir", 0o755, mtime=time), ()
+        for path in sorted(folder.iterdir()):
+            size = path.stat().st_size
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            name = f"blobs/{folder.name}/{path.name}".encode()
+            yield Entry(name, "file", 0o644, size=size, mtime=time), file_content(fd, size)
+
+
+def _file(name: bytes, data: bytes, time: int) -> Item:
+    if len(data) > DOCUMENT_BYTES:
+        raise InvalidArchive(f"{display(name)} would be too big")
+    return Entry(name, "file", 0o644, size=len(data), mtime=time), (data,)
+
+
+def _docker_manifest(store: LayoutStore, tag: str) -> bytes:
+    entries = []
+    for root in store.index().manifests:
+        found = fetch_document(store, root)
+        if isinstance(found, Index):
+            continue
+        fetch_bytes(store, found.config)
+        config, *layers = [f"blobs/{child.digest.algorithm}/{child.digest.hex}" for child in found.children]
+        entries.append({"Config": config, "RepoTags": [tag] if tag else None, "Layers": layers})
+    return json.dumps(entries, separators=(",", ":")).encode()

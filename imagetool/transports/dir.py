@@ -1,0 +1,102 @@
+"""`dir:DIR`: a manifest and its blobs as plain files, as skopeo writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imagetool.content.staging import replace_file, storage_errors
+from imagetool.errors import NotFound
+from imagetool.limits import DOCUMENT_BYTES
+from imagetool.oci import mediatype
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.manifest import parse
+from imagetool.streams.pump import read_chunks
+from imagetool.streams.verify import verified
+from imagetool.transports import OpenDestination, OpenSource, Surroundings
+
+
+class DirStore:
+    """One image in a directory: `manifest.json`, `version`, and blobs named by their hex digits."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __str__(self) -> str:
+        return f"dir:{self._folder}"
+
+    def _path(self, descriptor: Descriptor) -> Path:
+        if descriptor.media_type in mediatype.DOCUMENTS:
+            return self._folder / f"{descriptor.digest.hex}.manifest.json"
+        return self._folder / descriptor.digest.hex
+
+    @contextmanager
+    def fetch(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Open a blob; see `Fetcher`."""
+        path = self._path(descriptor)
+        if descriptor == self._root():
+            path = self._folder / "manifest.json"
+        try:
+            file = open(path, "rb")
+        except FileNotFoundError:
+            raise NotFound(f"{descriptor.digest} is not in {self}") from None
+        with file:
+            yield verified(read_chunks(file), descriptor, where=f"{descriptor.digest} in {self}")
+
+    def _root(self) -> Descriptor | None:
+        try:
+            return self.resolve("")
+        except NotFound:
+            return None
+
+    def resolve(self, reference: str) -> Descriptor:
+        """Return the directory's manifest."""
+        try:
+            with open(self._folder / "manifest.json", "rb") as file:
+                raw = file.read(DOCUMENT_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"{self} has no manifest.json") from None
+        return parse(raw, what=f"{self}/manifest.json").descriptor
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        """Say whether a blob is there with the right size."""
+        path = self._path(descriptor)
+        return path.is_file() and path.stat().st_size == descriptor.size
+
+    def push(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+        """Store a blob; see `Pusher`."""
+        path = self._path(descriptor)
+        staged = path.with_suffix(".partial")
+        with storage_errors(f"cannot write {path}"):
+            try:
+                with open(staged, "wb") as file:
+                    for chunk in verified(chunks, descriptor, where=f"{descriptor.digest} for {self}"):
+                        file.write(chunk)
+                staged.rename(path)
+            finally:
+                staged.unlink(missing_ok=True)
+
+    def tag(self, descriptor: Descriptor, reference: str) -> None:
+        """Make a document that was pushed the directory's manifest."""
+        replace_file(self._folder / "manifest.json", self._path(descriptor).read_bytes())
+        self._path(descriptor).unlink()
+
+
+class Dir:
+    """A plain directory as a transport."""
+
+    @contextmanager
+    def source(self, rest: str, around: Surroundings) -> Iterator[OpenSource]:
+        """Open the image of a directory; see `Transport`."""
+        store = DirStore(Path(rest))
+        yield OpenSource(store, store.resolve(""), f"dir:{rest}")
+
+    @contextmanager
+    def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
+        """Write to a directory, which is made when missing; see `Transport`."""
+        folder = Path(rest)
+        with storage_errors(f"cannot make {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / "version", b"Directory Transport Version: 1.1\n")
+        yield OpenDestination(DirStore(folder), ("",), f"dir:{rest}")
