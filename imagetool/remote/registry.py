@@ -111,7 +111,8 @@ class Registry:
                 answer = self.http.send(Request(method, url, what, headers or {}, body, header, retry))
         if answer.status in expect:
             return answer
-        raise answer.error(authorizer.advice(repository) if answer.status in (401, 403) else "")
+        refused = answer.status in (401, 403)
+        raise answer.error(authorizer.advice(repository, known=answer.status == 403) if refused else "")
 
     def locate(self, answer: Answer, what: str) -> str:
         """Return the absolute URL of an answer's Location; raises NetworkError for one we will not follow."""

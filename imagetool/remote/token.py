@@ -110,12 +110,13 @@ class Authorizer:
             raise AuthError(f"{where} refused {user}; check the password, or log in again")
         return header
 
-    def advice(self, repository: str) -> str:
-        """Return what to do about a refusal, for the end of an error message."""
+    def advice(self, repository: str, *, known: bool) -> str:
+        """Return what to do about a refusal; `known` says that the registry accepts who we are (403)."""
         registry = self._http.registry
         if self._known.get(repository) is None:
             return f"no credentials for {registry} were found; log in with: imagetool login {registry}"
-        return f"{self._user(repository)} may not do that"
+        user = self._user(repository)
+        return f"{user} may not do that" if known else f"{user} was not accepted; check the password, or log in again"
 
     def _user(self, repository: str) -> str:
         credentials = self._known.get(repository)
@@ -135,7 +136,7 @@ class Authorizer:
             return f"Bearer {credentials.registry_token}"
         if challenge.scheme == "basic":
             if credentials is None or not credentials.username:
-                raise AuthError(f"registry {self._http.registry} wants a login: {self.advice(repository)}")
+                raise AuthError(f"registry {self._http.registry} wants a login: {self.advice(repository, known=False)}")
             return credentials.basic
         user = credentials.username or "<token>" if credentials else ""
         key = _Key(challenge.parameters["realm"], challenge.parameters.get("service", ""), user, scopes)
