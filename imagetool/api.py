@@ -61,7 +61,7 @@ class Workplace:
 
     def _repository(self, registry: str, repository: str) -> Any:
         from imagetool.config.credentials import credentials_for
-        from imagetool.remote import open_repository
+        from imagetool.remote.registry import open_repository
         from imagetool.remote.connect import Tls
 
         return open_repository(registry, repository, credentials=credentials_for, tls=Tls(verify=self.tls_verify))
@@ -235,7 +235,7 @@ def _base(name: str, platform: Platform, place: Workplace, store: LayoutStore) -
 @contextmanager
 def _download(url: str) -> Iterator[Any]:
     from imagetool.build.worker import Download
-    from imagetool.remote.download import open_url
+    from imagetool.remote.url import open_url
 
     with open_url(url) as (name, modified, chunks):
         yield Download(name, modified, chunks)

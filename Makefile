@@ -1,0 +1,52 @@
+# What there is to do here: make help
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+SYSTEM := buildah skopeo umoci runc mmdebstrap docker-registry busybox-static libarchive-tools uidmap libcap2-bin attr acl
+
+.PHONY: help setup demo test check lint types imports unit peers bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/ready: pyproject.toml
+	@command -v python3 >/dev/null || { echo "python3 (3.11 or newer) is missing: apt-get install python3 python3-venv"; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, this is $$(python3 --version)"; exit 1; }
+	@python3 -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv; } || { echo "python3-venv is missing: apt-get install python3-venv"; exit 1; }
+	python3 -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/ready ## Make the virtual environment
+
+demo: setup ## Run the main job end to end: build, push, pull, verify, convert
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash fixtures/demo/run.sh
+
+test: check peers ## Check everything and run all tests (root on Debian installs the peers)
+	$(PY) -m pytest -q -n 4
+
+check: lint types imports ## Lint, types and import rules
+
+lint: setup
+	$(VENV)/bin/ruff check imagetool registry_server tests
+	$(VENV)/bin/ruff format --check imagetool registry_server tests
+
+types: setup
+	$(VENV)/bin/mypy
+
+imports: setup
+	$(VENV)/bin/lint-imports
+
+unit: setup ## Run the tests that need neither root nor peers
+	$(PY) -m pytest -q -n 4 tests/unit tests/contract
+
+peers: ## Install the tools of other projects that tests compare with
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  dpkg -s $(SYSTEM) >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM) >/dev/null; }; \
+	else echo "not root on Debian: tests that need $(SYSTEM) are skipped where these are missing"; fi
+
+bench: setup ## Measure against buildah in one run; writes benchmarks/RESULTS.md
+	$(PY) benchmarks/run.py
+
+clean: ## Remove what make made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

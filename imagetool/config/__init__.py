@@ -1,0 +1,1 @@
+"""What the environment and the files of the user say. The only readers of `os.environ`."""

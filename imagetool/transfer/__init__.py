@@ -1,0 +1,6 @@
+"""Moving images between stores: the one verb behind push, pull and copy."""
+
+from imagetool.transfer.plan import BlobReport, CopyReport
+from imagetool.transfer.run import copy
+
+__all__ = ["BlobReport", "CopyReport", "copy"]
