@@ -40,6 +40,8 @@ ZSTD_WINDOW_LOG: Final = 27  # 128 MiB, the decoder memory a frame may ask for
 INDEX_MANIFESTS: Final = 1000  # entries of one image index
 INDEX_DEPTH: Final = 4  # indexes within indexes
 IMAGE_LAYERS: Final = 1000  # layers of one image
+GRAPH_DOCUMENTS: Final = 2000  # manifests and indexes that one copy moves
+GRAPH_BYTES: Final = 64 * MIB  # all of them together
 
 #: Wire.
 ERROR_BODY_BYTES: Final = 64 * KIB  # how much of an error answer is read

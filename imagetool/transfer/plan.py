@@ -122,7 +122,7 @@ def read_graph(source: Fetcher, root: Descriptor) -> Graph:
         held += len(document.raw)
         if held > limits.GRAPH_BYTES or len(begun) > limits.GRAPH_DOCUMENTS:
             raise LimitExceeded(
-                f"index {root.digest}: more than {limits.GRAPH_DOCUMENTS} documents or {limits.GRAPH_BYTES} bytes of them"
+                f"index {root.digest}: more than {limits.GRAPH_DOCUMENTS} documents, or {limits.GRAPH_BYTES} bytes"
             )
         for child in document.manifests if isinstance(document, Index) else ():
             if child.media_type in mediatype.DOCUMENTS:
