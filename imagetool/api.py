@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -61,8 +62,8 @@ class Workplace:
 
     def _repository(self, registry: str, repository: str) -> Any:
         from imagetool.config.credentials import credentials_for
-        from imagetool.remote.registry import open_repository
         from imagetool.remote.connect import Tls
+        from imagetool.remote.registry import open_repository
 
         return open_repository(registry, repository, credentials=credentials_for, tls=Tls(verify=self.tls_verify))
 
@@ -277,6 +278,55 @@ def copy(source: str, destination: str, place: Workplace, *, platform: Platform 
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What a conversion made: the ACI's image ID or the OCI manifest's digest, and what was lost."""
+
+    identity: str
+    lost: tuple[str, ...] = ()
+
+
+def convert(source: str, destination: str, place: Workplace) -> Converted:
+    """Convert an image to `aci:FILE`, an ACI to any other place, or copy between places of one format."""
+    if destination.startswith("aci:"):
+        return _to_aci(source, Path(destination.removeprefix("aci:")), place)
+    if source.startswith("aci:"):
+        return _from_aci(Path(source.removeprefix("aci:")), destination, place)
+    return Converted(str(copy(source, destination, place).root.digest))
+
+
+def _to_aci(source: str, path: Path, place: Workplace) -> Converted:
+    from imagetool.convert.appc import to_aci
+    from imagetool.layer.merge import flatten
+    from imagetool.transports.aci import write_aci
+
+    name, _, version = source.rpartition("/")[2].partition(":")
+    name = source.removeprefix("docker://").partition(":")[0] if "/" not in source else name
+    with opened(source, place) as (store, root):
+        image = load(store, root)
+        manifest, lost = to_aci(image.config, name=name, version=version or "latest")
+        identity = write_aci(path, manifest, flatten(image.openers()), time=place.surroundings.epoch * 10**9)
+    return Converted(f"{identity.algorithm}-{identity.hex}", tuple(lost))
+
+
+def _from_aci(path: Path, destination: str, place: Workplace) -> Converted:
+    from imagetool.convert.appc import from_aci
+    from imagetool.image.write import write_image
+    from imagetool.transfer import copy as transfer
+    from imagetool.transports.aci import read_aci
+
+    store = place.store
+    writer, rest = find(destination)
+    with store.session():
+        manifest, _, layer = read_aci(path, store)
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(place.surroundings.epoch))
+        config, lost = from_aci(manifest, diff_id=layer.diff_id, created=created)
+        written = write_image(store, config, [layer])
+        with writer.destination(rest, place.surroundings) as target:
+            transfer(store, target.store, written.descriptor, tags=target.tags, observer=place.observer)
+    return Converted(str(written.descriptor.digest), tuple(lost))
+
+
 @contextmanager
 def opened(reference: str, place: Workplace) -> Iterator[tuple[Any, Descriptor]]:
     """Open an image of any transport to read: its store and root."""
@@ -387,9 +437,11 @@ def export(
 
 __all__ = [
     "BuildOptions",
+    "Converted",
     "Workplace",
     "base",
     "build",
+    "convert",
     "copy",
     "export",
     "opened",

@@ -99,6 +99,8 @@ def _guarded(args: list[str]) -> int:
         _report(error)
         return error.exit_code
     except typer.Exit as error:
+        if error.exit_code == 130:  # what typer makes of an interrupt
+            sys.stderr.write("imagetool: interrupted\n")
         return error.exit_code
     except _ClickError as error:
         error.show()

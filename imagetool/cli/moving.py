@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command()(push)
     app.command()(pull)
     app.command()(copy)
+    app.command()(convert)
 
 
 def push(
@@ -58,3 +59,18 @@ def copy(
     wanted = Platform.parse(platform) if platform else None
     report = api.copy(source, destination, workplace(ctx, progress), platform=wanted)
     sys.stdout.write(f"{report.root.digest}\n")
+
+
+def convert(
+    ctx: typer.Context,
+    source: Source,
+    destination: Annotated[str, typer.Argument(help="Where to: aci:FILE, or any place of `copy`.")],
+    progress: Progress = "auto",
+) -> None:
+    """Convert between OCI images and ACIs; print the image ID or digest. What cannot be carried is told on stderr."""
+    from imagetool import api
+
+    made = api.convert(source, destination, workplace(ctx, progress))
+    for line in made.lost:
+        sys.stderr.write(f"not carried: {line}\n")
+    sys.stdout.write(f"{made.identity}\n")

@@ -1,0 +1,1 @@
+"""One format's documents into another's; pure. What cannot be carried is reported, never silently lost."""

@@ -1,0 +1,127 @@
+"""`aci:FILE`: an appc image, for `convert`.
+
+Source: appc spec v0.8.11 aci.md, "Image Archives".
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from imagetool.appc.manifest import ImageManifest
+from imagetool.content.staging import storage_errors, sync_folder
+from imagetool.content.store import Ingester
+from imagetool.errors import InvalidArchive, NotFound
+from imagetool.image.image import Layer
+from imagetool.image.write import write_layer
+from imagetool.layer.entry import Entry, Item, display
+from imagetool.layer.tarcodec import write
+from imagetool.layer.tarreader import read
+from imagetool.layer.whiteout import is_reserved
+from imagetool.limits import DOCUMENT_BYTES
+from imagetool.oci.digest import Digest, new_hasher
+from imagetool.streams.codecs import Codec, decompress
+from imagetool.streams.pump import read_chunks
+from imagetool.streams.verify import read_all
+
+
+def write_aci(path: Path, manifest: ImageManifest, items: Iterator[Item], *, time: int) -> Digest:
+    """Write an ACI, gzipped; return its image ID, the sha512 of the uncompressed tar.
+
+    `items` is a flattened root filesystem, every directory before what is in it.
+    """
+    hasher = new_hasher("sha512")
+
+    def hashed() -> Iterator[bytes]:
+        for chunk in write(_archive(manifest, items, time)):
+            hasher.update(chunk)
+            yield chunk
+
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with storage_errors(f"cannot write {path}"):
+        try:
+            with open(staged, "xb") as file:
+                for chunk in Codec(reproducible=True).compress(hashed()):
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(staged, path)
+            sync_folder(path.absolute().parent)
+        finally:
+            staged.unlink(missing_ok=True)
+    return Digest("sha512", hasher.hexdigest())
+
+
+def _archive(manifest: ImageManifest, items: Iterator[Item], time: int) -> Iterator[Item]:
+    yield Entry(b"manifest", "file", 0o644, size=len(manifest.raw), mtime=time), (manifest.raw,)
+    rooted = False
+    for entry, content in items:
+        if entry.name == b".":
+            rooted = True
+            yield entry._replace(name=b"rootfs"), ()
+            continue
+        if not rooted:
+            rooted = True
+            yield Entry(b"rootfs", "dir", 0o755, mtime=time), ()
+        linkname = b"rootfs/" + entry.linkname if entry.kind == "link" else entry.linkname
+        yield entry._replace(name=b"rootfs/" + entry.name, linkname=linkname), content
+    if not rooted:
+        yield Entry(b"rootfs", "dir", 0o755, mtime=time), ()
+
+
+def read_aci(path: Path, store: Ingester) -> tuple[ImageManifest, Digest, Layer]:
+    """Read an ACI in one pass: its manifest, its image ID, and its root filesystem as a layer in the store.
+
+    Raises InvalidArchive for anything but exactly `manifest` and `rootfs`.
+    """
+    where = str(path)
+    hasher = new_hasher("sha512")
+    found: dict[str, bytes] = {}
+    try:
+        file = open(path, "rb")
+    except OSError as error:
+        raise NotFound(f"cannot open {path}: {error.strerror}") from None
+
+    def hashed() -> Iterator[bytes]:
+        for chunk in decompress(read_chunks(file), where=where):
+            hasher.update(chunk)
+            yield chunk
+
+    with file:
+        layer = write_layer(write(_rootfs(hashed(), found, where)), store, Codec())
+    if "manifest" not in found or "rootfs" not in found:
+        raise InvalidArchive(f"{where} is not an ACI: it must hold a manifest and a rootfs directory")
+    manifest = ImageManifest.parse(found["manifest"], what=f"{where}: manifest")
+    return manifest, Digest("sha512", hasher.hexdigest()), layer
+
+
+def _rootfs(chunks: Iterator[bytes], found: dict[str, bytes], where: str) -> Iterator[Item]:
+    """Yield the entries below rootfs as those of a layer; what stands beside is put into `found`."""
+    seen: set[bytes] = set()
+    for entry, content in read(chunks, where=where):
+        if entry.name in seen:
+            raise InvalidArchive(f"{where}: {display(entry.name)} is there twice")
+        seen.add(entry.name)
+        if entry.name == b"manifest" and entry.kind == "file":
+            found["manifest"] = read_all(content, DOCUMENT_BYTES, where=f"{where}: manifest")
+        elif entry.name == b"rootfs" and entry.kind == "dir":
+            found["rootfs"] = b""
+            yield entry._replace(name=b"."), ()
+        elif entry.name.startswith(b"rootfs/"):
+            yield _below(entry, where), content
+        elif entry.name != b".":
+            raise InvalidArchive(f"{where}: {display(entry.name)} is neither the manifest nor below rootfs")
+
+
+def _below(entry: Entry, where: str) -> Entry:
+    name = entry.name.removeprefix(b"rootfs/")
+    if is_reserved(name):
+        raise InvalidArchive(f"{where}: {display(name)}: a layer cannot hold a name that begins with .wh.")
+    linkname = entry.linkname
+    if entry.kind == "link":
+        if not linkname.startswith(b"rootfs/"):
+            raise InvalidArchive(f"{where}: {display(name)} is a hard link to {display(linkname)}, outside rootfs")
+        linkname = linkname.removeprefix(b"rootfs/")
+    return entry._replace(name=name, linkname=linkname)

@@ -1,0 +1,97 @@
+"""Tools of other projects agree with what we write."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import imagetool, registry
+
+pytestmark = [pytest.mark.root, pytest.mark.peer]
+
+
+def peer(*command: str | Path) -> str:
+    if not shutil.which(str(command[0])):
+        pytest.skip(f"{command[0]} is not installed")
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("peers")
+    root = folder / "store"
+    imagetool("base", "busybox", root=root)
+    (folder / "Dockerfile").write_text(
+        "FROM busybox\n"
+        "RUN mkdir -p /d/e && echo x > /d/e/f && ln /d/e/f /d/hard && ln -s e/f /d/soft && chmod 6755 /d/e/f\n"
+        'RUN rm /d/hard && rm -r /d/e && echo file > /d/e && mkfifo /d/fifo\nCMD ["cat", "/d/e"]\n'
+    )
+    imagetool("build", "-t", "demo:1", folder, root=root)
+    return root
+
+
+def test_skopeo_reads_the_local_store_and_every_archive(store: Path, tmp_path: Path) -> None:
+    digest = json.loads(imagetool("inspect", "demo:1", root=store).stdout)["digest"]
+    assert json.loads(peer("skopeo", "inspect", f"oci:{store}/layout:demo:1"))["Digest"] == digest
+    for name in ("oci-archive:", "docker-archive:", "dir:", "oci:"):
+        target = f"{name}{tmp_path / name.strip(':')}"
+        imagetool("copy", "demo:1", target, root=store)
+        peer("skopeo", "copy", target, f"oci:{tmp_path}/back-{name.strip(':')}:x")
+
+
+def test_skopeo_and_buildah_pull_from_our_registry(store: Path, tmp_path: Path) -> None:
+    with registry(tmp_path / "registry") as address:
+        imagetool("push", "demo:1", f"docker://{address}/a/demo:1", root=store)
+        peer("skopeo", "copy", "--src-tls-verify=false", f"docker://{address}/a/demo:1", f"oci:{tmp_path}/pulled:x")
+        peer("skopeo", "copy", "--dest-tls-verify=false", f"oci:{tmp_path}/pulled:x", f"docker://{address}/b/other:2")
+        imagetool("pull", f"{address}/b/other:2", root=store)
+        storage = ("--root", tmp_path / "storage", "--runroot", tmp_path / "run", "--storage-driver", "vfs")
+        peer("buildah", *storage, "pull", "--tls-verify=false", f"docker://{address}/a/demo:1")
+
+
+def test_umoci_unpacks_to_the_tree_we_unpack(store: Path, tmp_path: Path) -> None:
+    imagetool("copy", "demo:1", f"oci:{tmp_path}/layout:x", root=store)
+    peer("umoci", "unpack", "--image", f"{tmp_path}/layout:x", tmp_path / "bundle")
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again/Dockerfile").write_text("FROM demo:1\n")
+    imagetool("build", "-o", f"type=local,dest={tmp_path}/ours", tmp_path / "again", root=store)
+    listing = "find . -printf '%P %y %m %U %G %l %T@\\n' | sort"
+    theirs = subprocess.run(listing, shell=True, cwd=tmp_path / "bundle/rootfs", capture_output=True, check=True).stdout
+    ours = subprocess.run(listing, shell=True, cwd=tmp_path / "ours", capture_output=True, check=True).stdout
+    assert [line for line in ours.splitlines() if not line.startswith(b" d")] == [
+        line for line in theirs.splitlines() if not line.startswith(b" d")
+    ]
+
+
+def test_our_client_and_debians_registry(store: Path, tmp_path: Path) -> None:
+    if not shutil.which("docker-registry"):
+        pytest.skip("docker-registry is not installed")
+    port = 40000 + os.getpid() % 20000
+    (tmp_path / "config.yml").write_text(
+        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/data}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    with subprocess.Popen(
+        ["docker-registry", "serve", str(tmp_path / "config.yml")], stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            subprocess.run(
+                [
+                    "bash",
+                    "-c",
+                    f"for i in $(seq 100); do (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 0.1; done",
+                ],
+                check=True,
+            )
+            digest = imagetool("push", "demo:1", f"docker://127.0.0.1:{port}/x/demo:1", root=store).stdout
+            pulled = imagetool("pull", f"127.0.0.1:{port}/x/demo:1", root=tmp_path / "other").stdout
+            assert pulled == digest
+        finally:
+            process.terminate()
