@@ -103,7 +103,7 @@ class LayoutStore:
     def fetch(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a blob; see `Fetcher`."""
         try:
-            file = open(self.path(descriptor.digest), "rb", buffering=0)  # noqa: SIM115 - closed by the with below
+            file = open(self.path(descriptor.digest), "rb", buffering=0)
         except FileNotFoundError:
             raise NotFound(f"blob {descriptor.digest} is not in {self}") from None
         except OSError as error:

@@ -248,7 +248,7 @@ class _Zstd:
     def needs_input(self) -> bool:
         return True
 
-    def decompress(self, data: bytes, max_length: int) -> bytes:  # noqa: ARG002 - _INPUT_BYTES bounds the output
+    def decompress(self, data: bytes, max_length: int) -> bytes:
         import zstandard
 
         try:
