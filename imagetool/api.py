@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.config.environment import source_date_epoch
 from imagetool.content.layout import LayoutStore
-from imagetool.errors import NotFound, StorageError, UsageError
+from imagetool.errors import NotFound, StorageError, Unsupported, UsageError
 from imagetool.image.image import Image, load
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
@@ -204,11 +204,9 @@ def _worker(
 def _executor(name: str) -> Any:
     from imagetool.runtime.executors.embedded import EmbeddedExecutor
 
-    if name == "embedded":
-        return EmbeddedExecutor()
-    from imagetool.runtime.executors.runc import RuncExecutor
-
-    return RuncExecutor(name)
+    if name != "embedded":
+        raise Unsupported(f"--runtime {name}: only the embedded executor is offered so far")
+    return EmbeddedExecutor()
 
 
 def _commit_time(context: Path) -> int | None:

@@ -44,7 +44,7 @@ def build(
         str, typer.Option("--timestamps", help="clamp (to SOURCE_DATE_EPOCH) or preserve.")
     ] = "clamp",
     compression: Annotated[str, typer.Option("--compression", help="gzip[:0-9], zstd[:1-22] or none.")] = "gzip",
-    runtime: Annotated[str, typer.Option("--runtime", help="What runs RUN steps: embedded, or runc.")] = "embedded",
+    runtime: Annotated[str, typer.Option("--runtime", help="What runs RUN steps: embedded.")] = "embedded",
     network: Annotated[str, typer.Option("--network", help="Network of RUN steps: default, host or none.")] = "default",
     progress: Progress = "auto",
 ) -> None:
