@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -356,3 +357,67 @@ def test_statuses_become_the_errors_they_mean(
     wire.on("GET", "/blobs/", lambda e: e.fail(status, "CODE"), times=9)
     with pytest.raises(kind, match=f"{wire.host}: GET blob .*: {status}"):
         read(repository)
+
+
+def test_a_server_that_says_nothing_is_given_up(
+    repository: Repository, wire: WireRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagetool.remote.http._READ_SECONDS", 0.1)
+
+    def mute(exchange: Exchange) -> bool:
+        time.sleep(0.3)
+        return exchange.drop()
+
+    wire.on("GET", "/blobs/", mute, times=9)
+    with pytest.raises(NetworkError, match="no answer in time"):
+        read(repository)
+    assert len(wire.seen) == 5
+
+
+def test_a_server_that_drips_a_document_runs_out_of_time(
+    repository: Repository, wire: WireRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagetool.remote.answer._DOCUMENT_SECONDS", 0.3)
+
+    def drip(exchange: Exchange) -> bool:
+        exchange.answer(200, b"{", {"Content-Length": "1000"})
+        for _ in range(20):
+            time.sleep(0.05)
+            exchange.wfile.write(b" ")
+        return True
+
+    wire.on("GET", "/manifests/", drip)
+    with pytest.raises(NetworkError, match="took longer than"):
+        repository.fetch_root("v1")
+
+
+def test_the_broken_rest_of_an_answer_nobody_reads_is_no_error(repository: Repository, wire: WireRegistry) -> None:
+    wire.on("POST", "/uploads/", lambda e: e.cut(b"x" * 100, 10, 202, {"Location": "/v2/a/b/blobs/uploads/u"}))
+    wire.uploads["u"] = bytearray()
+    repository.push(LAYER, [BLOB])
+    assert wire.blobs[str(LAYER.digest)] == BLOB
+
+
+def test_an_error_whose_explanation_is_cut_is_still_that_error(repository: Repository, wire: WireRegistry) -> None:
+    wire.on("GET", "/blobs/", lambda e: e.cut(b"x" * 100, 10, 404))
+    with pytest.raises(NotFound, match=r"404 Not Found$"):
+        read(repository)
+
+
+def test_a_registry_that_has_less_than_it_confirmed_is_not_trusted_with_the_rest(
+    repository: Repository, wire: WireRegistry
+) -> None:
+    big = BLOB * 7
+    layer = Descriptor.of(big, mediatype.OCI_LAYER)
+    wire.on("PUT", "/uploads/", lambda e: e.fail(413, "NO"))
+
+    def forget(exchange: Exchange) -> bool:
+        if exchange.headers["Content-Range"].startswith("0-"):
+            return False
+        wire.uploads["u1"].clear()
+        return exchange.fail(500, "UNKNOWN")
+
+    wire.on("PATCH", "/uploads/", forget, times=2)
+    with pytest.raises(NetworkError, match="the registry has 1 bytes, we sent 16777216"):
+        repository.push(layer, [big])
+    assert not wire.blobs
