@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,12 +30,16 @@ class Suggesting(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """List our commands and those of installed packages."""
+        from importlib.metadata import entry_points
+
         return [*super().list_commands(ctx), *(point.name for point in entry_points(group="imagetool.commands"))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find a command; those of other packages are loaded by entry point."""
         found = super().get_command(ctx, cmd_name)
         if found is None:
+            from importlib.metadata import entry_points  # costs as much as the rest of the look-up
+
             for point in entry_points(group="imagetool.commands", name=cmd_name):
                 return typer.main.get_command(point.load())
         return found

@@ -46,11 +46,14 @@ class Codec:
             return f"zstd:{'.'.join(map(str, zstandard.ZSTD_VERSION))}:{self.level or _ZSTD_DEFAULT}"
         if self.reproducible:
             return f"gzip:zlib-{zlib.ZLIB_RUNTIME_VERSION}:{self.level or 6}"
-        from importlib.metadata import version
-
         level = _ISAL_DEFAULT if self.level is None else self.level
-        library = "isal" if level <= _ISAL_DEFAULT else "zlib-ng"
-        return f"gzip:{library}-{version(library)}:{level}"
+        if level <= _ISAL_DEFAULT:
+            import isal
+
+            return f"gzip:isal-{isal.__version__}:{level}"
+        import zlib_ng
+
+        return f"gzip:zlib-ng-{zlib_ng.__version__}:{level}"
 
     @classmethod
     def parse(cls, text: str) -> Codec:
