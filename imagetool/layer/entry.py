@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from imagetool.errors import InvalidArchive
 
 Kind = Literal["file", "dir", "symlink", "link", "char", "block", "fifo"]
 _NO_XATTRS: Mapping[bytes, bytes] = {}
+#: Attributes that describe the host or its file system, not the file.
+_HOST_XATTRS: Final = frozenset({b"security.selinux", b"security.ima", b"security.evm", b"system.nfs4_acl"})
+OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
 
 
 class Entry(NamedTuple):
@@ -42,16 +45,15 @@ Item = tuple[Entry, Iterable[bytes]]
 def normal_name(raw: bytes, *, where: str) -> bytes:
     """Return an archive's path in the form of `Entry.name`.
 
-    Raises InvalidArchive for an empty or absolute name, a NUL, or a ".." component: no layer
-    that a tool makes on purpose has them.
+    An absolute path means the same below the root, as every tool that applies layers takes it.
+    Raises InvalidArchive for an empty name, a NUL, or a ".." component: no layer that a tool
+    makes on purpose has them.
     """
-    if not raw or raw[0] == 0x2F or b"\0" in raw:
-        raise InvalidArchive(f"{where}: entry {raw[:120]!r}: the name is empty, absolute or holds a NUL")
-    if b"//" not in raw and b"./" not in raw and raw[-1] not in b"/.":
+    if b"//" not in raw and b"./" not in raw and raw and raw[0] != 0x2F and raw[-1] not in b"/." and b"\0" not in raw:
         return raw
     parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise InvalidArchive(f"{where}: entry {raw[:120]!r}: the name holds '..'")
+    if not raw or b"\0" in raw or b".." in parts:
+        raise InvalidArchive(f"{where}: entry {raw[:120]!r}: the name is empty or holds a NUL or '..'")
     return b"/".join(parts) or b"."
 
 
@@ -64,3 +66,8 @@ def parents(name: bytes) -> list[bytes]:
 def display(name: bytes) -> str:
     """Return a path for messages: printable, nothing a terminal would act on."""
     return name[:200].decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
+
+
+def is_private(attribute: bytes) -> bool:
+    """Say whether an extended attribute is the host's or its overlay's own, which no layer may hold."""
+    return attribute in _HOST_XATTRS or attribute.startswith(OVERLAY_XATTRS)

@@ -44,9 +44,13 @@ class Tree:
         for position, entry in enumerate(entries):
             hidden = whiteout.hidden(entry.name, where=where)
             if hidden is None:
-                self._put(entry, layer, position, where)
-                made.add(entry.name)
-                made.update(parents(entry.name))
+                name = self._place(entry.name, made, where)
+                if entry.kind == "link":
+                    entry = entry._replace(linkname=self._place(entry.linkname, made, where))
+                self._put(entry._replace(name=name), layer, position, where)
+                while name not in made:
+                    made.add(name)
+                    name = name.rpartition(b"/")[0] or name
             elif hidden.endswith(b"/") or not hidden:
                 self._empty(hidden.rstrip(b"/") or b".", made)
             elif hidden in made:
@@ -54,36 +58,59 @@ class Tree:
             else:
                 self._remove(hidden)
 
+    def _place(self, name: bytes, made: set[bytes], where: str) -> bytes:
+        """Return the path an entry lands at.
+
+        Symlinks on the way that its own layer made are followed, as they are when the layer is
+        unpacked; what older layers have where a directory is meant gives way to one.
+        """
+        above, _, base = name.rpartition(b"/")
+        inode = self.inodes.get(above)
+        if not above or (inode is not None and inode.entry.kind == "dir"):
+            return name
+        waiting = above.split(b"/")[::-1]
+        at: list[bytes] = []
+        links = 0
+        while waiting:
+            part = waiting.pop()
+            if part in (b"", b".", b".."):
+                del at[len(at) - (part == b"..") :]
+                continue
+            path = b"/".join([*at, part])
+            inode = self.inodes.get(path)
+            if inode is None or inode.entry.kind == "dir":
+                at.append(part)
+            elif path not in made:
+                self._remove(path)
+                at.append(part)
+            elif inode.entry.kind == "symlink" and (links := links + 1) <= _LINKS:
+                at = [] if inode.entry.linkname.startswith(b"/") else at
+                waiting += inode.entry.linkname.split(b"/")[::-1]
+            else:
+                raise InvalidArchive(f"{where}: {display(name)} is below {display(path)}, a {inode.entry.kind}")
+        return b"/".join([*at, base])
+
     def _put(self, entry: Entry, layer: int, position: int, where: str) -> None:
         name = entry.name
         if entry.kind == "link":
             target = self.inodes.get(entry.linkname)
             if target is None or target.entry.kind == "dir":
                 raise InvalidArchive(
-                    f"{where}: {display(name)} is a hard link to {display(entry.linkname)}, which is not there"
+                    f"{where}: {display(name)} is a hard link to {display(entry.linkname)}, which is no file there is"
                 )
             if target is self.inodes.get(name):
                 return
             inode = target
         else:
             inode = Inode(entry, layer, position)
+        if name == b"." and inode.entry.kind != "dir":
+            raise InvalidArchive(f"{where}: the root is a {entry.kind}, not a directory")
         old = self.inodes.get(name)
-        if old is not None and not (old.entry.kind == "dir" and inode.entry.kind == "dir"):
+        if inode.entry.kind != "dir" or (old is not None and old.entry.kind != "dir"):
             self._remove(name)
-        self._drop_blocking_parents(name)
-        previous = self.inodes.get(name)
-        if previous is not None:
-            previous.names.discard(name)
         self.inodes[name] = inode
         inode.names.add(name)
         self._adopt(name)
-
-    def _drop_blocking_parents(self, name: bytes) -> None:
-        """A layer that has a/b means a to be a directory, whatever it was below."""
-        for above in parents(name):
-            inode = self.inodes.get(above)
-            if inode is not None and inode.entry.kind != "dir":
-                self._remove(above)
 
     def _adopt(self, name: bytes) -> None:
         while name != b".":
@@ -96,12 +123,15 @@ class Tree:
             name = folder
 
     def _empty(self, folder: bytes, made: set[bytes]) -> None:
-        for base in list(self.children.get(folder, ())):
-            path = base if folder == b"." else folder + b"/" + base
-            if path in made:
-                self._empty(path, made)
-            else:
-                self._remove(path)
+        waiting = [folder]
+        while waiting:
+            folder = waiting.pop()
+            for base in list(self.children.get(folder, ())):
+                path = base if folder == b"." else folder + b"/" + base
+                if path in made:
+                    waiting.append(path)
+                else:
+                    self._remove(path)
 
     def _remove(self, name: bytes) -> None:
         pending = [name]
@@ -176,6 +206,11 @@ def flatten(layers: Sequence[tuple[Opener, str]], tree: Tree | None = None) -> I
                 inode = wanted.get(position)
                 if inode is not None:
                     yield from _emit(tree, inode, content, given)
+    for folder in sorted(tree.children.keys() - tree.inodes.keys() - given - {b"."}):
+        for name in (*parents(folder), folder):  # directories that only whiteouts say there are
+            if name not in given:
+                given.add(name)
+                yield Entry(name, "dir", 0o755), ()
 
 
 def _surviving(tree: Tree, layer: int) -> Iterator[Inode]:

@@ -7,16 +7,19 @@ Source: kernel Documentation/filesystems/overlayfs.rst, "whiteouts and opaque di
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from imagetool import limits
 from imagetool.errors import InvalidArchive, StorageError
-from imagetool.layer.entry import Entry, Item, Kind, display
+from imagetool.layer.entry import OVERLAY_XATTRS, Entry, Item, Kind, display, is_private
 from imagetool.layer.whiteout import OPAQUE, PREFIX
 from imagetool.limits import CHUNK
+from imagetool.safefs.openat2 import open_beneath
 
 _KIND: Final[dict[int, Kind]] = {
     stat.S_IFREG: "file",
@@ -26,11 +29,8 @@ _KIND: Final[dict[int, Kind]] = {
     stat.S_IFBLK: "block",
     stat.S_IFIFO: "fifo",
 }
-_OVERLAY: Final = (b"trusted.overlay.", b"user.overlay.")
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: Attributes that describe the host or its file system, not the file.
-_HOST_XATTRS: Final = (b"security.selinux", b"security.ima", b"security.evm", b"system.nfs4_acl")
 
 Warn = Callable[[str], None]
 
@@ -40,121 +40,170 @@ def scan_upper(upper: Path, *, clamp: int | None, warn: Warn) -> Iterator[Item]:
 
     Entries come in depth-first order, names sorted; a directory before what is in it. Kernel
     whiteouts become `.wh.` entries, opaque directories get an opaque marker. Files with several
-    names become hard links to the first. Sockets are left out with a warning.
+    names become hard links to the first. Sockets are left out with a warning. The root itself
+    is not an entry: what a step does to the mode or owner of / is not carried on.
 
     Args:
-        upper: the overlay's upper directory, no longer mounted.
+        upper: the overlay's upper directory, no longer mounted. It must have been mounted
+            without redirect_dir and metacopy, whose marks a layer cannot express.
         clamp: the latest time, in nanoseconds, that an entry may have; None keeps all times.
             Later times are set back in the directory too, so that a later build step sees what
             one that starts from the finished layer would see.
         warn: called with a line for whatever was left out.
+
+    Raises StorageError for what cannot be read, InvalidArchive for what a layer cannot say.
     """
-    fd = os.open(upper, _FOLDER)
     try:
-        yield from _folder(fd, b"", _Scan(clamp, warn))
-    finally:
-        os.close(fd)
+        yield from _Scan(clamp, warn).entries(upper)
+    except OSError as error:
+        raise StorageError(f"cannot read the changes in {upper}: {error.strerror}") from error
 
 
 class _Scan:
     def __init__(self, clamp: int | None, warn: Warn) -> None:
-        self.clamp = clamp
-        self.warn = warn
-        self.links: dict[tuple[int, int], bytes] = {}
+        self._clamp = clamp
+        self._warn = warn
+        self._links: dict[tuple[int, int], bytes] = {}
 
-    def time(self, status: os.stat_result, name: bytes, folder: int) -> int:
-        mtime = status.st_mtime_ns
-        if self.clamp is None or mtime <= self.clamp:
-            return mtime
-        os.utime(name, ns=(self.clamp, self.clamp), dir_fd=folder, follow_symlinks=False)
-        return self.clamp
+    def entries(self, upper: Path) -> Iterator[Item]:
+        """Walk without recursion and with two directories open, for trees of any depth."""
+        root = os.open(upper, _FOLDER)
+        fd = os.dup(root)
+        try:
+            waiting = [(b"", _names(fd))]
+            while waiting:
+                prefix, names = waiting[-1]
+                if not names:
+                    waiting.pop()
+                    if waiting:
+                        fd = _instead(fd, open_beneath(root, waiting[-1][0], _FOLDER))
+                    continue
+                base = names.pop()
+                name = prefix + base
+                status = os.stat(base, dir_fd=fd, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode):
+                    yield from self._leaf(fd, base, prefix, status)
+                    continue
+                _check_name(name)
+                mtime = self._time(status, base, fd)
+                fd = _instead(fd, os.open(base, _FOLDER, dir_fd=fd))
+                yield from _folder(fd, name, status, mtime, self._clamp or 0)
+                waiting.append((name + b"/", _names(fd)))
+        finally:
+            os.close(fd)
+            os.close(root)
 
-
-def _folder(fd: int, prefix: bytes, scan: _Scan) -> Iterator[Item]:
-    for base in sorted(map(os.fsencode, os.listdir(fd))):
+    def _leaf(self, folder: int, base: bytes, prefix: bytes, status: os.stat_result) -> Iterator[Item]:
         name = prefix + base
-        status = os.stat(base, dir_fd=fd, follow_symlinks=False)
         kind = _KIND.get(stat.S_IFMT(status.st_mode))
         if kind == "char" and status.st_rdev == 0:
-            yield Entry(prefix + PREFIX + base, "file", 0, mtime=scan.clamp or 0), ()
-            continue
-        if base.startswith(PREFIX):
-            raise InvalidArchive(f"{display(name)}: a layer cannot hold a file whose name begins with .wh.")
+            yield Entry(prefix + PREFIX + base, "file", 0, mtime=self._clamp or 0), ()
+            return
+        _check_name(name)
         if kind is None:
-            scan.warn(f"{display(name)} is a socket and is left out of the layer")
-            continue
-        if kind == "dir":
-            yield from _subfolder(fd, base, name, status, scan)
-        else:
-            yield _leaf(fd, base, name, kind, status, scan)
+            self._warn(f"{display(name)} is a socket and is left out of the layer")
+            return
+        mtime = self._time(status, base, folder)
+        mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+        if status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), name)
+            if first != name:
+                yield Entry(name, "link", mode, uid, gid, 0, mtime, first), ()
+                return
+        if kind == "file":
+            fd = os.open(base, _FILE, dir_fd=folder)
+            xattrs = _own(read_xattrs(fd), name)
+            content = file_content(fd, status.st_size)
+            yield Entry(name, kind, mode, uid, gid, status.st_size, mtime, xattrs=xattrs), content
+            return
+        linkname = os.readlink(base, dir_fd=folder) if kind == "symlink" else b""
+        device = status.st_rdev if kind in ("char", "block") else 0
+        xattrs = _own(read_xattrs(b"/proc/self/fd/%d/%b" % (folder, base)), name)
+        yield Entry(name, kind, mode, uid, gid, 0, mtime, linkname, os.major(device), os.minor(device), xattrs), ()
+
+    def _time(self, status: os.stat_result, base: bytes, folder: int) -> int:
+        mtime = status.st_mtime_ns
+        if self._clamp is None or mtime <= self._clamp:
+            return mtime
+        os.utime(base, ns=(self._clamp, self._clamp), dir_fd=folder, follow_symlinks=False)
+        return self._clamp
 
 
-def _subfolder(above: int, base: bytes, name: bytes, status: os.stat_result, scan: _Scan) -> Iterator[Item]:
-    fd = os.open(base, _FOLDER, dir_fd=above)
+def _names(fd: int) -> list[bytes]:
+    """Return the names in a directory, the first one last."""
+    return sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
+
+
+def _instead(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _folder(fd: int, name: bytes, status: os.stat_result, mtime: int, marker_time: int) -> Iterator[Item]:
+    xattrs = read_xattrs(fd)
+    opaque = any(xattrs.pop(prefix + b"opaque", b"") == b"y" for prefix in OVERLAY_XATTRS)
+    mode = stat.S_IMODE(status.st_mode)
+    yield Entry(name, "dir", mode, status.st_uid, status.st_gid, 0, mtime, xattrs=_own(xattrs, name)), ()
+    if opaque:
+        yield Entry(name + b"/" + OPAQUE, "file", 0, mtime=marker_time), ()
+
+
+def _check_name(name: bytes) -> None:
+    if name.rpartition(b"/")[2].startswith(PREFIX):
+        raise InvalidArchive(f"{display(name)}: a layer cannot hold a file whose name begins with .wh.")
+    if len(name) >= limits.TAR_NAME_BYTES:
+        raise InvalidArchive(f"{display(name)[:80]}…: a path of {len(name)} bytes is too long for a layer")
+
+
+def read_xattrs(file: int | bytes) -> dict[bytes, bytes]:
+    """Return the extended attributes of a file that belong to it, or to an overlay, rather than to the host.
+
+    Args:
+        file: a descriptor, or a path whose last component is not followed.
+    """
+    follow = isinstance(file, int)
     try:
-        xattrs = read_xattrs(fd)
-        opaque = any(xattrs.pop(prefix + b"opaque", b"") == b"y" for prefix in _OVERLAY)
-        mtime = status.st_mtime_ns if scan.clamp is None else min(status.st_mtime_ns, scan.clamp)
-        yield (
-            Entry(
-                name, "dir", stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, 0, mtime, xattrs=_own(xattrs)
-            ),
-            (),
-        )
-        if opaque:
-            yield Entry(name + b"/" + OPAQUE, "file", 0, mtime=scan.clamp or 0), ()
-        yield from _folder(fd, name + b"/", scan)
-    finally:
-        os.close(fd)
-    scan.time(status, base, above)
-
-
-def _leaf(folder: int, base: bytes, name: bytes, kind: Kind, status: os.stat_result, scan: _Scan) -> Item:
-    mtime = scan.time(status, base, folder)
-    mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
-    if status.st_nlink > 1:
-        first = scan.links.setdefault((status.st_dev, status.st_ino), name)
-        if first != name:
-            return Entry(name, "link", mode, uid, gid, 0, mtime, first), ()
-    if kind == "file":
-        fd = os.open(base, _FILE, dir_fd=folder)
-        xattrs = _own(read_xattrs(fd))
-        return Entry(name, kind, mode, uid, gid, status.st_size, mtime, xattrs=xattrs), file_content(fd, status.st_size)
-    linkname = os.readlink(base, dir_fd=folder) if kind == "symlink" else b""
-    device = status.st_rdev if kind in ("char", "block") else 0
-    return Entry(name, kind, mode, uid, gid, 0, mtime, linkname, os.major(device), os.minor(device)), ()
-
-
-def read_xattrs(fd: int) -> dict[bytes, bytes]:
-    """Return the extended attributes of an open file that belong to it rather than to the host."""
-    try:
-        names = os.listxattr(fd)
-    except OSError:  # a file system without extended attributes
-        return {}
+        names = os.listxattr(file, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:  # a file system without extended attributes
+            return {}
+        raise
     found = {}
     for name in map(os.fsencode, names):
-        if name not in _HOST_XATTRS:
-            found[name] = os.getxattr(fd, name)
+        if name.startswith(OVERLAY_XATTRS) or not is_private(name):
+            found[name] = os.getxattr(file, name, follow_symlinks=follow)
     return found
 
 
-def _own(xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    return {name: value for name, value in xattrs.items() if not name.startswith(_OVERLAY)}
+def _own(xattrs: dict[bytes, bytes], name: bytes) -> dict[bytes, bytes]:
+    """Leave out the overlay's own attributes; raises StorageError for those that say where a file's content is."""
+    for attribute in xattrs:
+        if attribute.startswith(OVERLAY_XATTRS) and attribute.endswith((b".redirect", b".metacopy")):
+            raise StorageError(f"{display(name)} has {display(attribute)}: mount overlays without it")
+    return {name: value for name, value in xattrs.items() if not is_private(name)}
 
 
 def file_content(fd: int, size: int) -> Iterable[bytes]:
-    """Return the content of an open file and close it: small ones at once, others as they are asked for."""
-    if size <= CHUNK:
-        try:
-            data = os.read(fd, size + 1) if size else b""
-        finally:
-            os.close(fd)
-        return (data,)
-    return _chunks(fd, size)
+    """Return the content of an open file and close it: small ones at once, others as they are asked for.
+
+    Content that nobody reads closes the file all the same. Raises StorageError.
+    """
+    if size > CHUNK:
+        content = _chunks(fd, size)
+        next(content)  # started, so that dropping it closes the file
+        return content
+    try:
+        data = os.read(fd, size + 1) if size else b""
+    except OSError as error:
+        raise StorageError(f"cannot read a file for the layer: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    return (data,)
 
 
 def _chunks(fd: int, size: int) -> Iterator[bytes]:
     try:
+        yield b""
         left = size
         while left > 0 and (data := os.read(fd, min(CHUNK, left))):
             left -= len(data)

@@ -15,10 +15,10 @@ from zlib import adler32
 
 from imagetool.errors import InvalidArchive, StorageError
 from imagetool.layer.entry import Entry, Item, Kind, display
+from imagetool.layer.paxrecords import XATTR_PREFIX, quote, render_records
 from imagetool.limits import CHUNK
 
 BLOCK: Final = 512
-XATTR_PREFIX: Final = b"SCHILY.xattr."
 TYPE_OF_KIND: Final[dict[Kind, bytes]] = {
     "file": b"0",
     "link": b"1",
@@ -161,7 +161,7 @@ def _long_header(entry: Entry, stored: bytes) -> bytes:
         if value > most:
             records[key] = b"%d" % value
     for attribute, data in sorted(entry.xattrs.items()):
-        records[XATTR_PREFIX + attribute] = data
+        records[XATTR_PREFIX + quote(attribute)] = data
     block = _ustar(
         name,
         entry.mode,
@@ -189,18 +189,9 @@ def _decimal(nanoseconds: int) -> bytes:
 
 
 def _pax(records: dict[bytes, bytes]) -> bytes:
-    body = b"".join(_record(key, value) for key, value in sorted(records.items()))
+    body = render_records(records)
     header = _ustar(b"PaxHeader", 0o644, 0, 0, len(body), 0, b"x", b"", b"", (0, 0))
     return header + body + bytes(-len(body) % BLOCK)
-
-
-def _record(key: bytes, value: bytes) -> bytes:
-    """Render "LENGTH KEY=VALUE\\n", where LENGTH counts its own digits too."""
-    size = len(key) + len(value) + 3
-    length = size + len(str(size))
-    if len(str(length)) > len(str(size)):
-        length += 1
-    return b"%d %b=%b\n" % (length, key, value)
 
 
 def _ustar(

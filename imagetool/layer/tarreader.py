@@ -2,20 +2,22 @@
 
 Understands ustar, pax (global and local), GNU long names, base-256 numbers and pre-POSIX v7
 headers. Sparse files are refused: their names and sizes mean something else than they say.
+So is whatever readers are known to take in different ways.
 
 Source: POSIX.1-2017 pax; GNU tar manual, "Basic Tar Format".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
 from zlib import adler32
 
 from imagetool import limits
 from imagetool.errors import InvalidArchive, LimitExceeded
 from imagetool.layer.entry import Entry, Item, Kind, display, normal_name
-from imagetool.layer.tarcodec import BLOCK, XATTR_PREFIX
+from imagetool.layer.paxrecords import XATTR_PREFIX, parse_records, unquote
+from imagetool.layer.tarcodec import BLOCK
 
 _KIND_OF_TYPE: Final[dict[int, Kind]] = {
     0x00: "file",  # v7
@@ -28,11 +30,22 @@ _KIND_OF_TYPE: Final[dict[int, Kind]] = {
     ord("5"): "dir",
     ord("6"): "fifo",
 }
+_EXTENDED: Final = b"xgLK"
+#: What a global header may say of all entries that follow; of other fields it would be nonsense.
+_GLOBAL: Final = frozenset({b"uid", b"gid", b"mtime"})
+_NOT_GLOBAL: Final = (b"path", b"linkpath", b"size", XATTR_PREFIX, b"GNU.sparse.")
 _ZERO: Final = bytes(BLOCK)
 _SECOND: Final = 1_000_000_000
-#: Fields that were read before: modes, owners, times and small sizes repeat all the time.
-_NUMBERS: Final[dict[bytes, int]] = {}
 _MAX_TIME: Final = 1 << 62  # nanoseconds; beyond it the kernel could not store it either
+_MAX_MAJOR: Final = 0xFFF  # the kernel keeps 12 bits of it and would cut off others
+_MAX_MINOR: Final = 0xFFFFF
+_NO_CHANGE: Final = 0xFFFFFFFF  # as an id this means "no change" to chown(2)
+_NO_XATTRS: Final[Mapping[bytes, bytes]] = {}
+_SMALL: Final = 64 * limits.KIB  # content up to this size is cut out at once
+#: Fields that were read before: owners, times and small sizes repeat all the time.
+_NUMBERS: Final[dict[bytes, int]] = {}
+_OWNERS: Final[dict[bytes, tuple[int, int, int]]] = {}  # mode, uid and gid side by side
+_new: Final = tuple.__new__  # of a NamedTuple, without going through its own constructor
 
 
 class _Source:
@@ -51,19 +64,24 @@ class _Source:
         if end <= len(self._buffer):
             self._at = end
             return self._buffer[at:end]
-        return self.take(BLOCK, at_end=True)
+        return b"".join(self.pieces(BLOCK, at_end=True))
 
-    def take(self, size: int, *, at_end: bool = False) -> bytes:
-        """Return exactly `size` bytes (small ones); with `at_end` an empty rest of the stream is b""."""
-        parts = []
-        left = size
-        for part in self.pieces(size, at_end=at_end):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+    def take(self, size: int) -> bytes:
+        """Return exactly `size` bytes, and skip what fills their last block up."""
+        at = self._at
+        end = at + size + -size % BLOCK
+        if end <= len(self._buffer):
+            self._at = end
+            return self._buffer[at : at + size]
+        return b"".join(self.pieces(size + -size % BLOCK))[:size]
+
+    def skip(self, size: int) -> None:
+        """Pass over `size` bytes."""
+        for _ in self.pieces(size):
+            pass
 
     def pieces(self, size: int, *, at_end: bool = False) -> Iterator[bytes]:
-        """Yield exactly `size` bytes in pieces as they come."""
+        """Yield exactly `size` bytes in pieces as they come; with `at_end` the stream may have ended before them."""
         left = size
         while left:
             have = len(self._buffer) - self._at
@@ -91,9 +109,9 @@ class _Source:
 def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
     """Yield each entry of an uncompressed tar with its content, in archive order.
 
-    The content is an iterator that is valid until the next entry is asked for; what was not
-    read of it is skipped. Names come normalised (`entry.normal_name`). The stream is read to
-    its end, past the end-of-archive marker.
+    The content is valid until the next entry is asked for; what was not read of it is skipped.
+    Names come normalised (`entry.normal_name`). The stream is read to its end, past the
+    end-of-archive marker.
 
     Args:
         where: the archive's name for errors, for example "layer sha256:…".
@@ -102,96 +120,229 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
     than `limits.TAR_ENTRIES` entries or longer names or headers than `limits` allows.
     """
     source = _Source(chunks, where)
-    common: dict[bytes, bytes] = {}
-    local: dict[bytes, bytes] = {}
-    count = 0
+    tails: dict[bytes, _Tail] = {}
+    extended = _Extended(where)
+    left = limits.TAR_ENTRIES
     while (block := source.block()) and block != _ZERO:
-        _check_sum(block, where)
-        flag = block[156]
-        if flag in b"xgLK":
-            size = _number(block, 124, 12, "size", where)
-            if size > limits.TAR_PAX_BYTES:
-                raise LimitExceeded(f"{where}: an extended header of {size} bytes")
-            body = source.take(size)
-            source.take(-size % BLOCK)
-            if flag == ord("L"):
-                local[b"path"] = body.rstrip(b"\0")
-            elif flag == ord("K"):
-                local[b"linkpath"] = body.rstrip(b"\0")
-            else:
-                (common if flag == ord("g") else local).update(_records(body, where))
-            continue
-        count += 1
-        if count > limits.TAR_ENTRIES:
+        rest = block[156:]
+        tail = tails.get(rest)
+        if tail is None:
+            tail = _tail(block, where)
+            if len(tails) < 1024:
+                tails[rest] = tail
+        _check_sum(block, tail, where)
+        left -= 1
+        if left < 0:
             raise LimitExceeded(f"{where}: more than {limits.TAR_ENTRIES} entries")
-        entry, stored = _entry(block, {**common, **local} if common or local else local, where)
-        local = {}
-        content = source.pieces(stored)
+        if tail.kind is None:
+            extended.add(block, source)
+            continue
+        entry = _entry(block, tail, extended.records, where) if extended.records else _plain_entry(block, tail, where)
+        extended.reset()
+        size = entry.size
+        if size <= _SMALL:
+            yield entry, ((source.take(size),) if size else ())
+            continue
+        content = source.pieces(size)
         yield entry, content
         for _ in content:
             pass
-        source.take(-stored % BLOCK)
-    if local:
+        source.skip(-size % BLOCK)
+    if extended.seen:
         raise InvalidArchive(f"{where}: the archive ends after an extended header")
     source.drain()
 
 
-def _entry(block: bytes, pax: dict[bytes, bytes], where: str) -> tuple[Entry, int]:
-    """Return the entry a header and its pax records describe, and how many bytes of content are stored."""
+class _Tail(NamedTuple):
+    """What a header says from its type on; neighbours share all of it. `kind` is None for an extended header."""
+
+    kind: Kind | None
+    linkname: bytes
+    devmajor: int
+    devminor: int
+    prefix: bytes
+    sum: int
+    is_simple: bool  # a file named without prefix
+
+
+def _tail(block: bytes, where: str) -> _Tail:
     flag = block[156]
+    kind = _KIND_OF_TYPE.get(flag)
+    total = sum(block[156:]) + 8 * 0x20
+    if kind is None:
+        if flag in _EXTENDED:
+            return _Tail(None, b"", 0, 0, b"", total, is_simple=False)
+        what = "a sparse file" if flag == ord("S") else f"an entry of type {bytes((flag,))!r}"
+        raise InvalidArchive(f"{where}: entry {_name(block)} is {what}, which is not supported")
+    prefix = b""
+    if block[257:262] == b"ustar" and block[345] and block[257:265] != b"ustar  \0":
+        prefix = block[345:500].partition(b"\0")[0] + b"/"
+    major = minor = 0
+    if kind in ("char", "block"):
+        major, minor = _number(block, 329, 8, "device", where), _number(block, 337, 8, "device", where)
+        if not 0 <= major <= _MAX_MAJOR or not 0 <= minor <= _MAX_MINOR:
+            raise InvalidArchive(f"{where}: entry {_name(block)} is a device {major}:{minor}, which cannot be")
+    linkname = block[157:257].partition(b"\0")[0] if kind in ("symlink", "link") else b""
+    return _Tail(kind, linkname, major, minor, prefix, total, is_simple=kind == "file" and not prefix)
+
+
+def _name(block: bytes) -> str:
+    return display(block[:100].partition(b"\0")[0])
+
+
+def _check_sum(block: bytes, tail: _Tail, where: str) -> None:
+    """Compare modulo 65,521, which is what adler32 gives at C speed; a header's sum is seldom above it."""
+    head = block[:148]
+    stated = _NUMBERS.get(block[148:156])
+    if stated is None:
+        stated = _number(block, 148, 8, "checksum", where)
+    if ((adler32(head) & 0xFFFF) - 1 + tail.sum - stated) % 65521:
+        signed = sum(head) + tail.sum - 256 * sum(byte > 127 for byte in head + block[156:])
+        if signed != stated:
+            name = _name(block) or "an entry"
+            raise InvalidArchive(f"{where}: the header of {name} has a wrong checksum; not a tar archive?")
+
+
+class _Extended:
+    """The extended headers before an entry, and what global ones say of all that follow."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._common: dict[bytes, bytes] = {}
+        self.records: Mapping[bytes, bytes] = {}
+        self.seen = b""  # types of the headers before the next entry; each may occur once
+
+    def reset(self) -> None:
+        self.records = self._common
+        self.seen = b""
+
+    def add(self, block: bytes, source: _Source) -> None:
+        where = self._where
+        flag = block[156:157]
+        size = _number(block, 124, 12, "size", where)
+        if size > limits.TAR_PAX_BYTES:
+            raise LimitExceeded(f"{where}: an extended header of {size} bytes, more than {limits.TAR_PAX_BYTES}")
+        if size < 0:
+            raise InvalidArchive(f"{where}: an extended header of {size} bytes")
+        body = source.take(size)
+        if flag == b"g":
+            self._add_global(parse_records(body, where=where))
+            return
+        if flag in self.seen:
+            raise InvalidArchive(f"{where}: two extended headers of type {flag.decode()} for one entry")
+        self.seen += flag
+        if flag == b"x":
+            records = parse_records(body, where=where)
+        else:
+            records = {b"path" if flag == b"L" else b"linkpath": body.rstrip(b"\0")}
+        if any(key in records and key in self.records for key in (b"path", b"linkpath")):
+            raise InvalidArchive(f"{where}: two extended headers name one entry")
+        self.records = {**self.records, **records}
+
+    def _add_global(self, records: dict[bytes, bytes]) -> None:
+        for key in records:
+            if key.startswith(_NOT_GLOBAL):
+                raise InvalidArchive(f"{self._where}: a global header says {display(key)} for all entries")
+        self._common |= {key: value for key, value in records.items() if key in _GLOBAL}
+        self.records = {**self._common, **self.records}
+
+
+def _plain_entry(block: bytes, tail: _Tail, where: str) -> Entry:
+    """Return the entry of a header that says everything itself, as nearly all do.
+
+    What neighbours have in common was read and checked before; the rest of this function is
+    what every single entry costs.
+    """
+    known = _NUMBERS.get
+    owner = _OWNERS.get(block[100:124])
+    size = known(block[124:136])
+    name = block[:100].rstrip(b"\0")
+    if (
+        tail.is_simple
+        and owner is not None
+        and size is not None
+        and name[-1:] not in b"/."
+        and name[0] != 0x2F
+        and b"//" not in name
+        and b"./" not in name
+        and b"\0" not in name
+    ):
+        mode, uid, gid = owner
+        seconds = known(block[136:148])
+        if seconds is None:
+            seconds = _number(block, 136, 12, "mtime", where)
+        return _new(Entry, (name, "file", mode, uid, gid, size, seconds * _SECOND, b"", 0, 0, _NO_XATTRS))
+    name = tail.prefix + block[:100].partition(b"\0")[0]
+    ids = _number(block, 108, 8, "uid", where), _number(block, 116, 8, "gid", where)
+    size = _number(block, 124, 12, "size", where)
+    mtime = _number(block, 136, 12, "mtime", where) * _SECOND
+    entry = _finished(block, tail, name, tail.linkname, ids, size, mtime, _NO_XATTRS, where)
+    if len(_OWNERS) > 1024:
+        _OWNERS.clear()
+    _OWNERS[block[100:124]] = entry.mode, entry.uid, entry.gid
+    return entry
+
+
+def _entry(block: bytes, tail: _Tail, pax: Mapping[bytes, bytes], where: str) -> Entry:
+    """Return the entry that a header and the extended headers before it describe."""
     raw_name = pax.get(b"path")
     if raw_name is None:
-        raw_name = block[:100].partition(b"\0")[0]
-        if block[257:262] == b"ustar" and block[345] and block[257:265] != b"ustar  \0":
-            raw_name = block[345:500].partition(b"\0")[0] + b"/" + raw_name
+        raw_name = tail.prefix + block[:100].partition(b"\0")[0]
+    if any(key.startswith(b"GNU.sparse.") for key in pax):
+        raise InvalidArchive(f"{where}: entry {display(raw_name)} is a sparse file, which is not supported")
+    return _finished(
+        block,
+        tail,
+        raw_name,
+        pax.get(b"linkpath", tail.linkname) if tail.kind in ("symlink", "link") else b"",
+        (
+            _pax_int(pax, b"uid", where) if b"uid" in pax else _number(block, 108, 8, "uid", where),
+            _pax_int(pax, b"gid", where) if b"gid" in pax else _number(block, 116, 8, "gid", where),
+        ),
+        _pax_int(pax, b"size", where) if b"size" in pax else _number(block, 124, 12, "size", where),
+        _pax_time(pax[b"mtime"], where) if b"mtime" in pax else _number(block, 136, 12, "mtime", where) * _SECOND,
+        _xattrs(pax, raw_name, where),
+        where,
+    )
+
+
+def _finished(
+    block: bytes,
+    tail: _Tail,
+    raw_name: bytes,
+    linkname: bytes,
+    owner: tuple[int, int],
+    size: int,
+    mtime: int,
+    xattrs: Mapping[bytes, bytes],
+    where: str,
+) -> Entry:
+    """Check what was read, however it was said, and return it."""
+    kind, _, major, minor, _, _, _ = tail
     if len(raw_name) > limits.TAR_NAME_BYTES:
         raise LimitExceeded(f"{where}: an entry name of {len(raw_name)} bytes ({display(raw_name)[:60]}…)")
-    kind = _KIND_OF_TYPE.get(flag)
-    if kind is None or any(key.startswith(b"GNU.sparse.") for key in pax):
-        what = "a sparse file" if flag == ord("S") or kind else f"an entry of type {bytes((flag,))!r}"
-        raise InvalidArchive(f"{where}: entry {display(raw_name)} is {what}, which is not supported")
-    if kind == "file" and raw_name.endswith(b"/") and flag in b"\x000":
-        kind = "dir"  # v7 had no type for directories
     name = normal_name(raw_name, where=where)
-    size = _pax_int(pax, b"size", where) if b"size" in pax else _number(block, 124, 12, "size", where)
     if not 0 <= size <= limits.LAYER_BYTES:
         raise InvalidArchive(f"{where}: entry {display(name)} has size {size}")
-    linkname = b""
-    if kind in ("symlink", "link"):
-        linkname = pax.get(b"linkpath") or block[157:257].partition(b"\0")[0]
-        if not linkname or len(linkname) > limits.TAR_NAME_BYTES or b"\0" in linkname:
-            raise InvalidArchive(f"{where}: entry {display(name)} links to nothing that can be")
-        if kind == "link":
-            linkname = normal_name(linkname, where=f"{where}: the link {display(name)}")
-    device = kind in ("char", "block")
-    entry = Entry(
-        name,
-        kind,
-        _number(block, 100, 8, "mode", where) & 0o7777,
-        _id(block, pax, b"uid", 108, where),
-        _id(block, pax, b"gid", 116, where),
-        size if kind == "file" else 0,
-        _time(block, pax, where),
-        linkname,
-        _number(block, 329, 8, "device", where) if device else 0,
-        _number(block, 337, 8, "device", where) if device else 0,
-        _xattrs(pax, name, where) if pax else {},
-    )
-    # Some writers repeat the file's size in a hard link's header, and store nothing: so does GNU tar's reader.
-    return entry, size if kind not in ("link", "symlink", "dir", "char", "block", "fifo") else 0
-
-
-def _check_sum(block: bytes, where: str) -> None:
-    """Compare modulo 65,521, which is what adler32 gives at C speed; a header's sum is seldom above it."""
-    stated = _number(block, 148, 8, "checksum", where)
-    body = block[:148] + block[156:]
-    if ((adler32(body) & 0xFFFF) - 1 + 8 * 0x20 - stated) % 65521:
-        signed = sum(body) + 8 * 0x20 - 256 * sum(byte > 127 for byte in body)
-        if signed != stated:
-            name = display(block[:100].partition(b"\0")[0])
-            raise InvalidArchive(
-                f"{where}: the header of {name or 'an entry'} has a wrong checksum; not a tar archive?"
-            )
+    if min(owner) < 0 or max(owner) >= _NO_CHANGE:
+        raise InvalidArchive(f"{where}: entry {display(name)} has owner {owner[0]}:{owner[1]}")
+    if kind != "file":
+        # Some writers repeat the file's size in a hard link's header and store nothing: GNU tar reads it so.
+        size = 0
+        if kind in ("symlink", "link"):
+            if not linkname or len(linkname) > limits.TAR_NAME_BYTES or b"\0" in linkname:
+                raise InvalidArchive(f"{where}: entry {display(name)} links to nothing that can be")
+            if kind == "link":
+                linkname = normal_name(linkname, where=f"{where}: the link {display(name)}")
+    elif raw_name.endswith(b"/"):
+        if size:
+            raise InvalidArchive(f"{where}: entry {display(raw_name)} is a directory with content")
+        kind = "dir"  # v7 had no type for directories
+    if not -_MAX_TIME <= mtime <= _MAX_TIME:
+        mtime = _MAX_TIME if mtime > 0 else -_MAX_TIME
+    mode = _number(block, 100, 8, "mode", where) & 0o7777
+    assert kind is not None
+    return Entry(name, kind, mode, *owner, size, mtime, linkname, major, minor, xattrs)
 
 
 def _number(block: bytes, at: int, length: int, what: str, where: str) -> int:
@@ -205,8 +356,7 @@ def _number(block: bytes, at: int, length: int, what: str, where: str) -> int:
         return value - (1 << (8 * length - 1)) if field[0] & 0x40 else value
     digits = field.partition(b"\0")[0].strip(b" ")
     if digits.strip(b"01234567"):
-        name = display(block[:100].partition(b"\0")[0])
-        raise InvalidArchive(f"{where}: entry {name} has {what} {digits!r}")
+        raise InvalidArchive(f"{where}: entry {_name(block)} has {what} {digits!r}; not a tar archive?")
     value = int(digits or b"0", 8)
     if len(_NUMBERS) > 8192:
         _NUMBERS.clear()
@@ -214,54 +364,26 @@ def _number(block: bytes, at: int, length: int, what: str, where: str) -> int:
     return value
 
 
-def _id(block: bytes, pax: dict[bytes, bytes], key: bytes, at: int, where: str) -> int:
-    value = _pax_int(pax, key, where) if key in pax else _number(block, at, 8, key.decode(), where)
-    if not 0 <= value < 0xFFFFFFFF:  # the last one means "no change" to chown(2)
-        raise InvalidArchive(f"{where}: an entry has {key.decode()} {value}")
-    return value
-
-
-def _time(block: bytes, pax: dict[bytes, bytes], where: str) -> int:
-    text = pax.get(b"mtime")
-    if text is None:
-        return max(-_MAX_TIME, min(_number(block, 136, 12, "mtime", where) * _SECOND, _MAX_TIME))
-    seconds, dot, fraction = text.lstrip(b"-").partition(b".")
-    if not seconds.isdigit() or len(seconds) > 12 or (dot and fraction and not fraction.isdigit()):
-        raise InvalidArchive(f"{where}: an entry has mtime {text[:40]!r}")
-    value = min(int(seconds) * _SECOND + int(fraction[:9].ljust(9, b"0")), _MAX_TIME)
-    return -value if text.startswith(b"-") else value
-
-
-def _pax_int(pax: dict[bytes, bytes], key: bytes, where: str) -> int:
+def _pax_int(pax: Mapping[bytes, bytes], key: bytes, where: str) -> int:
     text = pax[key]
     if not text.isdigit() or len(text) > 19:
         raise InvalidArchive(f"{where}: an entry has {key.decode()} {text[:40]!r}")
     return int(text)
 
 
-def _xattrs(pax: dict[bytes, bytes], name: bytes, where: str) -> dict[bytes, bytes]:
-    xattrs = {key[len(XATTR_PREFIX) :]: value for key, value in pax.items() if key.startswith(XATTR_PREFIX)}
+def _pax_time(text: bytes, where: str) -> int:
+    seconds, dot, fraction = text.removeprefix(b"-").partition(b".")
+    if not seconds.isdigit() or len(seconds) > 12 or (dot and fraction and not fraction.isdigit()):
+        raise InvalidArchive(f"{where}: an entry has mtime {text[:40]!r}")
+    value = int(seconds) * _SECOND + int(fraction[:9].ljust(9, b"0"))
+    return -value if text.startswith(b"-") else value
+
+
+def _xattrs(pax: Mapping[bytes, bytes], name: bytes, where: str) -> dict[bytes, bytes]:
+    xattrs = {unquote(key[len(XATTR_PREFIX) :]): value for key, value in pax.items() if key.startswith(XATTR_PREFIX)}
     for attribute, value in xattrs.items():
-        if len(value) > limits.TAR_XATTR_BYTES or len(attribute) > 255 or not attribute:
+        if len(value) > limits.TAR_XATTR_BYTES or len(attribute) > 255:
             raise LimitExceeded(f"{where}: entry {display(name)} has an extended attribute that is too big")
+        if not attribute or b"\0" in attribute:
+            raise InvalidArchive(f"{where}: entry {display(name)} has an extended attribute without a name")
     return xattrs
-
-
-def _records(body: bytes, where: str) -> dict[bytes, bytes]:
-    """Read pax records; values may hold any byte, so each is cut out by its length."""
-    records: dict[bytes, bytes] = {}
-    at = 0
-    while at < len(body):
-        digits = body[at : at + 8].partition(b" ")[0]
-        if not digits.isdigit():
-            raise InvalidArchive(f"{where}: a malformed pax record {body[at : at + 40]!r}")
-        end = at + int(digits)
-        record = body[at + len(digits) + 1 : end]
-        key, equals, value = record.partition(b"=")
-        if end > len(body) or not record.endswith(b"\n") or not equals or not key:
-            raise InvalidArchive(f"{where}: a malformed pax record {body[at : at + 40]!r}")
-        if key in records:
-            raise InvalidArchive(f"{where}: two pax records for {display(key)}")
-        records[key] = value[:-1]
-        at = end
-    return records

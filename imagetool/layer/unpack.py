@@ -14,13 +14,14 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 from imagetool.errors import ImagetoolError, InvalidArchive, StorageError
 from imagetool.layer import whiteout
-from imagetool.layer.entry import Entry, Item, display
-from imagetool.safefs.root import Root, set_xattrs
+from imagetool.layer.entry import Entry, Item, display, is_private, parents
+from imagetool.safefs.root import Root
 
 Warn = Callable[[str], None]
 Whiteouts = Literal["apply", "overlay", "overlay-user"]
@@ -65,7 +66,11 @@ def unpack(
     Raises InvalidArchive or StorageError, naming the layer and the entry; the target is then
     partly written and must be thrown away.
     """
-    with Root(target) as root:
+    with contextlib.ExitStack() as stack:
+        try:
+            root = stack.enter_context(Root(target))
+        except OSError as error:
+            raise StorageError(f"{where}: cannot unpack into {target}: {error.strerror}") from error
         unpacking = _Unpacking(root, whiteouts, ownership, warn, where)
         for entry, content in items:
             try:
@@ -85,6 +90,13 @@ def _explained(error: OSError, what: str) -> ImagetoolError:
 
 
 class _Unpacking:
+    """The state of one layer being applied.
+
+    Paths mean what they would mean if the layer were unpacked on its own, as it is for an
+    overlay: symlinks that the layer itself made are followed, inside the root; whatever else
+    an older layer has where an entry needs a directory gives way to one.
+    """
+
     def __init__(self, root: Root, whiteouts: Whiteouts, ownership: Ownership, warn: Warn, where: str) -> None:
         self._root = root
         self._overlay = whiteouts != "apply"
@@ -92,47 +104,67 @@ class _Unpacking:
         self._ownership = ownership
         self._warn = warn
         self._where = where
-        self._folders: dict[bytes, int] = {}
+        self._folders: dict[bytes, Entry] = {}  # dressed at the end
+        self._touched: dict[bytes, int] = {}  # directories no entry describes, and the time they keep
         self._made: set[bytes] = set()  # by this layer: a whiteout of the same layer does not hide them
         self._hidden: set[bytes] = set()  # whited out by this layer, so a new directory there starts empty
         self._warned: set[str] = set()
         self.hides_all = False
 
     def apply(self, entry: Entry, content: Iterable[bytes]) -> None:
-        hidden = whiteout.hidden(entry.name, where=self._where)
+        name = entry.name
+        hidden = whiteout.hidden(name, where=self._where)
         if hidden is not None:
             if hidden.endswith(b"/") or not hidden:
                 self._make_opaque(hidden.rstrip(b"/") or b".")
             else:
                 self._hide(hidden)
             return
-        if entry.name == b".":
+        if name == b".":
             if entry.kind != "dir":
                 raise InvalidArchive(f"{self._where}: the root is a {entry.kind}, not a directory")
-            self._dress(self._root.open(b"."), entry)
-            self._folders[b"."] = entry.mtime
+            self._folders[b"."] = entry
             return
+        self._clear_way(name)
         self._create(entry, content)
-        name = entry.name
-        while name and name not in self._made:
-            self._made.add(name)
-            name = name.rpartition(b"/")[0]
+        self._made.add(name)
+
+    def _clear_way(self, name: bytes) -> None:
+        """Make what is above an entry directories, unless this layer has said already what they are."""
+        if name.rpartition(b"/")[0] in self._made:
+            return
+        for folder in parents(name):
+            if folder in self._made:
+                continue
+            status = self._root.lstat(folder)
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                self._touched[folder] = status.st_mtime_ns
+            else:
+                self._root.make_folder(folder)
+                self._folders[folder] = Entry(folder, "dir", 0o755)
+                if folder in self._hidden:
+                    self._mark_opaque(folder)
+            self._made.add(folder)
 
     def _create(self, entry: Entry, content: Iterable[bytes]) -> None:
         root, name = self._root, entry.name
-        if entry.kind != "dir" and name in self._folders:
-            self._forget_folders(name)
         if entry.kind == "file":
-            self._dress(root.write_file(name, content), entry)
+            fd = root.write_file(name, content)
+            try:
+                self._dress(fd, entry)
+            finally:
+                os.close(fd)
         elif entry.kind == "dir":
-            made = root.make_folder(name)
-            if made and self._overlay and name in self._hidden:
-                self._mark_opaque(name)
-            self._dress(root.open(name), entry)
-            self._folders[name] = entry.mtime
+            if root.make_folder(name):
+                if name in self._hidden:
+                    self._mark_opaque(name)
+            elif name not in self._made:
+                self._undress(name)
+            self._folders[name] = entry
         elif entry.kind == "symlink":
             root.symlink(name, entry.linkname)
             self._own(entry)
+            self._set_xattrs(entry, partial(root.set_node_xattr, name))
             root.set_times(name, entry.mtime)
         elif entry.kind == "link":
             self._link(entry)
@@ -140,12 +172,16 @@ class _Unpacking:
             self._node(entry)
 
     def _link(self, entry: Entry) -> None:
+        what = f"{self._where}: {display(entry.name)} is a hard link to {display(entry.linkname)}"
         try:
-            self._root.link(entry.name, entry.linkname)
-        except FileNotFoundError:
-            raise InvalidArchive(
-                f"{self._where}: {display(entry.name)} is a hard link to {display(entry.linkname)}, which is not there"
-            ) from None
+            status = self._root.lstat(entry.linkname)
+        except NotADirectoryError:
+            status = None
+        if status is None:
+            raise InvalidArchive(f"{what}, which is not there")
+        if stat.S_ISDIR(status.st_mode):
+            raise InvalidArchive(f"{what}, which is a directory")
+        self._root.link(entry.name, entry.linkname)
 
     def _node(self, entry: Entry) -> None:
         kind = _NODE_TYPE[entry.kind]
@@ -155,26 +191,51 @@ class _Unpacking:
             self._root.device(entry.name, kind | 0o600, os.makedev(entry.devmajor, entry.devminor))
         except PermissionError:
             self._refused("a device node", entry)
+            self._root.remove(entry.name)
             return
         self._own(entry)
         self._root.set_node_mode(entry.name, entry.mode)
+        self._set_xattrs(entry, partial(self._root.set_node_xattr, entry.name))
         self._root.set_times(entry.name, entry.mtime)
 
     def _dress(self, fd: int, entry: Entry) -> None:
         """Set owner, mode, attributes and time of an open file, in the order that keeps setuid and capabilities."""
+        if self._ownership.owners:
+            try:
+                os.fchown(fd, entry.uid, entry.gid)
+            except OSError as error:
+                self._check_refused(error, f"owner {entry.uid}:{entry.gid}", "an owner", entry)
+        os.fchmod(fd, self._mode(fd, entry) if entry.mode & 0o6000 else entry.mode)
+        self._set_xattrs(entry, partial(os.setxattr, fd))
+        os.utime(fd, ns=(entry.mtime, entry.mtime))
+
+    def _set_xattrs(self, entry: Entry, put: Callable[[bytes, bytes], None]) -> None:
+        for attribute, value in entry.xattrs.items():
+            if is_private(attribute):
+                self._leave_out(f"{display(attribute)} belongs to a host", "an attribute of a host", entry)
+                continue
+            try:
+                put(attribute, value)
+            except OSError as error:
+                self._check_refused(error, f"attribute {display(attribute)}", "an extended attribute", entry)
+
+    def _mode(self, fd: int, entry: Entry) -> int:
+        """Return the mode; without setuid and setgid when the file could not be given its owner."""
+        status = os.fstat(fd)
+        if entry.kind == "dir" or (status.st_uid, status.st_gid) == (entry.uid, entry.gid):
+            return entry.mode
+        self._leave_out("it is set-id for an owner it does not have", "a set-id bit", entry)
+        return entry.mode & ~0o6000
+
+    def _undress(self, name: bytes) -> None:
+        """Take from an older layer's directory the attributes that this layer may not say it has."""
+        fd = self._root.open(name)
         try:
-            if self._ownership.owners:
-                try:
-                    os.fchown(fd, entry.uid, entry.gid)
-                except OSError as error:
-                    self._check_refused(error, f"owner {entry.uid}:{entry.gid}", "an owner", entry)
-            os.fchmod(fd, entry.mode)
-            if entry.xattrs:
-                try:
-                    set_xattrs(fd, entry.xattrs)
-                except OSError as error:
-                    self._check_refused(error, "an extended attribute", "an extended attribute", entry)
-            os.utime(fd, ns=(entry.mtime, entry.mtime))
+            if os.fstat(fd).st_mode & 0o700 != 0o700:
+                os.fchmod(fd, 0o700)
+            for attribute in map(os.fsencode, os.listxattr(fd)):
+                if not is_private(attribute):
+                    os.removexattr(fd, attribute)
         finally:
             os.close(fd)
 
@@ -193,63 +254,97 @@ class _Unpacking:
 
     def _refused(self, kind: str, entry: Entry, *, detail: str = "") -> None:
         """Note something the kernel does not let us set; an error unless it may be left out."""
-        text = f"{self._where}: {display(entry.name)}: this user may not set {detail or kind}"
+        text = f"this user or file system may not set {detail or kind}"
         if not self._ownership.lenient:
-            raise StorageError(f"{text}; run as root or with a range of subordinate ids")
+            raise StorageError(
+                f"{self._where}: {display(entry.name)}: {text}; run as root or with a range of subordinate ids"
+            )
+        self._leave_out(text, kind, entry)
+
+    def _leave_out(self, why: str, kind: str, entry: Entry) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            self._warn(f"{text}; it is left out, here and wherever else it occurs")
+            text = f"{self._where}: {display(entry.name)}: {why}"
+            self._warn(f"{text}; {kind} is left out, here and wherever else it occurs")
 
     def _hide(self, name: bytes) -> None:
         if name in self._made:
             # Made again by this very layer: only what older layers have below it is hidden.
-            status = self._root.lstat(name)
-            if status and stat.S_ISDIR(status.st_mode):
-                self._make_opaque(name)
-        elif self._overlay:
+            self._make_opaque(name)
+            return
+        folder = name.rpartition(b"/")[0]
+        plain = self._root.is_plain(folder)
+        if plain is False or (plain is None and not self._overlay):
+            return  # nothing of an older layer can be there
+        self._touch(folder)
+        if self._overlay:
             self._hidden.add(name)
             self._root.device(name, stat.S_IFCHR, 0)
         else:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                self._root.remove(name)
+            self._root.remove(name)
+
+    def _touch(self, folder: bytes) -> None:
+        """Remember the time of a directory that no entry may describe."""
+        if folder and folder not in self._made and folder not in self._touched:
+            status = self._root.lstat(folder)
+            self._touched[folder] = status.st_mtime_ns if status else 0
 
     def _make_opaque(self, name: bytes) -> None:
+        plain = self._root.is_plain(name)
         if self._overlay:
             if name == b".":
                 self.hides_all = True
-            else:
-                self._root.make_folder(name)
+            elif plain is not False:
+                self._clear_way(name + b"/" + whiteout.OPAQUE)
                 self._mark_opaque(name)
-            return
-        try:
-            fd = self._root.open(name)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        try:
-            children = [os.fsencode(child) for child in os.listdir(fd)]
-        finally:
-            os.close(fd)
-        for child in children:
-            path = child if name == b"." else name + b"/" + child
-            self._hide(path)
+        elif plain:
+            self._empty(name)
+
+    def _empty(self, name: bytes) -> None:
+        """Remove what older layers have below a directory."""
+        waiting = [name]
+        while waiting:
+            folder = waiting.pop()
+            self._touch(b"" if folder == b"." else folder)
+            fd = self._root.open(folder)
+            try:
+                children = [os.fsencode(child) for child in os.listdir(fd)]
+            finally:
+                os.close(fd)
+            for child in children:
+                path = child if folder == b"." else folder + b"/" + child
+                if path not in self._made:
+                    self._root.remove(path)
+                elif self._root.is_plain(path):
+                    waiting.append(path)
 
     def _mark_opaque(self, name: bytes) -> None:
+        if not self._overlay:
+            return
         fd = self._root.open(name)
         try:
             os.setxattr(fd, self._opaque, b"y")
         finally:
             os.close(fd)
 
-    def _forget_folders(self, name: bytes) -> None:
-        for folder in [path for path in self._folders if path == name or path.startswith(name + b"/")]:
-            del self._folders[folder]
-
     def finish(self) -> None:
-        """Set the times of directories, innermost first."""
+        """Dress the directories, innermost first: only now does nothing more change their times."""
+        for name, mtime in self._touched.items():
+            if name not in self._folders:
+                self._finish(name, partial(os.utime, ns=(mtime, mtime)))
         for name in sorted(self._folders, reverse=True):
+            self._finish(name, partial(self._dress, entry=self._folders[name]))
+
+    def _finish(self, name: bytes, dress: Callable[[int], None]) -> None:
+        try:
+            fd = self._root.open(name)
             try:
-                self._root.set_times(name, self._folders[name])
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # replaced by a later entry of the same layer
-            except OSError as error:
-                raise _explained(error, f"{self._where}: cannot set the time of {display(name)}") from error
+                if stat.S_ISDIR(os.fstat(fd).st_mode):  # not replaced by a later entry of the same layer
+                    dress(fd)
+            finally:
+                os.close(fd)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise _explained(error, f"{self._where}: cannot finish {display(name)}") from error

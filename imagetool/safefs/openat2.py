@@ -22,6 +22,8 @@ _BENEATH: Final = 0x08
 _IN_ROOT: Final = 0x10
 _HOW: Final = struct.Struct("QQQ")
 _LINKS: Final = 40  # symlinks in one resolution, as in the kernel
+_DEPTH: Final = 256  # directories held open by the walk; the system call has no such bound
+_TRIES: Final = 128  # renames that may disturb one resolution
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
@@ -59,30 +61,33 @@ def _open(root: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
         raise OSError(errno.EINVAL, "a path with a NUL", path)
     if _Kernel.has_openat2:
         how = _HOW.pack(flags, mode if flags & (os.O_CREAT | os.O_TMPFILE) else 0, resolve)
-        while True:
+        for _ in range(_TRIES):
             fd = int(_syscall(_SYS_OPENAT2, root, path, how, _HOW.size))
             if fd >= 0:
                 return fd
             code = ctypes.get_errno()
-            if code in (errno.EINTR, errno.EAGAIN):  # EAGAIN: a rename elsewhere made the walk uncertain
-                continue
-            if code not in (errno.ENOSYS, errno.EPERM):
-                raise OSError(code, os.strerror(code), path)
-            if code == errno.EPERM:  # an old seccomp filter answers so; tell it from a real refusal
-                probe = int(_syscall(_SYS_OPENAT2, root, b".", _HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, resolve), 24))
-                if probe >= 0:
-                    os.close(probe)
-                    raise OSError(code, os.strerror(code), path)
-            _Kernel.has_openat2 = False
-            break
+            if code not in (errno.EINTR, errno.EAGAIN):  # EAGAIN: a rename elsewhere made the walk uncertain
+                break
+        if code not in (errno.ENOSYS, errno.EPERM) or (code == errno.EPERM and _answers(root)):
+            raise OSError(code, os.strerror(code), path)
+        _Kernel.has_openat2 = False
     return walk_open(root, path, flags, mode, follow=bool(resolve & _IN_ROOT))
+
+
+def _answers(root: int) -> bool:
+    """Say whether the system call works at all; an old seccomp filter answers EPERM to every use of it."""
+    fd = int(_syscall(_SYS_OPENAT2, root, b".", _HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, 0), _HOW.size))
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
 
 
 def walk_open(root: int, path: bytes, flags: int, mode: int = 0, *, follow: bool) -> int:
     """Do the same one component at a time, for kernels without openat2.
 
     Every directory on the way is held open, so that ".." is answered from memory and a
-    directory that is moved meanwhile cannot lead outside.
+    directory that is moved meanwhile cannot lead outside. Raises OSError, ENAMETOOLONG also for
+    a path through more than 256 directories.
     """
     stack = [os.open(b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)]
     waiting = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
@@ -108,6 +113,8 @@ def walk_open(root: int, path: bytes, flags: int, mode: int = 0, *, follow: bool
                     del stack[1:]
                 waiting += [piece for piece in reversed(target.split(b"/")) if piece not in (b"", b".")]
                 continue
+            if len(stack) > _DEPTH:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
             if last:
                 return os.open(part, flags | os.O_NOFOLLOW, mode, dir_fd=stack[-1])
             stack.append(os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stack[-1]))

@@ -7,15 +7,16 @@ followed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from imagetool.safefs.openat2 import open_in_root
+from imagetool.safefs.openat2 import open_beneath, open_in_root
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _Make = Callable[[int, bytes], None]
@@ -53,10 +54,20 @@ class Root:
 
         Missing parents are made, mode 0755. The descriptor is valid until the next call.
         """
+        try:
+            return self.find(name)
+        except FileNotFoundError:
+            folder, _, base = name.rpartition(b"/")
+            self._parent = self._make_folders(folder)
+            self._parent_name = folder
+            return self._parent, base
+
+    def find(self, name: bytes) -> tuple[int, bytes]:
+        """Return the same without making anything; raises FileNotFoundError for a missing parent."""
         folder, _, base = name.rpartition(b"/")
         if folder != self._parent_name:
             self._forget()
-            self._parent = self._open_folder(folder)
+            self._parent = open_in_root(self._fd, folder, os.O_RDONLY | os.O_DIRECTORY)
             self._parent_name = folder
         return self._parent, base
 
@@ -65,33 +76,51 @@ class Root:
             os.close(self._parent)
         self._parent, self._parent_name = -1, None
 
-    def _open_folder(self, path: bytes) -> int:
+    def _make_folders(self, path: bytes) -> int:
+        missing: list[bytes] = []
+        fd = -1
+        while fd < 0:
+            path, _, base = path.rpartition(b"/")
+            missing.append(base)
+            with contextlib.suppress(FileNotFoundError):
+                fd = open_in_root(self._fd, path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return open_in_root(self._fd, path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            pass
-        above, _, base = path.rpartition(b"/")
-        fd = self._open_folder(above)
-        try:
-            os.mkdir(base, 0o755, dir_fd=fd)  # a dangling symlink ends here: FileExistsError
-            made = os.open(base, _FOLDER, dir_fd=fd)
-            os.fchmod(made, 0o755)  # whatever the umask
-            return made
-        finally:
+            while missing:
+                base = missing.pop()
+                os.mkdir(base, 0o755, dir_fd=fd)  # a dangling symlink ends here: FileExistsError
+                made = os.open(base, _FOLDER, dir_fd=fd)
+                os.close(fd)
+                fd = made
+                os.fchmod(fd, 0o755)  # whatever the umask
+        except OSError:
             os.close(fd)
+            raise
+        return fd
 
     def lstat(self, name: bytes) -> os.stat_result | None:
         """Return what is at a path, or None."""
-        folder, base = self.parent(name)
         try:
-            return os.stat(base, dir_fd=folder, follow_symlinks=False)
+            folder, base = self.find(name)
+            return os.stat(base or b".", dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
+    def is_plain(self, folder: bytes) -> bool | None:
+        """Say whether a path is a directory that no symlink leads to; None when nothing is there."""
+        try:
+            os.close(open_beneath(self._fd, folder, os.O_PATH | os.O_DIRECTORY))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                return False
+            raise
+        return True
+
     def remove(self, name: bytes) -> None:
         """Remove whatever is at a path, a directory with all that is in it; nothing there is fine."""
-        folder, base = self.parent(name)
         try:
+            folder, base = self.find(name)
             os.unlink(base, dir_fd=folder)
         except FileNotFoundError:
             return
@@ -113,7 +142,7 @@ class Root:
         return True
 
     def write_file(self, name: bytes, content: Iterable[bytes]) -> int:
-        """Make a regular file in place of whatever is there; return a descriptor of it for `dress`. Close it."""
+        """Make a regular file in place of whatever is there; return a descriptor of it. Close it."""
         folder, base = self.parent(name)
         try:
             fd = os.open(base, _NEW_FILE, 0o600, dir_fd=folder)
@@ -166,64 +195,105 @@ class Root:
             make(folder, base)
 
     def open(self, name: bytes) -> int:
-        """Open a file or directory itself, never through a symlink, for `dress`."""
-        folder, base = self.parent(name)
+        """Open a file or directory itself, never through a symlink."""
+        folder, base = self.find(name)
         return os.open(base or b".", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
 
     def set_times(self, name: bytes, mtime: int) -> None:
         """Set access and modification time of what is at a path, not of what it points at."""
-        folder, base = self.parent(name)
+        folder, base = self.find(name)
         os.utime(base or b".", ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
 
     def set_owner(self, name: bytes, uid: int, gid: int) -> None:
         """Set the owner of what is at a path, not of what it points at."""
-        folder, base = self.parent(name)
+        folder, base = self.find(name)
         os.chown(base, uid, gid, dir_fd=folder, follow_symlinks=False)
 
     def set_node_mode(self, name: bytes, mode: int) -> None:
         """Set the mode of a device or FIFO that was just made, without opening it."""
-        folder, base = self.parent(name)
+        folder, base = self.find(name)
         fd = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             os.chmod(f"/proc/self/fd/{fd}", mode)
         finally:
             os.close(fd)
 
-
-def set_xattrs(fd: int, xattrs: Mapping[bytes, bytes]) -> None:
-    """Set extended attributes of an open file or directory."""
-    for attribute, value in xattrs.items():
-        os.setxattr(fd, attribute, value)
+    def set_node_xattr(self, name: bytes, attribute: bytes, value: bytes) -> None:
+        """Set an extended attribute of what is at a path, not of what it points at, without opening it."""
+        folder, base = self.find(name)
+        os.setxattr(b"/proc/self/fd/%d/%b" % (folder, base), attribute, value, follow_symlinks=False)
 
 
 def remove_tree(folder: int, name: bytes) -> None:
-    """Remove a directory and all below it, by descriptors, never following a link."""
-    fds = [folder]
+    """Remove a directory and all below it, by descriptors, never following a link.
+
+    However deep it is, one descriptor is open: the way back up is "..", which must be the
+    directory that was come from. Directories their owner may not change are made changeable.
+    """
+    at = os.dup(folder)
     waiting = [[name]]
+    way = [_identity(at)]
     try:
         while waiting:
             names = waiting[-1]
             if not names:
                 waiting.pop()
+                way.pop()
                 if waiting:
-                    os.close(fds.pop())
+                    at = _ascend(at, way[-1])
                 continue
             try:
-                os.rmdir(names[-1], dir_fd=fds[-1])
+                os.rmdir(names[-1], dir_fd=at)
             except FileNotFoundError:
                 pass
             except NotADirectoryError:
-                os.unlink(names[-1], dir_fd=fds[-1])
+                os.unlink(names[-1], dir_fd=at)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                fds.append(os.open(names[-1], _FOLDER, dir_fd=fds[-1]))
-                waiting.append(list(_empty(fds[-1])))
+                at = _descend(at, names[-1])
+                way.append(_identity(at))
+                waiting.append(list(_empty(at)))
                 continue
             names.pop()
     finally:
-        for fd in fds[1:]:
-            os.close(fd)
+        os.close(at)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _ascend(at: int, expected: tuple[int, int]) -> int:
+    """Return the directory above in place of `at`, which is closed; raises OSError when it is another one."""
+    above = os.open(b"..", _FOLDER, dir_fd=at)
+    if _identity(above) != expected:
+        os.close(above)
+        raise OSError(errno.ESTALE, "a directory was moved while it was removed")
+    os.close(at)
+    return above
+
+
+def _descend(at: int, name: bytes) -> int:
+    """Return the directory `name`, made changeable, in place of `at`, which is closed."""
+    try:
+        fd = os.open(name, _FOLDER, dir_fd=at)
+    except PermissionError:
+        path = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+        try:
+            os.chmod(f"/proc/self/fd/{path}", 0o700)
+        finally:
+            os.close(path)
+        fd = os.open(name, _FOLDER, dir_fd=at)
+    try:
+        if os.fstat(fd).st_mode & 0o300 != 0o300:
+            os.fchmod(fd, 0o700)
+    except OSError:
+        os.close(fd)
+        raise
+    os.close(at)
+    return fd
 
 
 def _empty(fd: int) -> Iterator[bytes]:

@@ -1,0 +1,63 @@
+"""The records of pax extended headers, as bytes.
+
+Source: POSIX.1-2017 pax, "pax Extended Header"; GNU tar's quoting of attribute names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from imagetool.errors import InvalidArchive
+from imagetool.layer.entry import display
+
+XATTR_PREFIX: Final = b"SCHILY.xattr."
+
+
+def render_records(records: Mapping[bytes, bytes]) -> bytes:
+    """Return the body of an extended header, keys sorted."""
+    return b"".join(_record(key, value) for key, value in sorted(records.items()))
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """Render "LENGTH KEY=VALUE\\n", where LENGTH counts its own digits too."""
+    size = len(key) + len(value) + 3
+    length = size + len(str(size))
+    if len(str(length)) > len(str(size)):
+        length += 1
+    return b"%d %b=%b\n" % (length, key, value)
+
+
+def parse_records(body: bytes, *, where: str) -> dict[bytes, bytes]:
+    """Read the body of an extended header; values may hold any byte, so each is cut out by its length.
+
+    Raises InvalidArchive for malformed records and for two with one key.
+    """
+    records: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(body):
+        digits = body[at : at + 8].partition(b" ")[0]
+        if not digits.isdigit():
+            raise InvalidArchive(f"{where}: a malformed pax record {body[at : at + 40]!r}")
+        end = at + int(digits)
+        record = body[at + len(digits) + 1 : end]
+        key, equals, value = record.partition(b"=")
+        if end > len(body) or not record.endswith(b"\n") or not equals or not key:
+            raise InvalidArchive(f"{where}: a malformed pax record {body[at : at + 40]!r}")
+        if key in records:
+            raise InvalidArchive(f"{where}: two pax records for {display(key)}")
+        records[key] = value[:-1]
+        at = end
+    return records
+
+
+def quote(attribute: bytes) -> bytes:
+    """Return an attribute's name as the key of a record may hold it, "=" and "%" escaped."""
+    if b"=" not in attribute and b"%" not in attribute:
+        return attribute
+    return attribute.replace(b"%", b"%25").replace(b"=", b"%3D")
+
+
+def unquote(key: bytes) -> bytes:
+    """Return the attribute's name that `quote` was given."""
+    return key.replace(b"%3D", b"=").replace(b"%25", b"%") if b"%" in key else key
