@@ -61,11 +61,17 @@ class Workplace:
         )
 
     def _repository(self, registry: str, repository: str) -> Any:
-        from imagetool.config.credentials import credentials_for
+        from imagetool.config.credentials import credentials_for, trusted_realms
         from imagetool.remote.connect import Tls
         from imagetool.remote.registry import open_repository
 
-        return open_repository(registry, repository, credentials=credentials_for, tls=Tls(verify=self.tls_verify))
+        return open_repository(
+            registry,
+            repository,
+            credentials=credentials_for,
+            tls=Tls(verify=self.tls_verify),
+            trusted_realms=trusted_realms(),
+        )
 
 
 @dataclass(frozen=True, slots=True)

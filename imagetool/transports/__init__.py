@@ -37,6 +37,10 @@ class RegistryAccess(Protocol):
 class RegistryRepository(Source, Destination, Protocol):
     """A repository of a registry as a store."""
 
+    def fetch_root(self, reference: str) -> Descriptor:
+        """Resolve a tag or digest by fetching the document itself, which the copy then need not ask for again."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class OpenSource:

@@ -17,7 +17,7 @@ class Docker:
         """Open an image in a registry; see `Transport`."""
         reference = Reference.parse(rest).with_default_tag()
         with around.registry(reference.registry, reference.repository) as repository:
-            yield OpenSource(repository, repository.resolve(reference.target), str(reference))
+            yield OpenSource(repository, repository.fetch_root(reference.target), str(reference))
 
     @contextmanager
     def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
