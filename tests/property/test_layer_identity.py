@@ -92,7 +92,9 @@ operations = st.one_of(
     st.tuples(st.just("acl"), paths, st.sampled_from(["system.posix_acl_access", "system.posix_acl_default"])),
     st.tuples(st.just("fifo"), paths, modes),
     st.tuples(
-        st.just("node"), paths, st.sampled_from([(stat.S_IFCHR, 1, 3), (stat.S_IFBLK, 7, 200), (stat.S_IFCHR, 4095, 70_000)])
+        st.just("node"),
+        paths,
+        st.sampled_from([(stat.S_IFCHR, 1, 3), (stat.S_IFBLK, 7, 200), (stat.S_IFCHR, 4095, 70_000)]),
     ),
 )  # fmt: skip
 
