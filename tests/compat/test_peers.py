@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -73,7 +73,8 @@ def test_umoci_unpacks_to_the_tree_we_unpack(store: Path, tmp_path: Path) -> Non
 def test_our_client_and_debians_registry(store: Path, tmp_path: Path) -> None:
     if not shutil.which("docker-registry"):
         pytest.skip("docker-registry is not installed")
-    port = 40000 + os.getpid() % 20000
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     (tmp_path / "config.yml").write_text(
         f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/data}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}'}}\n"
@@ -86,7 +87,7 @@ def test_our_client_and_debians_registry(store: Path, tmp_path: Path) -> None:
                 [
                     "bash",
                     "-c",
-                    f"for i in $(seq 100); do (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 0.1; done",
+                    f"for i in $(seq 300); do (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 0.1; done",
                 ],
                 check=True,
             )
