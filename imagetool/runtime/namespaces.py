@@ -1,4 +1,7 @@
-"""Become root of a user namespace, so that an ordinary user can build."""
+"""Become root of a user namespace, so that an ordinary user can build.
+
+Source: user_namespaces(7), newuidmap(1), subuid(5).
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,67 @@ import os
 import pwd
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, NoReturn
 
 from imagetool.errors import HostError
-from imagetool.runtime import kernel
+from imagetool.runtime import syscalls
+
+_TOOLS: Final = ("newuidmap", "newgidmap")
+#: Settings that forbid user namespaces to ordinary users, with the value that does.
+_SWITCHES: Final = (
+    ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """`count` subordinate ids from `first` on."""
+
+    first: int
+    count: int
+
+
+def subordinate_ids(text: str, name: str, uid: int) -> tuple[IdRange, ...]:
+    """Return the ranges that a subuid or subgid file gives a user, by name or number, in the file's order."""
+    found = []
+    for line in text.splitlines():
+        owner, _, rest = line.partition(":")
+        first, _, count = rest.partition(":")
+        if owner in (name, str(uid)) and first.isdecimal() and count.isdecimal() and int(count):
+            found.append(IdRange(int(first), int(count)))
+    return tuple(found)
+
+
+def map_arguments(own: int, ranges: tuple[IdRange, ...]) -> list[str]:
+    """Return what newuidmap is told: `own` is 0 inside, the ranges follow from 1 on."""
+    arguments = ["0", str(own), "1"]
+    inside = 1
+    for span in ranges:
+        arguments += [str(inside), str(span.first), str(span.count)]
+        inside += span.count
+    return arguments
+
+
+def has_single_id() -> bool:
+    """Say whether this process lives in a user namespace that knows one user id only."""
+    rows = Path("/proc/self/uid_map").read_text().split("\n")
+    return [row.split()[2] for row in rows if row] == ["1"]
 
 
 def enter_user_namespace() -> Literal["root", "range", "single"]:
-    """Move this process, which must have one thread only, into a user namespace where it is root.
+    """Move this process, which must still have one thread only, into a user namespace where it is root.
 
-    Returns "root" when it is root already and nothing was done; "range" when subordinate ids from
+    Returns "root" when it is root already and nothing was done; "range" when subordinate ids of
     /etc/subuid and /etc/subgid are mapped too; "single" when only the user's own id is.
-    Raises HostError, with the way to mend it, where the kernel does not allow it.
+    Raises HostError, with the setting to change, where the host does not allow it.
     """
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
@@ -28,73 +79,82 @@ def enter_user_namespace() -> Literal["root", "range", "single"]:
     parent = os.getpid()
     mapper = os.fork()
     if mapper == 0:
-        _map(parent, uid, gid, ranges, ready, done)
+        os.close(ready[1])
+        _map(parent, uid, gid, ranges, ready[0], done[1])
     os.close(ready[0])
     os.close(done[1])
     try:
-        kernel.unshare(kernel.CLONE["user"])
+        syscalls.unshare(syscalls.CLONE["user"])
     except OSError as error:
+        raise HostError(refusal(error)) from None
+    else:
+        os.write(ready[1], b"x")
+    finally:
         os.close(ready[1])
+        problem = _read_all(done[0])
         os.waitpid(mapper, 0)
-        raise HostError(
-            f"this user may not make user namespaces ({error.strerror}), which RUN needs without root: run as root, "
-            "or set sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0 and, on Ubuntu, "
-            "kernel.apparmor_restrict_unprivileged_userns=0"
-        ) from None
+    if problem:
+        raise HostError(f"the ids of /etc/subuid and /etc/subgid cannot be mapped: {problem}")
     if ranges is None:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
-    os.write(ready[1], b"x")
-    os.close(ready[1])
-    _, status = os.waitpid(mapper, 0)
-    os.close(done[0])
-    if status != 0:
-        raise HostError("newuidmap or newgidmap refused the ranges of /etc/subuid and /etc/subgid; see their man pages")
+        map_own(uid, gid)
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     return "range" if ranges else "single"
 
 
-def _map(
-    pid: int,
-    uid: int,
-    gid: int,
-    ranges: tuple[tuple[int, int], tuple[int, int]] | None,
-    ready: tuple[int, int],
-    done: tuple[int, int],
-) -> None:
-    """In a child, which is still outside: wait for the namespace, then map the ranges by the setuid tools."""
-    os.close(ready[1])
-    os.close(done[0])
-    if not os.read(ready[0], 1) or ranges is None:
+def refusal(error: OSError) -> str:
+    """Return one line on why this user got no user namespace, and the command that changes it."""
+    text = "RUN without root needs user namespaces, and this user may not make one"
+    for path, forbidding, remedy in _SWITCHES:
+        file = Path(path)
+        if file.is_file() and file.read_text().strip() == forbidding:
+            return f"{text}: {path} is {forbidding}; as root: {remedy}, or run imagetool as root"
+    return f"{text} ({error.strerror}): inside a container, a seccomp profile may forbid it; or run imagetool as root"
+
+
+def map_own(uid: int, gid: int) -> None:
+    """Map this process's former ids, and no others, to 0 of its new user namespace."""
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def _read_all(fd: int) -> str:
+    with open(fd, "rb") as pipe:
+        return pipe.read(4096).decode("utf-8", "replace").strip()
+
+
+def _map(pid: int, uid: int, gid: int, ranges: _Ranges | None, ready: int, problem: int) -> NoReturn:
+    """In a child, which stays outside: wait for the namespace, then map by the setuid tools."""
+    try:
+        if not os.read(ready, 1) or ranges is None:
+            os._exit(0)
+        for tool, own, spans in zip(_TOOLS, (uid, gid), (ranges.users, ranges.groups), strict=True):
+            command = [tool, str(pid), *map_arguments(own, spans)]
+            result = subprocess.run(command, check=False, capture_output=True, text=True)
+            if result.returncode != 0:
+                os.write(problem, (result.stderr.strip() or f"{tool} failed").encode()[:4096])
+                break
+    finally:
         os._exit(0)
-    status = 0
-    for tool, own, (first, count) in (("newuidmap", uid, ranges[0]), ("newgidmap", gid, ranges[1])):
-        command = [tool, str(pid), "0", str(own), "1", "1", str(first), str(count)]
-        status |= subprocess.run(command, check=False).returncode
-    os._exit(1 if status else 0)
 
 
-def _ranges(uid: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    if not (shutil.which("newuidmap") and shutil.which("newgidmap")):
+@dataclass(frozen=True, slots=True)
+class _Ranges:
+    users: tuple[IdRange, ...]
+    groups: tuple[IdRange, ...]
+
+
+def _ranges(uid: int) -> _Ranges | None:
+    if not all(map(shutil.which, _TOOLS)):
         return None
-    users, groups = _range("/etc/subuid", uid), _range("/etc/subgid", uid)
-    return (users, groups) if users and groups else None
-
-
-def _range(path: str, uid: int) -> tuple[int, int] | None:
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
     try:
-        text = Path(path).read_text()
-    except OSError:
+        users = subordinate_ids(Path("/etc/subuid").read_text(), name, uid)
+        groups = subordinate_ids(Path("/etc/subgid").read_text(), name, uid)
+    except OSError:  # no such file: no ranges
         return None
-    for line in text.splitlines():
-        owner, _, rest = line.partition(":")
-        first, _, count = rest.partition(":")
-        if owner in (name, str(uid)) and first.isdigit() and count.isdigit():
-            return int(first), int(count)
-    return None
+    return _Ranges(users, groups) if users and groups else None

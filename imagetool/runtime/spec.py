@@ -5,29 +5,30 @@ Source: runtime-spec v1.2 config.md and config-linux.md.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from imagetool.errors import UsageError
+from imagetool.runtime.capabilities import NAMES
 from imagetool.runtime.users import User
 
 #: What a build step may do: buildah's set, which is Docker's without MKNOD, NET_RAW and AUDIT_WRITE.
-DEFAULT_CAPABILITIES: Final = tuple(
-    f"CAP_{name}"
-    for name in (
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "NET_BIND_SERVICE",
-        "SETFCAP",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYS_CHROOT",
-    )
+DEFAULT_CAPABILITIES: Final = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
 )
+#: What of /proc and /sys tells about, or reaches, the host.
 MASKED_PATHS: Final = (
     "/proc/acpi",
     "/proc/asound",
@@ -45,14 +46,29 @@ MASKED_PATHS: Final = (
 READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
+def _refuse_nul(what: str, *texts: str) -> None:
+    if any("\0" in text for text in texts):
+        raise UsageError(f"{what} holds a NUL character, which no program can be given")
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount: where, of which type, from what, and how."""
+    """One mount of the description.
+
+    `source` is a host path for a bind, which "bind" or "rbind" among the options makes it; it
+    is trusted and followed. `destination` is resolved inside the container's root. Raises
+    UsageError for a destination that is not absolute, or text with NUL.
+    """
 
     destination: str
     type: str
     source: str
     options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.destination.startswith("/"):
+            raise UsageError(f"the mount point {self.destination[:80]!r} is not an absolute path")
+        _refuse_nul("a mount", self.destination, self.source, *self.options)
 
     def tree(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -76,9 +92,16 @@ DEFAULT_MOUNTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
-    """A runtime-spec config; `tree` is its JSON form, apart from `root`, which the executor adds."""
+    """A runtime-spec config as its JSON tree, not to be changed; an executor adds where the root is.
+
+    Trusted: it comes from `build_step_spec`, which checks what users and images put in.
+    """
 
     tree: Mapping[str, Any]
+
+    def json(self) -> bytes:
+        """Return config.json."""
+        return json.dumps(self.tree, indent=1).encode()
 
 
 def build_step_spec(
@@ -92,8 +115,26 @@ def build_step_spec(
     network: Literal["host", "none"] = "host",
     capabilities: Sequence[str] = DEFAULT_CAPABILITIES,
     readonly: bool = False,
+    no_new_privileges: bool = False,
 ) -> RuntimeSpec:
-    """Describe the container of one build step: fresh namespaces, few capabilities, private /proc and /dev."""
+    """Describe the container of one build step: fresh namespaces, few capabilities, private /proc and /dev.
+
+    Args:
+        args: the program, looked up in the PATH of `env` inside the root, and its arguments.
+        mounts: made after the default ones, in this order.
+        network: the host's, or one with nothing but a loopback interface.
+
+    Raises UsageError for an empty command, a NUL anywhere, a relative `cwd`, an unknown capability.
+    """
+    if not args or not args[0]:
+        raise UsageError("the command to run is empty")
+    if not cwd.startswith("/"):
+        raise UsageError(f"the working directory {cwd[:80]!r} is not an absolute path")
+    if unknown := sorted({*capabilities}.difference(NAMES)):
+        raise UsageError(f"unknown capabilities: {', '.join(unknown)}")
+    _refuse_nul("the command", *args)
+    _refuse_nul("the environment", *env, *env.values())
+    _refuse_nul("the container", cwd, hostname)
     kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network == "none" else [])]
     names = list(capabilities)
     return RuntimeSpec(
@@ -111,7 +152,7 @@ def build_step_spec(
                 "env": [f"{name}={value}" for name, value in env.items()],
                 "cwd": cwd,
                 "capabilities": {"bounding": names, "effective": names, "permitted": names},
-                "noNewPrivileges": False,
+                "noNewPrivileges": no_new_privileges,
             },
             "root": {"path": "rootfs", "readonly": readonly},
             "hostname": hostname,

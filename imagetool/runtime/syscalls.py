@@ -93,9 +93,10 @@ def detach_mount(path: bytes) -> None:
     _check(_libc.umount2(path, ctypes.c_int(detach_nofollow)), "umount2")
 
 
-def close_from(lowest: int) -> None:
-    """Close every file descriptor from `lowest` up."""
-    _syscall("close_range", _CLOSE_RANGE, lowest, 0xFFFFFFFF, 0)
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """Close every file descriptor from `first` to `last`."""
+    if first <= last:
+        _syscall("close_range", _CLOSE_RANGE, first, last, 0)
 
 
 def make_mounts_private() -> None:

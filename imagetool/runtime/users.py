@@ -1,16 +1,18 @@
 """Who a process runs as, resolved in an image's own user database; pure.
 
-Source: Dockerfile reference, "USER"; image-spec v1.1 config.md, "User".
+Source: image-spec v1.1 config.md, "User"; passwd(5), group(5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from imagetool.errors import BuildError
 
-_MAX_ID = 0xFFFFFFFE
+_MAX_ID: Final = 0xFFFFFFFE
+_SHOWN: Final = 80  # characters of untrusted text in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,42 +27,51 @@ class User:
 def resolve_user(text: str, passwd: bytes, group: bytes) -> tuple[User, str]:
     """Return the user that `user[:group]` names, and its home directory.
 
-    A name must be in `passwd`. A bare number found there has that entry's group and
-    supplementary groups; one that is not there has group 0 and home "/".
-    Raises BuildError for an unknown name.
+    Args:
+        text: names or numbers; "" is root. A number is looked up too, for its groups and home.
+        passwd, group: /etc/passwd and /etc/group of the image, b"" for none; untrusted.
+
+    A user without `:group` has the group and the supplementary groups of its entry; with
+    `:group` that one only. A number without an entry has group 0 and home "/" (root's is "/root").
+    Raises BuildError for a name that is in neither file.
     """
     name, colon, group_name = text.partition(":")
-    entry = next((row for row in _rows(passwd, 7) if name in (row[0], row[2])), None)
-    if entry is None and not name.isdigit():
-        raise BuildError(f"USER {text[:80]!r}: no user {name[:40]!r} in /etc/passwd of the image")
-    uid = _number(entry[2] if entry else name, text)
-    home = entry[5] if entry and entry[5].startswith("/") else "/"
-    if colon:
-        return User(uid, _group(group_name, group, text)), home
-    if entry is None:
+    name = name or "0"
+    entry = next((row for row in _rows(passwd, 7) if name == row[0]), None)
+    if entry is None and _is_number(name):
+        entry = next((row for row in _rows(passwd, 7) if int(name) == int(row[2])), None)
+    if entry is None and not _is_number(name):
+        raise BuildError(f"user {name[:_SHOWN]!r} is not in /etc/passwd of the image")
+    uid = int(entry[2] if entry else name)
+    home = "/root" if uid == 0 else "/"
+    if entry and entry[5].startswith("/") and entry[5].isprintable():
+        home = entry[5]
+    if colon and group_name:
+        return User(uid, _group(group_name, group)), home
+    if not text or entry is None:
         return User(uid, 0), home
-    gid = _number(entry[3], text)
-    extra = [_number(row[2], text) for row in _rows(group, 4) if entry[0] in row[3].split(",")]
+    gid = int(entry[3])
+    extra = [int(row[2]) for row in _rows(group, 4) if entry[0] in row[3].split(",")]
     return User(uid, gid, tuple(dict.fromkeys(number for number in extra if number != gid))), home
 
 
-def _group(name: str, group: bytes, text: str) -> int:
+def _group(name: str, group: bytes) -> int:
     for row in _rows(group, 4):
         if name == row[0]:
-            return _number(row[2], text)
-    if name.isdigit():
-        return _number(name, text)
-    raise BuildError(f"USER {text[:80]!r}: no group {name[:40]!r} in /etc/group of the image")
+            return int(row[2])
+    if _is_number(name):
+        return int(name)
+    raise BuildError(f"group {name[:_SHOWN]!r} is not in /etc/group of the image")
 
 
 def _rows(database: bytes, fields: int) -> Iterator[list[str]]:
+    """Yield the well-formed rows; passwd has seven fields, of which the third and fourth are numbers."""
     for line in database.decode("utf-8", "replace").split("\n"):
         row = line.split(":")
-        if len(row) >= min(fields, 6) and row[2].isdigit() and "\r" not in line and "\0" not in line:
+        numbers = row[2:4] if fields == 7 else row[2:3]
+        if len(row) == fields and all(map(_is_number, numbers)) and "\0" not in line:
             yield row
 
 
-def _number(text: str, whole: str) -> int:
-    if not text.isdigit() or len(text) > 10 or int(text) > _MAX_ID:
-        raise BuildError(f"USER {whole[:80]!r}: {text[:20]!r} is not a user or group number")
-    return int(text)
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= _MAX_ID

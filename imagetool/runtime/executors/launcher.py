@@ -1,0 +1,238 @@
+"""The builder's side of the zygote: starts it, has it make containers, pumps their output."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from imagetool.errors import BuildError, HostError
+from imagetool.runtime import mountpoints
+from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.rootfs import Directory, Rootfs
+
+_START: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from imagetool.runtime.zygote import serve; serve(int(sys.argv[2]))"
+)
+_PIECE: Final = 65536  # bytes of output handed on at once: what a pipe holds
+
+
+class Launcher:
+    """Owns a zygote process; a context manager, for several threads at once."""
+
+    def __enter__(self) -> Launcher:
+        self._lock = threading.Lock()
+        self._ready = False
+        self._start(sealed=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _start(self, *, sealed: bool) -> None:
+        try:
+            self._spawn(sealed=sealed)
+        except OSError as error:
+            raise HostError(f"the helper process for containers does not start: {error}") from None
+
+    def _spawn(self, *, sealed: bool) -> None:
+        package = str(Path(__file__).resolve().parents[3])
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, _interpreter(sealed=sealed) as (program, fds):
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, package, str(theirs.fileno())],
+                executable=program,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+                pass_fds=[theirs.fileno(), *fds],
+                start_new_session=True,  # a terminal's ^C is for the builder alone
+            )
+        self._channel = ours
+
+    def _stop(self) -> None:
+        self._channel.close()
+        self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        with self._lock:
+            if self._ready:
+                return
+            if not self._channel.recv(1):
+                # Some interpreters find their libraries only beside their own file.
+                self._stop()
+                self._start(sealed=False)
+                if not self._channel.recv(1):
+                    raise HostError(f"the helper process for containers does not start with {sys.executable}")
+            self._ready = True
+
+    def launch(self, request: dict[str, Any], root: Rootfs, output: Output) -> ExitStatus:
+        """Have a container made and run to its end; see `protocol.Executor` and `container`."""
+        self._wait_until_ready()
+        with contextlib.ExitStack() as stack:
+            control, far = socket.socketpair()
+            stack.callback(control.close)
+            streams = _Streams(control, output)
+            stack.callback(streams.close)
+            try:
+                with far:
+                    socket.send_fds(self._channel, [b"c"], [far.fileno(), *streams.writers])
+            except OSError as error:
+                raise HostError(f"the helper process for containers is gone: {error.strerror}") from None
+            finally:
+                streams.close_writers()
+            try:
+                control.sendall(json.dumps({**request, "root": _tree(root)}).encode() + b"\n")
+                streams.pump()
+            except BrokenPipeError:  # it ended before it had read everything: the report says why
+                streams.pump()
+            except BaseException:
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    control.shutdown(socket.SHUT_WR)
+                streams.drain()
+                raise
+            finally:
+                if streams.gained:
+                    _remove_mountpoints(root, streams.gained)
+        return streams.ending()
+
+
+@contextlib.contextmanager
+def _interpreter(*, sealed: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield a path to start Python by, and descriptors it needs.
+
+    A sealed copy in memory cannot be written to, by whatever trick a container gets hold of it
+    (CVE-2019-5736); it costs less than a millisecond.
+    """
+    if not sealed:
+        yield sys.executable, ()
+        return
+    add_seals, all_seals = 1033, 0xF
+    copy = os.memfd_create("imagetool", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(sys.executable, "rb") as original:
+            left = os.fstat(original.fileno()).st_size
+            while left > 0 and (sent := os.sendfile(copy, original.fileno(), None, left)):
+                left -= sent
+        fcntl.fcntl(copy, add_seals, all_seals)
+        yield f"/proc/self/fd/{copy}", (copy,)
+    finally:
+        os.close(copy)
+
+
+def _discard(_stream: int, _data: bytes) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    text: str
+    image: bool
+
+
+class _Streams:
+    """The three ways a container speaks: stdout, stderr, and the reports of its init."""
+
+    def __init__(self, control: socket.socket, output: Output) -> None:
+        self._control = control
+        self._output = output
+        self._reports = bytearray()
+        self._selector = selectors.DefaultSelector()
+        self._readers: list[int] = []
+        self.writers: list[int] = []
+        self.gained: list[list[Any]] = []
+        self._status: ExitStatus | None = None
+        self._problem: _Problem | None = None
+        for stream in (1, 2):
+            reader, writer = os.pipe()
+            self._readers.append(reader)
+            self.writers.append(writer)
+            self._selector.register(reader, selectors.EVENT_READ, stream)
+        self._selector.register(control, selectors.EVENT_READ, 0)
+
+    def close_writers(self) -> None:
+        while self.writers:
+            os.close(self.writers.pop())
+
+    def close(self) -> None:
+        self.close_writers()
+        self._selector.close()
+        for fd in self._readers:
+            os.close(fd)
+
+    def pump(self) -> None:
+        """Hand output on until all three have ended: then the container and its processes have."""
+        self._run(self._output)
+
+    def drain(self) -> None:
+        """Do the same without handing on."""
+        self._run(_discard)
+
+    def _run(self, output: Output) -> None:
+        while self._selector.get_map():
+            for key, _ in self._selector.select():
+                try:
+                    data = os.read(key.fd, _PIECE)
+                except ConnectionResetError:  # it ended before it had read everything
+                    data = b""
+                if not data:
+                    self._selector.unregister(key.fd)
+                elif key.data == 0:
+                    self._take_reports(data)
+                else:
+                    output(key.data, data)
+
+    def _take_reports(self, data: bytes) -> None:
+        self._reports += data
+        *lines, rest = self._reports.split(b"\n")
+        self._reports = rest
+        for line in lines:
+            report = json.loads(line)
+            if "gained" in report:
+                self.gained = report["gained"]
+            elif "problem" in report:
+                self._problem = self._problem or _Problem(report["problem"], report["image"])
+            else:
+                self._status = ExitStatus(128 + report["signal"] if report["signal"] else report["code"])
+
+    def ending(self) -> ExitStatus:
+        """Return how the container ended. Raises BuildError or HostError when it could not be made."""
+        if self._problem is not None:
+            raise (BuildError if self._problem.image else HostError)(self._problem.text)
+        if self._status is None:
+            raise HostError("the container was killed from outside, perhaps because memory ran out")
+        return self._status
+
+
+def _tree(root: Rootfs) -> dict[str, Any]:
+    if isinstance(root, Directory):
+        return {"directory": os.path.abspath(root.path)}
+    return {
+        "lowers": [os.path.abspath(lower) for lower in root.lowers],
+        "upper": os.path.abspath(root.upper),
+        "work": os.path.abspath(root.work),
+        "userxattr": root.userxattr,
+    }
+
+
+def _remove_mountpoints(root: Rootfs, gained: list[list[Any]]) -> None:
+    fd = os.open(root.path if isinstance(root, Directory) else root.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mountpoints.remove(fd, gained)
+    finally:
+        os.close(fd)

@@ -1,0 +1,36 @@
+"""What every executor does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from imagetool.runtime.rootfs import Rootfs
+from imagetool.runtime.spec import RuntimeSpec
+
+Output = Callable[[int, bytes], None]
+"""Takes what the container writes, as it comes: stream 1 or 2, and bytes, which are untrusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How the container's process ended: its exit code, or 128+n when signal n ended it."""
+
+    code: int
+
+
+class Executor(Protocol):
+    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output) -> ExitStatus:
+        """Run the container to its end.
+
+        May be called from several threads at once, for different roots. `output` is called in
+        the calling thread. A program that is not there gives 127, one that cannot be executed
+        126, each with a line on stream 2. What was mounted or made for mounting is gone afterwards.
+
+        Whatever `output` or a signal handler raises meanwhile, KeyboardInterrupt too, goes on only
+        when the container with all its processes is dead.
+
+        Raises BuildError when the image itself stands in the way, HostError when this machine does.
+        """
+        ...

@@ -1,0 +1,89 @@
+"""runc, or any runtime with its command line, as an executor."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from imagetool.errors import HostError
+from imagetool.runtime.executors.launcher import Launcher
+from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.rootfs import Rootfs
+from imagetool.runtime.spec import RuntimeSpec
+
+_LOG_BYTES: Final = 1 << 16
+_NOT_FOUND: Final = ("executable file not found", "no such file or directory")
+_NOT_EXECUTABLE: Final = ("permission denied", "exec format error", "is a directory")
+
+
+class RuncExecutor:
+    """Runs containers by an installed OCI runtime; a context manager. See `hosted` for what surrounds it.
+
+    Args:
+        program: the runtime's name or path.
+    """
+
+    def __init__(self, program: str = "runc") -> None:
+        self._name = program
+
+    def __enter__(self) -> RuncExecutor:
+        program = shutil.which(self._name)
+        if program is None:
+            raise HostError(f"the runtime {self._name} is not installed; the embedded one needs no installation")
+        self._program = os.path.abspath(program)
+        self._launcher = Launcher().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._launcher.__exit__(kind, error, trace)
+
+    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output) -> ExitStatus:
+        """Run a container; see `Executor`."""
+        with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder:
+            (Path(folder) / "rootfs").mkdir()
+            log, name = Path(folder) / "log", Path(folder).name
+            command = [self._program, "--root", f"{folder}/state", "--log", str(log), "--log-format", "json"]
+            request = {
+                "spec": spec.tree,
+                "bundle": folder,
+                "program": [*command, "run", "--bundle", folder, name],
+            }
+            try:
+                status = self._launcher.launch(request, root, output)
+            finally:
+                # Does nothing after an orderly end; otherwise removes the cgroups of what was killed.
+                subprocess.run([*command, "delete", "--force", name], check=False, capture_output=True)
+            return self._interpreted(status, log, output)
+
+    def _interpreted(self, status: ExitStatus, log: Path, output: Output) -> ExitStatus:
+        """Tell the runtime's own failures, which it logs, from the program's."""
+        problem = _logged_error(log) if status.code else ""
+        if not problem:
+            return status
+        if "exec" in problem and any(text in problem for text in (*_NOT_FOUND, *_NOT_EXECUTABLE)):
+            return ExitStatus(127 if any(text in problem for text in _NOT_FOUND) else 126)
+        raise HostError(f"{self._name} cannot make the container: {problem}")
+
+
+def _logged_error(log: Path) -> str:
+    """Return the last error of a runtime's JSON log, "" for none."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        lines = file.read(_LOG_BYTES).splitlines()
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:  # cut off, or not JSON: runtimes differ
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal"):
+            return str(entry.get("msg", ""))
+    return ""

@@ -1,0 +1,148 @@
+"""The container's main process, from its fork to its execve: identity, privileges, directory, program.
+
+Runs inside the container's root. What is the image's fault raises `ImageFault`; a program that
+cannot be executed ends the process with 127 or 126 and a line on stderr, as a shell would.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Any, Final, NoReturn
+
+from imagetool.runtime import capabilities, syscalls
+from imagetool.runtime.fakeids import fake_ids_filter
+from imagetool.safefs.openat2 import open_in_root
+
+_DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_INTERPRETERS: Final = 5  # scripts run by scripts, as in the kernel
+_SHEBANG_BYTES: Final = 256
+
+
+class ImageFault(Exception):
+    """What the image or the Dockerfile asks for cannot be done; the text is for the user."""
+
+
+def start(process: dict[str, Any], output: tuple[int, int], *, fake_ids: bool) -> NoReturn:
+    """Become the described process.
+
+    Args:
+        process: `process` of the OCI config.
+        output: descriptors that become its stdout and stderr; stdin is the container's /dev/null.
+        fake_ids: there is one user id only; pretend that others can be taken on.
+    """
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDONLY)
+    for source, target in ((null, 0), (output[0], 1), (output[1], 2)):
+        os.dup2(source, target)
+    os.umask(process["user"].get("umask", 0o022))
+    _enter(process["cwd"])
+    _become(process, fake_ids=fake_ids)
+    environment = dict(entry.split("=", 1) for entry in process["env"] if "=" in entry)
+    syscalls.close_range(3)
+    _execute(process["args"], environment)
+
+
+def _enter(cwd: str) -> None:
+    """Make `cwd` the working directory, never through a link of /proc (CVE-2024-21626)."""
+    try:
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+        os.fchdir(open_in_root(root, os.fsencode(cwd), os.O_PATH | os.O_DIRECTORY))
+        inside = os.getcwd().startswith("/")
+    except OSError as error:
+        raise ImageFault(f"the working directory {cwd!r} cannot be entered: {error.strerror}") from None
+    if not inside:
+        raise ImageFault(f"the working directory {cwd!r} is outside the container")
+
+
+def _become(process: dict[str, Any], *, fake_ids: bool) -> None:
+    user = process["user"]
+    keep = capabilities.mask(process.get("capabilities", {}).get("bounding", ()))
+    capabilities.limit_bounding_set(keep)
+    if fake_ids:
+        if program := fake_ids_filter():
+            syscalls.install_seccomp_filter(program)
+    else:
+        syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
+        _set_ids(user["uid"], user["gid"], user.get("additionalGids", []))
+    capabilities.hold(keep if user["uid"] == 0 or fake_ids else 0)
+    if process.get("noNewPrivileges"):
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _set_ids(uid: int, gid: int, groups: list[int]) -> None:
+    try:
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        numbers = ", ".join(map(str, (uid, gid, *groups)))
+        raise ImageFault(
+            f"the user namespace lacks one of the ids {numbers}: "
+            "the user who builds needs more of them in /etc/subuid and /etc/subgid"
+        ) from None
+
+
+def _execute(args: list[str], environment: dict[str, str]) -> NoReturn:
+    name = args[0]
+    folders = environment.get("PATH", _DEFAULT_PATH).split(":")
+    problem = ""
+    for path in [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in folders]:
+        try:
+            missing = _refuse_magic(path)
+            if missing:
+                _give_up(127, f"{path}: its interpreter {missing} is not in the image")
+            os.execve(path, args, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.exists(path):
+                _give_up(127, f"{path}: its dynamic loader is not in the image")
+        except OSError as error:
+            problem = problem or f"{path}: {_explain(error)}"
+    if problem:
+        _give_up(126, problem)
+    _give_up(127, f"{name}: not found in the image" + ("" if "/" in name else f", PATH={':'.join(folders)}"))
+
+
+def _refuse_magic(path: str) -> str:
+    """Refuse a program, or a script's interpreter, that is a link into the kernel's /proc (CVE-2019-5736).
+
+    Returns the interpreter that does not exist, if any. Raises OSError: ELOOP for such a link.
+    """
+    wanted = path
+    for _ in range(_INTERPRETERS):
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+        full = os.path.join(os.getcwd(), wanted)
+        try:
+            os.close(open_in_root(root, os.fsencode(full), os.O_PATH))
+            fd = open_in_root(root, os.fsencode(full), os.O_RDONLY | os.O_NONBLOCK)
+        except PermissionError:  # may be executed but not read
+            return ""
+        except FileNotFoundError:
+            if wanted is path:
+                raise
+            return wanted
+        finally:
+            os.close(root)
+        with open(fd, "rb", buffering=0) as file:
+            head = file.read(_SHEBANG_BYTES) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        words = head[2:].partition(b"\n")[0].split() if head.startswith(b"#!") else []
+        if not words:
+            return ""
+        wanted = os.fsdecode(words[0])
+    return ""
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "links in circles or into /proc, and is not executed"
+    if error.errno == errno.ENOEXEC:
+        return "not a program of this machine's architecture, nor a script that begins with #!"
+    return str(error.strerror)
+
+
+def _give_up(status: int, text: str) -> NoReturn:
+    os.write(2, f"imagetool: {text}\n".encode("utf-8", "backslashreplace"))
+    os._exit(status)
