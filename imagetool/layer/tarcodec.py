@@ -153,6 +153,8 @@ def _long_header(entry: Entry, stored: bytes) -> bytes:
     if len(linkname) > 100 or not linkname.isascii():
         records[b"linkpath"] = linkname
         linkname = _ascii(linkname)[:100]
+    if records and not _is_utf8(stored + b"/" + entry.linkname):
+        records[b"hdrcharset"] = b"BINARY"  # pax names are UTF-8 unless this says otherwise
     seconds, fraction = divmod(entry.mtime, _SECOND)
     if fraction or not 0 <= seconds <= _OCTAL_11:
         records[b"mtime"] = _decimal(entry.mtime)
@@ -175,6 +177,14 @@ def _long_header(entry: Entry, stored: bytes) -> bytes:
         (entry.devmajor, entry.devminor),
     )
     return _pax(records) + block if records else block
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _ascii(name: bytes) -> bytes:
