@@ -2,9 +2,9 @@
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
-SYSTEM := buildah skopeo umoci runc mmdebstrap docker-registry busybox-static libarchive-tools uidmap libcap2-bin attr acl
+SYSTEM := git buildah skopeo umoci runc mmdebstrap docker-registry busybox-static libarchive-tools uidmap libcap2-bin attr acl
 
-.PHONY: help setup demo test check lint types imports unit peers bench clean
+.PHONY: help setup demo test check lint types imports unit property compat security integration peers bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,18 +27,30 @@ test: check peers ## Check everything and run all tests (root on Debian installs
 
 check: lint types imports ## Lint, types and import rules
 
-lint: setup
+lint: setup ## Lint and format, changing nothing
 	$(VENV)/bin/ruff check imagetool registry_server tests
 	$(VENV)/bin/ruff format --check imagetool registry_server tests
 
-types: setup
+types: setup ## Check types
 	$(VENV)/bin/mypy
 
-imports: setup
+imports: setup ## Check that imports run one way
 	$(VENV)/bin/lint-imports
 
-unit: setup ## Run the tests that need neither root nor peers
+unit: setup ## Run the quick tests: units and the contracts of stores
 	$(PY) -m pytest -q -n 4 tests/unit tests/contract
+
+property: setup ## Run the tests with generated input
+	$(PY) -m pytest -q -n 4 tests/property
+
+security: setup ## Run the tests with hostile input
+	$(PY) -m pytest -q -n 4 tests/security
+
+integration: setup ## Run whole builds, pushes and pulls (root)
+	$(PY) -m pytest -q -n 4 tests/integration tests/cli
+
+compat: setup peers ## Compare with skopeo, buildah, umoci, runc and Debian's registry (root)
+	$(PY) -m pytest -q -n 4 tests/compat
 
 peers: ## Install the tools of other projects that tests compare with
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -165,6 +163,7 @@ def _is_initial_namespace() -> bool:
 def _worker(
     context: Path, options: BuildOptions, place: Workplace, store: LayoutStore, *, in_namespace: str, stack: ExitStack
 ) -> Any:
+    from imagetool.build.commit import commit_time
     from imagetool.build.worker import DEFAULT_EPOCH, Times, Worker
     from imagetool.layer.unpack import Ownership
     from imagetool.snapshot.overlay import OverlaySnapshotter
@@ -172,7 +171,7 @@ def _worker(
 
     epoch = source_date_epoch()
     if epoch is None:
-        epoch = _commit_time(context)
+        epoch = commit_time(context, warn=lambda text: place.observer(Note(text, "warning")))
     namespaced = in_namespace != "root"
     kept: dict[str, Any] = {}
 
@@ -213,17 +212,6 @@ def _executor(name: str) -> Any:
     if name != "embedded":
         raise Unsupported(f"--runtime {name}: only the embedded executor is offered so far")
     return EmbeddedExecutor()
-
-
-def _commit_time(context: Path) -> int | None:
-    """Return the commit time of a context that is in a Git work tree, None for any other."""
-    if not shutil.which("git"):
-        return None
-    command = ["git", "-C", str(context), "log", "-1", "--format=%ct"]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    text = done.stdout.strip()
-    return int(text) if done.returncode == 0 and text.isdigit() else None
 
 
 def _base(name: str, platform: Platform, place: Workplace, store: LayoutStore) -> Image:
