@@ -1,0 +1,1 @@
+"""Side-by-side measurements against the tools of other projects; see `measure` for how to add one."""

@@ -1,0 +1,86 @@
+"""Builds, against buildah: RUN steps, the same again, and many small files."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Callable
+
+from benchmarks.measure import Bench, Cost, measured
+
+TITLE = "Builds"
+NEEDS = ("buildah",)
+FILES = 20_000
+
+
+def run(bench: Bench) -> None:
+    """Measure all of it."""
+    _run_steps(bench)
+    _many_files(bench)
+
+
+def _fresh(bench: Bench) -> None:
+    """Empty both stores but for the busybox base."""
+    bench.remove("ours", "theirs", "out", "base")
+    measured(bench.imagetool("base", "busybox"), bench.imagetool("copy", "busybox", f"oci:{bench.folder}/base:b"))
+    measured(bench.buildah("pull", f"oci:{bench.folder}/base:b"))
+    listed = subprocess.run(bench.buildah("images", "-q"), capture_output=True, text=True, check=True).stdout
+    measured(bench.buildah("tag", listed.split()[0], "busybox"))
+
+
+def _run_steps(bench: Bench) -> None:
+    """Ten RUN steps, then the same build again without a change."""
+    context = bench.folder / "steps"
+    context.mkdir()
+    steps = "".join(f"RUN echo {number} > /step{number}\n" for number in range(10))
+    (context / "Dockerfile").write_text(f"FROM busybox\n{steps}")
+    ours = bench.imagetool("build", "-t", "steps", str(context))
+    theirs = bench.buildah("bud", "--isolation", "chroot", "--layers", "-t", "steps", str(context))
+
+    def anew(command: list[str]) -> Callable[[], Cost]:
+        def once() -> Cost:
+            _fresh(bench)
+            return measured(command)
+
+        return once
+
+    bench.compare("10 RUN steps on busybox", "buildah", ours=anew(ours), theirs=anew(theirs), figure="wall", target=3)
+    _fresh(bench)
+    measured(ours)
+    measured(theirs)
+    for figure in ("wall", "cpu"):
+        bench.compare(
+            "the same again, nothing changed",
+            "buildah",
+            ours=lambda: measured(ours),
+            theirs=lambda: measured(theirs),
+            figure=figure,
+            target=1,
+            pairs=9,
+        )
+
+
+def _many_files(bench: Bench) -> None:
+    """COPY of many small files FROM scratch into an OCI layout."""
+    context = bench.folder / "files"
+    draw = random.Random(1)
+    for number in range(FILES):
+        path = context / f"tree/package{number // 40}/lib/file{number}.js"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(draw.randbytes(draw.randrange(200, 2000)) * 4)
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY tree /tree\n")
+    out = bench.folder / "out"
+
+    def ours() -> Cost:
+        bench.remove("ours", "out")
+        return measured(bench.imagetool("build", "-o", f"type=oci,dest={out}", str(context)))
+
+    def theirs() -> Cost:
+        bench.remove("out")
+        return measured(
+            bench.buildah("bud", "--no-cache", "-t", "files", str(context)),
+            bench.buildah("push", "files", f"oci:{out}:files"),
+        )
+
+    what = f"COPY of {FILES:,} small files FROM scratch to an OCI layout"
+    bench.compare(what, "buildah", ours=ours, theirs=theirs, figure="cpu", target=5)
