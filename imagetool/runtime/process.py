@@ -90,7 +90,7 @@ def _execute(args: list[str], environment: dict[str, str]) -> NoReturn:
     name = args[0]
     folders = environment.get("PATH", _DEFAULT_PATH).split(":")
     problem = ""
-    for path in [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in folders]:
+    for path in [name] if "/" in name else [f"{_folder(folder)}/{name}" for folder in folders]:
         try:
             missing = _refuse_magic(path)
             if missing:
@@ -104,6 +104,11 @@ def _execute(args: list[str], environment: dict[str, str]) -> NoReturn:
     if problem:
         _give_up(126, problem)
     _give_up(127, f"{name}: not found in the image" + ("" if "/" in name else f", PATH={':'.join(folders)}"))
+
+
+def _folder(entry: str) -> str:
+    """Return an entry of PATH without its last slash; an empty one is the working directory."""
+    return entry.rstrip("/") if entry else "."
 
 
 def _refuse_magic(path: str) -> str:

@@ -1,0 +1,182 @@
+"""However a run or its builder ends: no process, no mount, no descriptor is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagetool.errors import HostError
+from imagetool.runtime.executors import EXECUTORS, EmbeddedExecutor, Executor, RuncExecutor
+from imagetool.runtime.rootfs import Directory
+from imagetool.runtime.spec import build_step_spec
+from imagetool.runtime.users import User
+from tests.support.containers import busybox_root, full_root, host_mounts, open_files, overlay, processes, run, sh, tree
+
+pytestmark = pytest.mark.root
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+BUILDER = """
+import sys
+from pathlib import Path
+from imagetool.runtime.executors import EXECUTORS
+from imagetool.runtime.rootfs import Overlay
+from imagetool.runtime.spec import build_step_spec
+from imagetool.runtime.users import User
+
+kind, lower, folder, script = sys.argv[1:]
+root = Overlay((Path(lower),), Path(folder, "upper"), Path(folder, "work"))
+spec = build_step_spec(args=["/bin/sh", "-c", script], env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box")
+with EXECUTORS[kind]() as executor:
+    executor.run(spec, root, output=lambda stream, data: (sys.stdout.buffer.write(data), sys.stdout.flush()))
+"""
+
+
+@pytest.fixture(params=sorted(EXECUTORS))
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param != "embedded" and shutil.which(request.param) is None:
+        pytest.skip(f"needs {request.param}")
+    return str(request.param)
+
+
+@pytest.fixture
+def executor(kind: str) -> Iterator[Executor]:
+    with EXECUTORS[kind]() as started:
+        yield started
+
+
+def named(mark: str) -> dict[int, str]:
+    """Return the processes whose command line has a mark, apart from this one."""
+    return {pid: line for pid, line in processes().items() if mark in line and pid != os.getpid()}
+
+
+def wait_until_gone(mark: str, seconds: float = 5) -> dict[int, str]:
+    end = time.monotonic() + seconds
+    while (left := named(mark)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return left
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_the_builder_is_the_end_of_everything(kind: str, tmp_path: Path, number: signal.Signals) -> None:
+    lower = full_root(tmp_path / "lower")
+    root = overlay(tmp_path / "run", lower)
+    mounts = host_mounts()
+    mark = f"{os.getpid()}{number.value}31"
+    script = f"trap '' INT TERM; (trap '' INT TERM; sleep {mark}) & echo started; sleep {mark}"
+    command = [sys.executable, "-c", BUILDER, kind, str(lower), str(root.upper.parent), script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY) as builder:
+        assert builder.stdout is not None
+        assert builder.stdout.readline() == b"started\n"
+        assert len(named(f"sleep {mark}")) >= 2
+        builder.send_signal(number)
+        assert builder.wait(10) == -number
+    assert wait_until_gone(mark) == {}
+    assert host_mounts() == mounts
+
+
+def test_an_exception_of_the_output_goes_on_when_the_container_is_dead(executor: Executor, tmp_path: Path) -> None:
+    lower = busybox_root(tmp_path / "lower")
+    root = overlay(tmp_path / "run", lower)
+    mark = f"{os.getpid()}77"
+    spec = build_step_spec(
+        args=["/bin/sh", "-c", f"trap '' INT TERM; sleep {mark} & yes; sleep {mark}"],
+        env={"PATH": "/bin"},
+        cwd="/",
+        user=User(),
+        hostname="box",
+    )
+
+    def interrupt(_stream: int, _data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        executor.run(spec, root, output=interrupt)
+    assert named(f"sleep {mark}") == {}
+    assert tree(root.upper) == {}
+    assert sh(executor, root, "echo next").text == "next\n"
+
+
+def test_an_interrupted_run_leaves_no_cgroup(tmp_path: Path) -> None:
+    if shutil.which("runc") is None:
+        pytest.skip("needs runc")
+
+    def interrupt(_stream: int, _data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    spec = build_step_spec(
+        args=["/bin/sh", "-c", "echo x; sleep 300"], env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box"
+    )
+    with RuncExecutor() as executor, pytest.raises(KeyboardInterrupt):
+        executor.run(spec, Directory(full_root(tmp_path / "root")), output=interrupt)
+    groups = [path for path in Path("/sys/fs/cgroup").glob("**/imagetool-bundle-*") if path.is_dir()]
+    assert groups == []
+
+
+def test_fifty_runs_leak_nothing(tmp_path: Path) -> None:
+    lower = full_root(tmp_path / "lower")
+    with EmbeddedExecutor() as executor:
+        run(executor, overlay(tmp_path / "first", lower), "true")
+        mark = f"serve(int(sys.argv[2])) {REPOSITORY}"
+        ours, files, mounts = set(named(mark)), open_files(), host_mounts()
+        for number in range(50):
+            assert run(executor, overlay(tmp_path / str(number), lower), "true").code == 0
+        assert open_files() == files
+        assert host_mounts() == mounts
+        end = time.monotonic() + 3
+        while set(named(mark)) != ours and time.monotonic() < end:
+            time.sleep(0.02)
+        assert set(named(mark)) == ours
+
+
+def test_closing_the_executor_ends_its_helper(tmp_path: Path) -> None:
+    before = set(processes())
+    with EmbeddedExecutor() as executor:
+        run(executor, Directory(busybox_root(tmp_path / "root")), "true")
+        helpers = {pid for pid, line in processes().items() if "runtime.zygote" in line} - before
+        assert helpers
+    assert not helpers & set(processes())
+
+
+def test_a_helper_that_was_killed_is_a_host_error(tmp_path: Path) -> None:
+    before = set(processes())
+    root = Directory(busybox_root(tmp_path / "root"))
+    with EmbeddedExecutor() as executor:
+        run(executor, root, "true")
+        (helper,) = {pid for pid, line in processes().items() if "runtime.zygote" in line} - before
+        os.kill(helper, signal.SIGKILL)
+        with pytest.raises(HostError, match="helper process"):
+            run(executor, root, "true")
+
+
+def test_the_helper_imports_nothing_slow() -> None:
+    code = "import sys, imagetool.runtime.zygote; print(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    slow = {"subprocess", "typing_extensions", "requests", "threading", "dataclasses", "pathlib", "inspect", "tempfile"}
+    assert not slow & set(done.stdout.split())
+
+
+def test_an_empty_step_starts_fast(tmp_path: Path) -> None:
+    lower = full_root(tmp_path / "lower")
+    times = []
+    with EmbeddedExecutor() as executor:
+        for number in range(20):
+            root = overlay(tmp_path / str(number), lower)
+            start = time.perf_counter()
+            run(executor, root, "true")
+            times.append(time.perf_counter() - start)
+    assert statistics.median(times) < 0.15  # 10 to 20 ms on an idle machine; this one may be shared
