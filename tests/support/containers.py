@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -115,9 +116,59 @@ def processes() -> dict[int, str]:
     return found
 
 
+def session_of(leader: int) -> set[int]:
+    """Return the processes of a session."""
+    found = set()
+    for pid in processes():
+        try:
+            if os.getsid(pid) == leader:
+                found.add(pid)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def helpers() -> set[int]:
+    """Return the zygotes that this process has started."""
+    found = set()
+    for pid, line in processes().items():
+        try:
+            status = Path("/proc", str(pid), "status").read_text()
+        except OSError:
+            continue
+        if "runtime.zygote" in line and f"\nPPid:\t{os.getpid()}\n" in status:
+            found.add(pid)
+    return found
+
+
+@contextmanager
+def separate_mounts() -> Iterator[None]:
+    """Put this thread, and what it starts, in a mount namespace where nobody else mounts.
+
+    Mounts in it are shared with each namespace made from it, as systemd has it on a host.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(name: str, *args: object) -> None:
+        if getattr(libc, name)(*args) != 0:
+            raise OSError(ctypes.get_errno(), name)
+
+    before, folder = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY), os.open(".", os.O_PATH)
+    try:
+        call("unshare", ctypes.c_int(0x20000))
+        for propagation in (1 << 18, 1 << 20):  # private, then shared again, but with nobody outside
+            call("mount", b"none", b"/", None, ctypes.c_ulong(propagation | 0x4000), None)
+        yield
+    finally:
+        call("setns", before, 0x20000)
+        os.fchdir(folder)
+        os.close(before)
+        os.close(folder)
+
+
 def host_mounts() -> list[str]:
     """Return what is mounted in this process's namespace."""
-    return sorted(line.split(" ", 1)[1] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return sorted(line.split(" ", 1)[1] for line in Path("/proc/thread-self/mountinfo").read_text().splitlines())
 
 
 def open_files() -> set[str]:

@@ -109,7 +109,18 @@ class Launcher:
             finally:
                 if streams.gained:
                     _remove_mountpoints(root, streams.gained)
+        if not streams.reported and self._is_gone():
+            raise HostError("the helper process for containers was killed, perhaps because memory ran out")
         return streams.ending()
+
+    def _is_gone(self) -> bool:
+        """Say whether the zygote has ended; it closes its end before the container's streams."""
+        try:
+            return not self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
 
 @contextlib.contextmanager
@@ -209,6 +220,11 @@ class _Streams:
                 self._problem = self._problem or _Problem(report["problem"], report["image"])
             else:
                 self._status = ExitStatus(128 + report["signal"] if report["signal"] else report["code"])
+
+    @property
+    def reported(self) -> bool:
+        """Whether the container's end, or why there is none, is known."""
+        return self._status is not None or self._problem is not None
 
     def ending(self) -> ExitStatus:
         """Return how the container ended. Raises BuildError or HostError when it could not be made."""

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from imagetool.errors import HostError
+from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.rootfs import Rootfs
@@ -37,6 +38,7 @@ class RuncExecutor:
         if program is None:
             raise HostError(f"the runtime {self._name} is not installed; the embedded one needs no installation")
         self._program = os.path.abspath(program)
+        self._groups = GroupTree().__enter__()
         self._launcher = Launcher().__enter__()
         return self
 
@@ -44,6 +46,7 @@ class RuncExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._launcher.__exit__(kind, error, trace)
+        self._groups.__exit__(kind, error, trace)
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output) -> ExitStatus:
         """Run a container; see `Executor`."""
@@ -51,8 +54,10 @@ class RuncExecutor:
             (Path(folder) / "rootfs").mkdir()
             log, name = Path(folder) / "log", Path(folder).name
             command = [self._program, "--root", f"{folder}/state", "--log", str(log), "--log-format", "json"]
+            # Below a group that the next builder sweeps away: a runtime that is killed leaves its own behind.
+            groups = f"{self._groups.name}/{name}"
             request = {
-                "spec": spec.tree,
+                "spec": {**spec.tree, "linux": {**spec.tree["linux"], "cgroupsPath": groups}},
                 "bundle": folder,
                 "program": [*command, "run", "--bundle", folder, name],
             }

@@ -14,7 +14,17 @@ from imagetool.runtime.executors import EXECUTORS, Executor
 from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.spec import Mount, build_step_spec
 from imagetool.runtime.users import User
-from tests.support.containers import busybox_root, full_root, host_mounts, open_files, overlay, run, sh, tree
+from tests.support.containers import (
+    busybox_root,
+    full_root,
+    host_mounts,
+    open_files,
+    overlay,
+    run,
+    separate_mounts,
+    sh,
+    tree,
+)
 
 pytestmark = pytest.mark.root
 
@@ -269,7 +279,15 @@ def test_several_threads_may_run_containers_at_once(executor: Executor, tmp_path
     assert results == {number: f"{number}\n" for number in range(6)}
 
 
-def test_the_host_sees_no_mount_and_no_descriptor_stays_open(executor: Executor, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", sorted(EXECUTORS))
+def test_the_host_sees_no_mount_and_no_descriptor_stays_open(kind: str, tmp_path: Path) -> None:
+    if kind != "embedded" and shutil.which(kind) is None:
+        pytest.skip(f"needs {kind}")
+    with separate_mounts(), EXECUTORS[kind]() as executor:
+        leave_nothing(executor, tmp_path)
+
+
+def leave_nothing(executor: Executor, tmp_path: Path) -> None:
     folder = full_root(tmp_path / "root")
     run(executor, overlay(tmp_path / "first", folder), "true")
     mounts, files = host_mounts(), open_files()

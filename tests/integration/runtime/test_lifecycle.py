@@ -15,11 +15,25 @@ from pathlib import Path
 import pytest
 
 from imagetool.errors import HostError
+from imagetool.runtime.cgroups import hierarchies
 from imagetool.runtime.executors import EXECUTORS, EmbeddedExecutor, Executor, RuncExecutor
 from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
-from tests.support.containers import busybox_root, full_root, host_mounts, open_files, overlay, processes, run, sh, tree
+from tests.support.containers import (
+    busybox_root,
+    full_root,
+    helpers,
+    host_mounts,
+    open_files,
+    overlay,
+    processes,
+    run,
+    separate_mounts,
+    session_of,
+    sh,
+    tree,
+)
 
 pytestmark = pytest.mark.root
 
@@ -70,18 +84,19 @@ def wait_until_gone(mark: str, seconds: float = 5) -> dict[int, str]:
 def test_the_end_of_the_builder_is_the_end_of_everything(kind: str, tmp_path: Path, number: signal.Signals) -> None:
     lower = full_root(tmp_path / "lower")
     root = overlay(tmp_path / "run", lower)
-    mounts = host_mounts()
     mark = f"{os.getpid()}{number.value}31"
     script = f"trap '' INT TERM; (trap '' INT TERM; sleep {mark}) & echo started; sleep {mark}"
     command = [sys.executable, "-c", BUILDER, kind, str(lower), str(root.upper.parent), script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY) as builder:
-        assert builder.stdout is not None
-        assert builder.stdout.readline() == b"started\n"
-        assert len(named(f"sleep {mark}")) >= 2
-        builder.send_signal(number)
-        assert builder.wait(10) == -number
-    assert wait_until_gone(mark) == {}
-    assert host_mounts() == mounts
+    with separate_mounts():
+        mounts = host_mounts()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY) as builder:
+            assert builder.stdout is not None
+            assert builder.stdout.readline() == b"started\n"
+            assert len(named(f"sleep {mark}")) >= 2
+            builder.send_signal(number)
+            assert builder.wait(10) == -number
+        assert wait_until_gone(mark) == {}
+        assert host_mounts() == mounts
 
 
 def test_an_exception_of_the_output_goes_on_when_the_container_is_dead(executor: Executor, tmp_path: Path) -> None:
@@ -106,53 +121,82 @@ def test_an_exception_of_the_output_goes_on_when_the_container_is_dead(executor:
     assert sh(executor, root, "echo next").text == "next\n"
 
 
+def own_groups(mark: str) -> set[str]:
+    """Return the directories of the control groups that the processes with a mark are in, apart from the builder's."""
+    found = set()
+    for pid in named(f"sleep {mark}"):
+        lines = Path("/proc", str(pid), "cgroup").read_text()
+        found |= {place.folder for place in hierarchies(lines, Path("/proc/self/mountinfo").read_text())}
+    return {folder for folder in found if "/imagetool-" in folder}
+
+
 def test_an_interrupted_run_leaves_no_cgroup(tmp_path: Path) -> None:
     if shutil.which("runc") is None:
         pytest.skip("needs runc")
+    seen: set[str] = set()
 
     def interrupt(_stream: int, _data: bytes) -> None:
+        seen.update(own_groups(mark))
         raise KeyboardInterrupt
 
+    mark = f"{os.getpid()}78"
     spec = build_step_spec(
-        args=["/bin/sh", "-c", "echo x; sleep 300"], env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box"
+        args=["/bin/sh", "-c", f"echo x; sleep {mark}"], env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box"
     )
     with RuncExecutor() as executor, pytest.raises(KeyboardInterrupt):
         executor.run(spec, Directory(full_root(tmp_path / "root")), output=interrupt)
-    groups = [path for path in Path("/sys/fs/cgroup").glob("**/imagetool-bundle-*") if path.is_dir()]
-    assert groups == []
+    assert seen
+    assert not any(map(os.path.isdir, seen))
+
+
+def test_the_next_builder_sweeps_the_cgroups_of_one_that_was_killed(tmp_path: Path) -> None:
+    if shutil.which("runc") is None:
+        pytest.skip("needs runc")
+    kind = "runc"
+    lower = full_root(tmp_path / "lower")
+    root = overlay(tmp_path / "run", lower)
+    mark = f"{os.getpid()}79"
+    command = [sys.executable, "-c", BUILDER, kind, str(lower), str(root.upper.parent), f"echo x; sleep {mark}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY) as builder:
+        assert builder.stdout is not None
+        assert builder.stdout.readline() == b"x\n"
+        left = own_groups(mark)
+        builder.kill()
+    assert left
+    assert wait_until_gone(mark) == {}
+    with EXECUTORS[kind]():
+        assert not any(map(os.path.isdir, left))
 
 
 def test_fifty_runs_leak_nothing(tmp_path: Path) -> None:
     lower = full_root(tmp_path / "lower")
-    with EmbeddedExecutor() as executor:
+    with separate_mounts(), EmbeddedExecutor() as executor:
         run(executor, overlay(tmp_path / "first", lower), "true")
-        mark = f"serve(int(sys.argv[2])) {REPOSITORY}"
-        ours, files, mounts = set(named(mark)), open_files(), host_mounts()
+        (helper,) = helpers()
+        files, mounts = open_files(), host_mounts()
         for number in range(50):
             assert run(executor, overlay(tmp_path / str(number), lower), "true").code == 0
         assert open_files() == files
         assert host_mounts() == mounts
-        end = time.monotonic() + 3
-        while set(named(mark)) != ours and time.monotonic() < end:
+        end = time.monotonic() + 5
+        while session_of(helper) != {helper} and time.monotonic() < end:
             time.sleep(0.02)
-        assert set(named(mark)) == ours
+        assert session_of(helper) == {helper}
 
 
 def test_closing_the_executor_ends_its_helper(tmp_path: Path) -> None:
-    before = set(processes())
     with EmbeddedExecutor() as executor:
         run(executor, Directory(busybox_root(tmp_path / "root")), "true")
-        helpers = {pid for pid, line in processes().items() if "runtime.zygote" in line} - before
-        assert helpers
-    assert not helpers & set(processes())
+        started = helpers()
+        assert started
+    assert not started & set(processes())
 
 
 def test_a_helper_that_was_killed_is_a_host_error(tmp_path: Path) -> None:
-    before = set(processes())
     root = Directory(busybox_root(tmp_path / "root"))
     with EmbeddedExecutor() as executor:
         run(executor, root, "true")
-        (helper,) = {pid for pid, line in processes().items() if "runtime.zygote" in line} - before
+        (helper,) = helpers()
         os.kill(helper, signal.SIGKILL)
         with pytest.raises(HostError, match="helper process"):
             run(executor, root, "true")
