@@ -5,7 +5,7 @@
     │   ├── InvalidReference            a name outside the reference grammar
     │   └── Unsupported                 a valid request that imagetool does not offer
     ├── BuildError                   1  the build itself failed
-    │   ├── DockerfileError             the Dockerfile is wrong; knows file, line and excerpt
+    │   ├── DockerfileError             the Dockerfile is wrong; knows file, line, column and excerpt
     │   └── StepFailed                  a RUN step ended with a non-zero status
     ├── NotFound                     3  an image, tag, blob or file that was named is not there
     ├── AuthError                    4  credentials missing, wrong or not sufficient
@@ -60,15 +60,31 @@ class DockerfileError(BuildError):
         message: what is wrong, without the place.
         file: the Dockerfile's name as the user gave it.
         line: 1-based first line of the instruction; 0 when the file as a whole is meant.
+        column: 1-based column of the word that is wrong, in characters, in the line the excerpt marks; 0 for none.
         excerpt: lines around the place, ready to print; empty when there are none.
+        about: the text that is wrong, as it is written; whoever knows the place finds it there.
+        hint: what to do about it, where the message does not say so; the excerpt ends with it.
     """
 
-    def __init__(self, message: str, *, file: str = "Dockerfile", line: int = 0, excerpt: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str = "Dockerfile",
+        line: int = 0,
+        column: int = 0,
+        excerpt: str = "",
+        about: str = "",
+        hint: str = "",
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.file = file
         self.line = line
+        self.column = column
         self.excerpt = excerpt
+        self.about = about
+        self.hint = hint
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file

@@ -13,8 +13,7 @@ from typing import Any, Final, cast
 from dockerfile_parse import DockerfileParser
 from dockerfile_parse.constants import COMMENT_INSTRUCTION
 
-from imagetool.dockerfile.lines import Lines, LogicalLine, read_lines
-from imagetool.dockerfile.source import Source
+from imagetool.dockerfile.lines import Lines, read_lines
 from imagetool.dockerfile.statement import split_fields, split_first, split_statement, split_words
 from imagetool.dockerfile.words import SPACE, expand
 from imagetool.errors import DockerfileError
@@ -80,7 +79,7 @@ class Dockerfile(DockerfileParser):  # type: ignore[misc]
                 elif keyword == "ARG" and not images:
                     self._declare(split_words(arguments, escape), env, escape)
             except DockerfileError as error:
-                raise _source(line, found).placed(error) from None
+                raise line.source("Dockerfile", found.physical, escape).placed(error) from None
         return images
 
     @parent_images.setter
@@ -124,7 +123,3 @@ def _comment(at: int, lines: list[str]) -> dict[str, Any]:
 
 def _entry(instruction: str, start: int, end: int, content: str, value: str) -> dict[str, Any]:
     return {"instruction": instruction, "startline": start, "endline": end, "content": content, "value": value}
-
-
-def _source(line: LogicalLine, found: Lines) -> Source:
-    return Source("Dockerfile", line.first_line, line.last_line, line.text, found.physical)

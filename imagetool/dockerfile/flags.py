@@ -29,19 +29,27 @@ def read_flags(words: Iterable[str], known: Mapping[str, Kind]) -> Flags:
         name, equals, value = word[2:].partition("=")
         kind = known.get(name)
         if kind is None:
-            raise DockerfileError(f"unknown flag --{printable(name)}{did_you_mean(name, known)}")
+            raise DockerfileError(
+                f"unknown flag --{printable(name)}{did_you_mean(name, known)}", about=f"--{name}", hint=_offer(known)
+            )
         if name in found and kind is not Kind.MANY:
-            raise DockerfileError(f"--{name} is given twice")
+            raise DockerfileError(f"--{name} is given twice", about=word)
         if kind is Kind.SWITCH and not equals:
             value = "true"
         elif not equals or (kind is Kind.SWITCH and not value):
-            raise DockerfileError(f"--{name} needs a value: --{name}=…")
+            raise DockerfileError(f"--{name} needs a value: --{name}=…", about=word)
         elif kind is Kind.SWITCH:
             value = value.lower()
             if value not in ("true", "false"):
-                raise DockerfileError(f"--{name} is true or false, not {quoted(value)}")
+                raise DockerfileError(f"--{name} is true or false, not {quoted(value)}", about=word)
         found.setdefault(name, []).append(value)
     return {name: tuple(values) for name, values in found.items()}
+
+
+def _offer(known: Mapping[str, Kind]) -> str:
+    if not known:
+        return "this instruction takes no flags; write -- before an argument that begins with --"
+    return "the flags here are " + ", ".join(f"--{name}" for name in known)
 
 
 def one(flags: Flags, name: str) -> str | None:

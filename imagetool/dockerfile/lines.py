@@ -52,6 +52,7 @@ class LogicalLine:
         text: the physical lines joined; leading white space of the first is gone, that of the others is kept.
         first_line, last_line: 1-based, inclusive, heredoc bodies and terminators counted.
         text_last_line: the last line before the heredoc bodies.
+        parts: where in `text` each joined piece begins, its line (1-based), and its column (0-based).
         heredocs: in the order of their markers.
     """
 
@@ -59,7 +60,15 @@ class LogicalLine:
     first_line: int
     last_line: int
     text_last_line: int
+    parts: tuple[tuple[int, int, int], ...]
     heredocs: tuple[Heredoc, ...] = ()
+
+    def source(self, file: str, physical: tuple[str, ...], escape: str) -> Source:
+        """Return the place of the line in its file."""
+        parts = self.parts
+        if indent := len(self.text) - len(self.text.lstrip(SPACE)):  # a first line that only continues
+            parts = tuple((max(at - indent, 0), line, column + max(indent - at, 0)) for at, line, column in parts)
+        return Source(file, self.first_line, self.last_line, self.text.strip(SPACE), physical, escape, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +140,11 @@ def _directives(physical: tuple[str, ...], file: str, warnings: list[ParseWarnin
             break
         place = Source(file, number, number, lines=physical)
         if name in found:
-            raise place.error(f"only one {name} parser directive can be used")
+            raise place.error(f"only one {name} parser directive can be used", about=name)
         if name == "escape" and match[2] not in ("\\", "`"):
-            raise place.error(f"invalid escape character {quoted(match[2])}: use a backslash or a backtick")
+            raise place.error(
+                f"invalid escape character {quoted(match[2])}: use a backslash or a backtick", about=match[2]
+            )
         if name == "escape" and shebang:
             warnings.append(
                 ParseWarning("IgnoredDirective", "an escape directive after a #! line has no effect", number)
@@ -150,8 +161,11 @@ def _joined(physical: tuple[str, ...], at: int, escape: str, warnings: list[Pars
     blank = False
     part = physical[at].rstrip("\r").lstrip(SPACE)
     parts: list[str] = []
+    places = [(0, at + 1, len(physical[at].rstrip("\r")) - len(part))]
+    size = 0
     while end := continued.search(part):
         parts.append(part[: end.start()])
+        size += end.start()
         part = ""
         at += 1
         while at < len(physical):
@@ -165,18 +179,19 @@ def _joined(physical: tuple[str, ...], at: int, escape: str, warnings: list[Pars
         if at == len(physical):
             at -= 1
             break
+        places.append((size, at + 1, 0))
     text = "".join([*parts, part])
     if blank:
         message = f"empty continuation line in: {quoted(text)}; a future release will refuse it"
         warnings.append(ParseWarning("NoEmptyContinuation", message, at + 1))
-    return LogicalLine(text, first + 1, at + 1, at + 1)
+    return LogicalLine(text, first + 1, at + 1, at + 1, tuple(places))
 
 
 def _with_heredocs(
     line: LogicalLine, physical: tuple[str, ...], escape: str, file: str, warnings: list[ParseWarning]
 ) -> LogicalLine:
     """Take the bodies of the heredocs that `line` announces from the lines that follow it."""
-    place = Source(file, line.first_line, line.last_line, line.text, physical)
+    place = line.source(file, physical, escape)
     try:
         wanted = takes_heredocs(line.text, escape)
     except DockerfileError as error:
@@ -194,10 +209,20 @@ def _with_heredocs(
     for heredoc in announced:
         end = _terminator(physical, at, heredoc)
         if end is None:
-            raise place.error(f"unterminated heredoc: no line that is just {quoted(heredoc.name)}")
+            message = f"unterminated heredoc: no line that is just {quoted(heredoc.name)}"
+            raise place.error(message, about=heredoc.name, hint=_almost(physical, at, heredoc))
         heredocs.append(replace(heredoc, content="".join(f"{body}\n" for body in physical[at:end])))
         at = end + 1
     return replace(line, last_line=at, heredocs=tuple(heredocs))
+
+
+def _almost(physical: tuple[str, ...], at: int, heredoc: Heredoc) -> str:
+    """Return a hint when a line would end the heredoc but for its white space."""
+    for number in range(at, len(physical)):
+        if physical[number].strip(SPACE) == heredoc.name:
+            tabs = "" if heredoc.chomp else "; <<- allows tabs before it"
+            return f"line {number + 1} has white space around {quoted(heredoc.name)}{tabs}"
+    return ""
 
 
 def _terminator(physical: tuple[str, ...], at: int, heredoc: Heredoc) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, get_args
 
 from imagetool.dockerfile.instructions import MountType, RunDevice, RunMount, Sharing
-from imagetool.dockerfile.source import did_you_mean, quoted
+from imagetool.dockerfile.source import did_you_mean, printable, quoted
 from imagetool.dockerfile.values import parse_boolean, parse_number, parse_size
 from imagetool.errors import DockerfileError
 
@@ -65,9 +65,11 @@ def parse_mount(text: str, expand: Callable[[str], str] | None = None) -> RunMou
         key, equals, value = option.partition("=")
         field = _FIELD.get(key.lower())
         if field is None:
-            raise DockerfileError(f"unknown mount option {quoted(key)}{did_you_mean(key.lower(), _FIELD)}")
+            raise DockerfileError(
+                f"unknown mount option {quoted(key)}{did_you_mean(key.lower(), _FIELD)}", about=option
+            )
         if not equals and field not in _BARE:
-            raise DockerfileError(f"mount option {key} needs a value: {key}=…")
+            raise DockerfileError(f"mount option {printable(key)} needs a value: {printable(key)}=…", about=option)
         if field == "from_":
             _refuse_variable(value)
         elif expand:
@@ -86,15 +88,17 @@ def parse_mount(text: str, expand: Callable[[str], str] | None = None) -> RunMou
 
 def _refuse_variable(value: str) -> None:
     if re.search(r"\$.", value):
-        raise DockerfileError("the mount option from cannot hold a variable: name a stage with FROM $variable AS name")
+        raise DockerfileError(
+            "the mount option from cannot hold a variable: name a stage with FROM $variable AS name", about=value
+        )
 
 
 def _value(field: str, key: str, value: str) -> object:
     match field:
         case "type":
-            return _one_of("mount type", value.lower(), _TYPES)
+            return _one_of("mount type", value, _TYPES)
         case "sharing":
-            return _one_of("sharing", value.lower(), _SHARINGS)
+            return _one_of("sharing", value, _SHARINGS)
         case "readonly" | "readwrite" | "required":
             number: object = parse_boolean(value)
         case "size":
@@ -106,14 +110,15 @@ def _value(field: str, key: str, value: str) -> object:
         case _:
             return value
     if number is None:
-        raise DockerfileError(f"invalid value {quoted(value)} for the mount option {key}")
+        raise DockerfileError(f"invalid value {quoted(value)} for the mount option {key}", about=f"{key}={value}")
     return number
 
 
-def _one_of(what: str, value: str, options: tuple[str, ...]) -> str:
+def _one_of(what: str, written: str, options: tuple[str, ...]) -> str:
+    value = written.lower()
     if value not in options:
         hint = did_you_mean(value, options) or f": use {', '.join(options)}"
-        raise DockerfileError(f"unsupported {what} {quoted(value)}{hint}")
+        raise DockerfileError(f"unsupported {what} {quoted(value)}{hint}", about=written)
     return value
 
 
@@ -121,10 +126,10 @@ def _check_together(found: dict[str, Any]) -> None:
     kind = found.get("type", "bind")
     for field, kinds in _ONLY_FOR.items():
         if field in found and kind not in kinds:
-            raise DockerfileError(f"a {kind} mount has no {field}: that is for {', '.join(kinds)}")
+            raise DockerfileError(f"a {kind} mount has no {field}: that is for {', '.join(kinds)}", about=field)
     if kind == "secret":
         if "from_" in found:
-            raise DockerfileError("a secret mount has no from")
+            raise DockerfileError("a secret mount has no from", about="from=")
         if not any(found.get(field) for field in ("source", "target", "id")):
             raise DockerfileError("a secret mount needs an id or a target")
         if found.get("source") and found.get("id"):
@@ -140,9 +145,11 @@ def parse_device(text: str) -> RunDevice:
         if key.lower() == "required":
             required = parse_boolean(value) if equals else True
             if required is None:
-                raise DockerfileError(f"invalid value {quoted(value)} for the device option required")
+                raise DockerfileError(f"invalid value {quoted(value)} for the device option required", about=option)
         elif name:
-            raise DockerfileError(f"unexpected device option {quoted(option)}: the device is already {quoted(name)}")
+            raise DockerfileError(
+                f"unexpected device option {quoted(option)}: the device is already {quoted(name)}", about=option
+            )
         else:
             name = value if key.lower() == "name" and equals else option
     if not name:
@@ -157,7 +164,7 @@ def _csv(text: str) -> list[str]:
     while at <= len(text) and text:
         match = re.compile(_CSV_FIELD).match(text, at)
         if not match:
-            raise DockerfileError(f"a double quote is out of place in {quoted(text)}")
+            raise DockerfileError(f"a double quote is out of place in {quoted(text)}", about=text)
         fields.append(match[1].replace('""', '"') if match[1] is not None else match[2])
         at = match.end() + 1
     if not fields:

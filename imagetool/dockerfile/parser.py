@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from imagetool.dockerfile.instructions import Arg, From, Instruction
 from imagetool.dockerfile.lines import Directives, LogicalLine, ParseWarning, read_lines
 from imagetool.dockerfile.readers import Piece, read_instruction, read_trigger
-from imagetool.dockerfile.source import Source
-from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
 
 
@@ -69,7 +67,9 @@ def parse(text: bytes | str, *, file: str = "Dockerfile") -> Dockerfile:
         elif isinstance(instruction, Arg):
             global_args.append(instruction)
         else:
-            raise instruction.source.error("no build stage yet: only ARG may stand before the first FROM")
+            raise instruction.source.error(
+                "no build stage yet: only ARG may stand before the first FROM", hint="begin the file with FROM image"
+            )
     if not stages:
         raise DockerfileError("no stage to build: there is no FROM", file=file)
     return Dockerfile(
@@ -97,7 +97,7 @@ def parse_trigger(text: str, *, file: str = "ONBUILD") -> Instruction:
 
 
 def _read(line: LogicalLine, physical: tuple[str, ...], escape: str, file: str, *, trigger: bool) -> Instruction:
-    source = Source(file, line.first_line, line.last_line, line.text.strip(SPACE), physical)
+    source = line.source(file, physical, escape)
     piece = Piece.of(line.text, line.heredocs, escape, source)
     try:
         return read_trigger(piece) if trigger else read_instruction(piece)

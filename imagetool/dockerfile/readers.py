@@ -42,6 +42,11 @@ class Piece:
         """Take a logical line apart."""
         return cls(*split_statement(line, escape), heredocs, escape, source)
 
+    @property
+    def written(self) -> str:
+        """The keyword in the case in which it is written, if that is one of the usual two."""
+        return self.keyword if self.keyword in self.source.text else self.keyword.lower()
+
     def flags(self, **known: Kind) -> Flags:
         """Read the flags; a keyword's underscores stand for dashes."""
         return read_flags(self.words, {name.replace("_", "-"): kind for name, kind in known.items()})
@@ -57,7 +62,9 @@ def read_instruction(piece: Piece) -> Instruction:
     reader = _READERS.get(piece.keyword)
     if reader is None:
         keyword = piece.keyword
-        raise DockerfileError(f"unknown instruction: {printable(keyword)}{did_you_mean(keyword, _READERS)}")
+        meant = did_you_mean(keyword, _READERS)
+        hint = "" if meant else f"if it belongs to the instruction above, the line before it must end in {piece.escape}"
+        raise DockerfileError(f"unknown instruction: {printable(keyword)}{meant}", about=piece.written, hint=hint)
     return reader(piece)
 
 
@@ -65,7 +72,7 @@ def read_trigger(piece: Piece) -> Instruction:
     """Read what follows ONBUILD; FROM, MAINTAINER and ONBUILD itself may not."""
     keyword = piece.keyword
     if keyword in _NO_TRIGGERS:
-        raise DockerfileError(f"{keyword} isn't allowed as an ONBUILD trigger")
+        raise DockerfileError(f"{keyword} isn't allowed as an ONBUILD trigger", about=piece.written)
     return read_instruction(piece)
 
 
@@ -78,7 +85,8 @@ def _from(piece: Piece) -> typed.From:
         if not re.fullmatch(_STAGE_NAME, name):
             raise DockerfileError(
                 f"invalid name for a build stage: {quoted(fields[2])}; it begins with a letter and has only letters, "
-                "digits and - _ ."
+                "digits and - _ .",
+                about=fields[2],
             )
     elif len(fields) != 1:
         raise DockerfileError("FROM requires either one or three arguments: FROM image [AS name]")
@@ -114,7 +122,9 @@ def _choice(flags: Flags, name: str, *options: str) -> Any:
     """Return a flag's value, one of `options`, the first of which is the default."""
     value = flags.get(name, options[:1])[0]
     if value not in options:
-        raise DockerfileError(f"--{name} is {', '.join(options[:-1])} or {options[-1]}, not {quoted(value)}")
+        raise DockerfileError(
+            f"--{name} is {', '.join(options[:-1])} or {options[-1]}, not {quoted(value)}", about=f"--{name}={value}"
+        )
     return value
 
 
@@ -149,11 +159,11 @@ def _pairs(piece: Piece) -> tuple[tuple[str, str], ...]:
             raise DockerfileError(f"{keyword} must have two arguments: {keyword} name=value")
         return ((name, value),)
     pairs = [word.partition("=") for word in words]
-    for name, equals, _ in pairs:
+    for name, equals, value in pairs:
         if not equals:
-            raise DockerfileError(f"can't find = in {quoted(name)}: every word must be name=value")
+            raise DockerfileError(f"can't find = in {quoted(name)}: every word must be name=value", about=name)
         if not name:
-            raise DockerfileError(f"{keyword} names can not be blank")
+            raise DockerfileError(f"{keyword} names can not be blank", about=f"={value}")
     return tuple((name, value) for name, _, value in pairs)
 
 
@@ -231,7 +241,7 @@ def _sources(piece: Piece) -> tuple[tuple[str, ...], tuple[Heredoc, ...], str]:
     if is_json:
         return tuple(sources), (), dest
     if marker(dest):
-        raise DockerfileError(f"{keyword} cannot have a heredoc as its destination")
+        raise DockerfileError(f"{keyword} cannot have a heredoc as its destination", about=dest)
     announced = [found.name for found in map(marker, sources) if found]
     if announced != [heredoc.name for heredoc in piece.heredocs]:
         raise DockerfileError(f"{keyword} cannot read its heredocs: write <<MARKER without white space or {{}} in it")
@@ -262,13 +272,16 @@ def check_copied(sources: Sequence[str]) -> None:
     """Refuse a COPY source that is not a path."""
     for source in sources:
         if is_remote(source):
-            raise DockerfileError(f"COPY cannot fetch {quoted(source)}: use ADD for URLs and Git repositories")
+            raise DockerfileError(
+                f"COPY cannot fetch {quoted(source)}: use ADD for URLs and Git repositories", about=source
+            )
 
 
 def _copied_from(stage: str | None, escape: str) -> str | None:
     if stage and expand(stage, {}, escape) != stage:
         raise DockerfileError(
-            "--from cannot hold a variable: name a stage with FROM $variable AS name and copy from it"
+            "--from cannot hold a variable: name a stage with FROM $variable AS name and copy from it",
+            about=f"--from={stage}",
         )
     return stage
 
@@ -314,10 +327,10 @@ def _healthcheck(piece: Piece) -> typed.Healthcheck:
     kind, *rest = re.split(f"[{SPACE}]+", piece.arguments, maxsplit=1)
     if kind.upper() == "NONE":
         if rest:
-            raise DockerfileError("HEALTHCHECK NONE takes no arguments")
+            raise DockerfileError("HEALTHCHECK NONE takes no arguments", about=rest[0])
         return typed.Healthcheck(command=None, source=piece.source)
     if kind.upper() != "CMD":
-        raise DockerfileError(f"unknown type {quoted(kind)} in HEALTHCHECK: use CMD or NONE")
+        raise DockerfileError(f"unknown type {quoted(kind)} in HEALTHCHECK: use CMD or NONE", about=kind)
     command = _command(rest[0] if rest else "")
     if command in (ShellForm(""), ExecForm(())):
         raise DockerfileError("missing command after HEALTHCHECK CMD")
@@ -333,18 +346,19 @@ def _healthcheck(piece: Piece) -> typed.Healthcheck:
 
 
 def _interval(flags: Flags, name: str) -> int:
-    duration = parse_duration(one(flags, name) or "0")
+    written = one(flags, name) or "0"
+    duration = parse_duration(written)
     if duration and duration < 1_000_000:
-        raise DockerfileError(f"--{name} cannot be less than 1ms")
+        raise DockerfileError(f"--{name} cannot be less than 1ms", about=f"--{name}={written}")
     return duration
 
 
 def _retries(flags: Flags) -> int:
     text = one(flags, "retries") or "0"
     if not re.fullmatch("[+-]?[0-9]{1,20}", text) or abs(int(text)) > _INT32:
-        raise DockerfileError(f"--retries is a number, not {quoted(text)}")
+        raise DockerfileError(f"--retries is a number, not {quoted(text)}", about=f"--retries={text}")
     if int(text) < 0:
-        raise DockerfileError(f"--retries cannot be negative ({text})")
+        raise DockerfileError(f"--retries cannot be negative ({text})", about=f"--retries={text}")
     return int(text)
 
 

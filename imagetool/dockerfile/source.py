@@ -1,16 +1,23 @@
-"""The place in a Dockerfile that something comes from, and how that place is shown to a person."""
+"""The place in a Dockerfile that something comes from, down to the column."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from imagetool.errors import DockerfileError
 
-_RULE: Final = "-" * 20
-_MARKED_LINES: Final = 20  # of one long instruction, how many are shown
-_SHOWN_CHARACTERS: Final = 160  # of one line
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A stretch of text: 1-based lines and columns, columns in characters, the end exclusive."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,8 @@ class Source:
         first_line, last_line: 1-based and inclusive, heredoc bodies counted; 0 when there is no place.
         text: the logical line: continuations joined, comments inside it dropped, ends trimmed.
         lines: all physical lines of the file without their newline, one tuple shared by all its instructions.
+        escape: the file's escape character.
+        parts: the pieces that were joined: where in `text` each begins, its line, and the column (0-based) there.
     """
 
     file: str = "Dockerfile"
@@ -29,54 +38,86 @@ class Source:
     last_line: int = 0
     text: str = ""
     lines: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    escape: str = field(default="\\", repr=False, compare=False)
+    parts: tuple[tuple[int, int, int], ...] = field(default=(), repr=False, compare=False)
 
     @property
     def original(self) -> str:
         """The physical lines as they are written in the file, joined by newlines."""
         return "\n".join(self.lines[max(self.first_line - 1, 0) : self.last_line])
 
-    def error(self, message: str) -> DockerfileError:
-        """Make the error that says `message` about this place."""
-        shown = excerpt(self.lines, self.first_line, self.last_line)
-        return DockerfileError(message, file=self.file, line=self.first_line, excerpt=shown)
+    def span(self, start: int, end: int) -> Span:
+        """Return where the characters `start` to `end` of `text` stand in the file."""
+        line, column = self._position(start)
+        end_line, end_column = self._position(max(end - 1, start))
+        return Span(line, column, end_line, end_column + (end > start))
+
+    def _position(self, at: int) -> tuple[int, int]:
+        parts = self.parts or ((0, self.first_line, 0),)
+        offset, line, column = parts[max(bisect_right(parts, at, key=lambda part: part[0]) - 1, 0)]
+        return line, column + at - offset + 1
+
+    def find(self, about: str) -> Span | None:
+        """Return where `about` stands: a whole token first, a part of one, then anywhere, heredoc bodies included."""
+        if not about or not self.first_line:
+            return None
+        from imagetool.dockerfile.tokens import tokens  # only errors and the lint ask
+
+        found = tokens(self)
+        for token in found:
+            if token.text == about:
+                return token.span
+        for token in found[1:]:
+            if (at := token.text.find(about)) >= 0:
+                return self.span(token.start + at, token.start + at + len(about))
+        if (at := self.text.find(about)) >= 0:
+            return self.span(at, at + len(about))
+        for number in range(self.first_line, self.last_line + 1):
+            if (at := self.lines[number - 1].find(about)) >= 0:
+                return Span(number, at + 1, number, at + 1 + len(about))
+        return None
+
+    @property
+    def keyword(self) -> str:
+        """The instruction's keyword as it is written."""
+        from imagetool.dockerfile.tokens import tokens
+
+        return next((token.text for token in tokens(self)), "")
+
+    def error(self, message: str, *, about: str = "", hint: str = "") -> DockerfileError:
+        """Make the error that says `message` about this place, and about a text in it."""
+        from imagetool.dockerfile.excerpt import excerpt
+        from imagetool.dockerfile.tokens import tokens
+
+        span = self.find(about)
+        if span is None and self.first_line:
+            span = next((token.span for token in tokens(self)), None)
+        return DockerfileError(
+            message,
+            file=self.file,
+            line=self.first_line,
+            column=span.column if span else 0,
+            excerpt=excerpt(self.lines, self.first_line, self.last_line, span, hint=hint),
+            about=about,
+            hint=hint,
+        )
 
     def placed(self, error: DockerfileError) -> DockerfileError:
         """Give `error` this place, unless it already knows its own."""
-        return error if error.line else self.error(error.message)
+        return error if error.line else self.error(error.message, about=error.about, hint=error.hint)
 
 
 #: The source of an instruction that no file holds.
 NOWHERE: Final = Source()
 
-
-def excerpt(lines: Sequence[str], first: int, last: int) -> str:
-    """Draw the lines `first` to `last` (1-based) marked with `>>>`, with up to two lines around them.
-
-    Control characters are shown as escapes and long lines are cut, because the text is untrusted and goes to a
-    terminal. Empty when the range is not in the file.
-    """
-    if not 1 <= first <= len(lines):
-        return ""
-    last = min(max(first, last), len(lines))
-    around = 2 if first == last else 1
-    numbers = range(max(first - around, 1), min(last + around, len(lines)) + 1)
-    drawn = (f" {n:3} | {'>>>' if first <= n <= last else '   '} {printable(lines[n - 1])}" for n in numbers)
-    return "\n".join([_RULE, *_shortened(drawn, len(numbers)), _RULE])
+_SHOWN_CHARACTERS: Final = 160  # of one line
 
 
-def _shortened(rows: Iterable[str], count: int) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        if count <= _MARKED_LINES or number < _MARKED_LINES - 4 or number >= count - 4:
-            yield row.rstrip()
-        elif number == _MARKED_LINES - 4:
-            yield "     | …"
-
-
-def printable(text: str) -> str:
+def printable(text: str, shown: int = _SHOWN_CHARACTERS) -> str:
     """Return untrusted text cut to a line's length, control characters as escapes."""
-    cut = text[:_SHOWN_CHARACTERS].rstrip("\r")
-    shown = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in cut)
-    return shown + ("…" if len(text) > _SHOWN_CHARACTERS else "")
+    cut = text[:shown].rstrip("\r")
+    escaped = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in cut)
+    return escaped + ("…" if len(text) > shown else "")
 
 
 def quoted(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Never
@@ -64,16 +65,26 @@ def _flags(text: str, escape: str) -> tuple[tuple[str, ...], str]:
     flags: list[str] = []
     grammar = _grammar(escape)
     at = _skip_space(text, 0)
+    for start, end in flag_spans(text, 0, escape):
+        flag = _bare(text[start:end], grammar)
+        at = _skip_space(text, end)
+        if flag != "--":
+            flags.append(flag)
+    # An escape that nothing follows belonged to the last flag.
+    return tuple(flags), "" if flags and text[at:] == escape else text[at:]
+
+
+def flag_spans(text: str, at: int, escape: str) -> Iterator[tuple[int, int]]:
+    """Yield where each flag that begins at or after `at` stands, the lone `--` that ends them included."""
+    grammar = _grammar(escape)
+    at = _skip_space(text, at)
     while text.startswith("--", at):
         word = grammar.flag.match(text, at)
         assert word is not None  # at least the two dashes
-        flag = _bare(word[0], grammar)
+        yield at, word.end()
+        if _bare(word[0], grammar) == "--":
+            return
         at = _skip_space(text, word.end())
-        if flag == "--":
-            break
-        flags.append(flag)
-    # An escape that nothing follows belonged to the last flag.
-    return tuple(flags), "" if flags and text[at:] == escape else text[at:]
 
 
 def _skip_space(text: str, at: int) -> int:
@@ -99,6 +110,11 @@ def split_words(text: str, escape: str) -> list[str]:
     A quote that is not closed reaches to the end; a trailing escape character is dropped.
     """
     return [word[0] for word in _grammar(escape).word.finditer(text)]
+
+
+def word_spans(text: str, at: int, escape: str) -> Iterator[tuple[int, int]]:
+    """Yield where each word of `split_words` stands, from `at` on."""
+    return (word.span() for word in _grammar(escape).word.finditer(text, at))
 
 
 def split_fields(text: str) -> tuple[str, ...]:
@@ -127,7 +143,7 @@ def json_form(arguments: str) -> tuple[str, ...] | None:
     except (ValueError, RecursionError):
         return None
     if not isinstance(array, list) or not all(isinstance(item, str) for item in array):
-        raise DockerfileError("arrays in JSON form must hold only strings in double quotes")
+        raise DockerfileError("arrays in JSON form must hold only strings in double quotes", about=arguments)
     return tuple(re.sub(_SURROGATE, "\ufffd", item) for item in array)
 
 

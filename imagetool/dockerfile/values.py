@@ -54,13 +54,15 @@ def parse_duration(text: str) -> int:
         return 0
     match = re.fullmatch(_DURATION, text) if len(text) <= _DURATION_CHARACTERS else None
     if not match:
-        raise DockerfileError(f"not a duration: {quoted(text)}; write a number and ns, us, ms, s, m or h, as 1m30s")
+        raise DockerfileError(
+            f"not a duration: {quoted(text)}; write a number and ns, us, ms, s, m or h, as 1m30s", about=text
+        )
     total = 0
     for whole, fraction, unit in re.findall(_DURATION_PART, match[2]):
         digits = (whole.lstrip("0")[:20] or "0", fraction[:18])
         total += int(digits[0]) * _UNITS[unit] + int(digits[1] or "0") * _UNITS[unit] // 10 ** len(digits[1])
     if total > _INT64:
-        raise DockerfileError(f"duration out of range: {quoted(text)}")
+        raise DockerfileError(f"duration out of range: {quoted(text)}", about=text)
     return -total if match[1] == "-" else total
 
 
@@ -68,7 +70,7 @@ def parse_size(text: str) -> int:
     """Read a number of bytes with an optional binary unit: `64m`, `1.5GiB`."""
     match = re.fullmatch(_SIZE, text, re.IGNORECASE)
     if not match:
-        raise DockerfileError(f"not a size: {quoted(text)}; write a number and b, k, m, g, t or p, as 64m")
+        raise DockerfileError(f"not a size: {quoted(text)}; write a number and b, k, m, g, t or p, as 64m", about=text)
     return int(float(match[1]) * 1024 ** (" kmgtp".index((match[2] or " ").lower())))
 
 
@@ -108,12 +110,14 @@ def _port_spec(spec: str) -> tuple[int, int, str]:
     numbers, _, protocol = container.partition("/")
     protocol = protocol.lower() or "tcp"
     if protocol not in _PROTOCOLS:
-        raise DockerfileError(f"invalid protocol in port {quoted(spec)}: use tcp, udp or sctp")
+        raise DockerfileError(f"invalid protocol in port {quoted(spec)}: use tcp, udp or sctp", about=spec)
     first, last = _port_range(numbers, spec)
     if host_port:
         host_first, host_last = _port_range(host_port, spec)
         if host_last - host_first != last - first and first != last:
-            raise DockerfileError(f"port {quoted(spec)}: the host range and the container range differ in length")
+            raise DockerfileError(
+                f"port {quoted(spec)}: the host range and the container range differ in length", about=spec
+            )
     if ip:
         _check_address(ip, spec)
     return first, last, protocol
@@ -125,7 +129,7 @@ def _port_range(text: str, spec: str) -> tuple[int, int]:
     last = int(match[2] or first) if match else -1
     if not 0 <= first <= last <= _PORT_MAX:
         raise DockerfileError(
-            f"invalid port {quoted(spec)}: write a number from 0 to {_PORT_MAX} or a range, as 8000-8010"
+            f"invalid port {quoted(spec)}: write a number from 0 to {_PORT_MAX} or a range, as 8000-8010", about=spec
         )
     return first, last
 
@@ -136,7 +140,7 @@ def _check_address(text: str, spec: str) -> None:
     try:
         ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
     except ValueError:
-        raise DockerfileError(f"invalid IP address in port {quoted(spec)}") from None
+        raise DockerfileError(f"invalid IP address in port {quoted(spec)}", about=spec) from None
 
 
 def parse_signal(text: str) -> int:
@@ -152,7 +156,7 @@ def parse_signal(text: str) -> int:
             return number
     if name not in _SIGNALS:
         raise DockerfileError(
-            f"invalid signal {quoted(text)}: use a name such as SIGTERM or a number from 1 to {_RTMAX}"
+            f"invalid signal {quoted(text)}: use a name such as SIGTERM or a number from 1 to {_RTMAX}", about=text
         )
     return _SIGNALS[name]
 
@@ -161,7 +165,7 @@ def parse_user(text: str) -> tuple[str, str | None]:
     """Split `user[:group]` of USER and --chown into names or numbers; neither may be empty."""
     user, colon, group = text.partition(":")
     if not user or (colon and not group) or ":" in group:
-        raise DockerfileError(f"not a user: {quoted(text)}; write user, user:group, uid or uid:gid")
+        raise DockerfileError(f"not a user: {quoted(text)}; write user, user:group, uid or uid:gid", about=text)
     return user, group or None
 
 

@@ -113,7 +113,7 @@ def _fragments(word: str, lexer: _Lexer, *, raw: bool = False) -> list[_Fragment
     try:
         fragments, _ = _read(lexer, word, 0, stop="", raw=raw, depth=0)
     except DockerfileError as error:
-        raise DockerfileError(f"cannot expand {quoted(word)}: {error.message}") from None
+        raise DockerfileError(f"cannot expand {quoted(word)}: {error.message}", about=error.about or word) from None
     return fragments
 
 
@@ -181,12 +181,13 @@ def _quoted(lexer: _Lexer, text: str, at: int, raw: bool, depth: int) -> tuple[s
         return _double_quoted(lexer, text, at + 1, raw, depth)
     end = text.find("'", at + 1)
     if end < 0:
-        raise DockerfileError("a single quote (') is not closed")
+        raise DockerfileError("a single quote (') is not closed", about=text[at:])
     return text[at + 1 : end], end + 1
 
 
 def _double_quoted(lexer: _Lexer, text: str, at: int, raw: bool, depth: int) -> tuple[str, int]:
     parts: list[str] = []
+    opened = at - 1
     special = ('"', "$", lexer.escape)
     while at < len(text):
         char = text[at]
@@ -204,7 +205,7 @@ def _double_quoted(lexer: _Lexer, text: str, at: int, raw: bool, depth: int) -> 
         else:
             parts.append(char)
             at += 1
-    raise DockerfileError('a double quote (") is not closed')
+    raise DockerfileError('a double quote (") is not closed', about=text[opened:])
 
 
 def _dollar(lexer: _Lexer, text: str, at: int, depth: int) -> tuple[str, int]:
@@ -223,15 +224,15 @@ def _dollar(lexer: _Lexer, text: str, at: int, depth: int) -> tuple[str, int]:
 def _braced(lexer: _Lexer, text: str, start: int, depth: int) -> tuple[str, int]:
     """Read `${…}` from after the brace."""
     if start == len(text):
-        raise DockerfileError("missing '}' in ${…}")
+        raise DockerfileError("missing '}' in ${…}", about=text[start - 2 :])
     if text[start] in "{}:":
-        raise DockerfileError("bad substitution: a name must follow ${")
+        raise DockerfileError("bad substitution: a name must follow ${", about=text[start - 2 :])
     named = _NAME.match(text, start)
     name, at = (named[0], named.end()) if named else ("", start)
     operator = text[at : at + 2] if text.startswith(":", at) else text[at : at + 1]
     at += len(operator)
     if not operator:
-        raise DockerfileError("missing '}' in ${…}")
+        raise DockerfileError("missing '}' in ${…}", about=text[start - 2 :])
     found = ""
     if operator == "}":
         value = lexer.value(name)
@@ -245,7 +246,8 @@ def _braced(lexer: _Lexer, text: str, start: int, depth: int) -> tuple[str, int]
         if not (lexer.keep_unset and value is None):
             found = _modified(name, operator, value, _text(fragments))
     else:
-        raise DockerfileError(f"unsupported modifier ({printable(operator)}) in ${{{printable(name)}…}}")
+        message = f"unsupported modifier ({printable(operator)}) in ${{{printable(name)}…}}"
+        raise DockerfileError(message, about=text[start - 2 : at])
     if value is None and lexer.keep_unset:
         return text[start - 2 : at], at
     return found, at
@@ -262,13 +264,14 @@ def _modified(name: str, operator: str, value: str | None, word: str) -> str:
         case "?", _:
             if missing:
                 reason = word or "is not allowed to be " + ("unset" if value is None else "empty")
-                raise DockerfileError(printable(f"{name}: {reason}"))
+                raise DockerfileError(printable(f"{name}: {reason}"), about=f"${{{name}{operator}")
             return value or ""
         case "#", False:
             return trim_prefix(value or "", word.removeprefix("#"), longest=word.startswith("#"))
         case "%", False:
             return trim_suffix(value or "", word.removeprefix("%"), longest=word.startswith("%"))
-    raise DockerfileError(f"unsupported modifier ({printable(operator)}) in ${{{printable(name)}…}}")
+    message = f"unsupported modifier ({printable(operator)}) in ${{{printable(name)}…}}"
+    raise DockerfileError(message, about=f"${{{name}{operator}")
 
 
 def _replaced(lexer: _Lexer, text: str, at: int, name: str, depth: int) -> tuple[str | None, str, int]:

@@ -257,9 +257,11 @@ def test_an_error_shows_its_lines_with_two_around_them() -> None:
             "   2 |     RUN b",
             "   3 |     RUN c",
             "   4 | >>> NOPE d",
+            "     |     ^^^^",
             "   5 |     RUN e",
             "   6 |     RUN f",
             "--------------------",
+            "hint: if it belongs to the instruction above, the line before it must end in \\",
         ]
     )
 
