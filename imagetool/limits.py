@@ -30,6 +30,7 @@ DOCKERFILE_PATTERN: Final = 4096  # characters of the pattern in ${v#p}, ${v%p} 
 TAR_ENTRIES: Final = 10_000_000  # entries in one layer
 TAR_NAME_BYTES: Final = 4096  # PATH_MAX; a longer name cannot be created by one system call
 TAR_PAX_BYTES: Final = MIB  # one extended header, all records together
+TAR_SPARSE_REGIONS: Final = 100_000  # stretches of data in one sparse file
 TAR_XATTR_BYTES: Final = 64 * KIB  # one extended attribute's value (XATTR_SIZE_MAX)
 LAYER_BYTES: Final = 256 * GIB  # one layer, uncompressed
 LAYER_RATIO: Final = 1100  # uncompressed : compressed; deflate itself cannot pass 1032

@@ -12,6 +12,7 @@ from imagetool.errors import InvalidArchive
 from imagetool.layer.entry import display
 
 XATTR_PREFIX: Final = b"SCHILY.xattr."
+_REPEATED: Final = frozenset({b"GNU.sparse.offset", b"GNU.sparse.numbytes"})
 
 
 def render_records(records: Mapping[bytes, bytes]) -> bytes:
@@ -31,9 +32,12 @@ def _record(key: bytes, value: bytes) -> bytes:
 def parse_records(body: bytes, *, where: str) -> dict[bytes, bytes]:
     """Read the body of an extended header; values may hold any byte, so each is cut out by its length.
 
-    Raises InvalidArchive for malformed records and for two with one key.
+    The two keys that GNU tar repeats on purpose, for the regions of a sparse file, come as one
+    record each, values joined by commas. Raises InvalidArchive for malformed records and for
+    two with any other key.
     """
     records: dict[bytes, bytes] = {}
+    repeated: dict[bytes, list[bytes]] = {}
     at = 0
     while at < len(body):
         digits = body[at : at + 8].partition(b" ")[0]
@@ -44,11 +48,14 @@ def parse_records(body: bytes, *, where: str) -> dict[bytes, bytes]:
         key, equals, value = record.partition(b"=")
         if end > len(body) or not record.endswith(b"\n") or not equals or not key:
             raise InvalidArchive(f"{where}: a malformed pax record {body[at : at + 40]!r}")
-        if key in records:
+        if key in _REPEATED:
+            repeated.setdefault(key, []).append(value[:-1])
+        elif key in records:
             raise InvalidArchive(f"{where}: two pax records for {display(key)}")
-        records[key] = value[:-1]
+        else:
+            records[key] = value[:-1]
         at = end
-    return records
+    return records | {key: b",".join(values) for key, values in repeated.items()}
 
 
 def quote(attribute: bytes) -> bytes:

@@ -19,6 +19,7 @@ from imagetool.errors import InvalidArchive, StorageError
 from imagetool.layer.entry import OVERLAY_XATTRS, Entry, Item, Kind, display, is_private
 from imagetool.layer.whiteout import OPAQUE, PREFIX
 from imagetool.limits import CHUNK
+from imagetool.safefs.holes import ZEROS
 from imagetool.safefs.openat2 import open_beneath
 
 _KIND: Final[dict[int, Kind]] = {
@@ -186,7 +187,7 @@ def _own(xattrs: dict[bytes, bytes], name: bytes) -> dict[bytes, bytes]:
 def file_content(fd: int, size: int) -> Iterable[bytes]:
     """Return the content of an open file and close it: small ones at once, others as they are asked for.
 
-    Content that nobody reads closes the file all the same. Raises StorageError.
+    Holes are not read. Content that nobody reads closes the file all the same. Raises StorageError.
     """
     if size > CHUNK:
         content = _chunks(fd, size)
@@ -204,11 +205,34 @@ def file_content(fd: int, size: int) -> Iterable[bytes]:
 def _chunks(fd: int, size: int) -> Iterator[bytes]:
     try:
         yield b""
-        left = size
-        while left > 0 and (data := os.read(fd, min(CHUNK, left))):
-            left -= len(data)
-            yield data
+        for start, end, is_hole in _regions(fd, size):
+            while is_hole and start < end:
+                yield ZEROS[: end - start]
+                start += CHUNK
+            while start < end and (data := os.pread(fd, min(CHUNK, end - start), start)):
+                start += len(data)
+                yield data
+            if start < end:
+                return  # it was cut meanwhile, as the writer will notice
     except OSError as error:
         raise StorageError(f"cannot read a file for the layer: {error.strerror}") from error
     finally:
         os.close(fd)
+
+
+def _regions(fd: int, size: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield where data and holes of a file start and end, and whether it is a hole."""
+    at = 0
+    while at < size:
+        try:
+            data = min(os.lseek(fd, at, os.SEEK_DATA), size)
+        except OSError as error:
+            if error.errno != errno.ENXIO or os.fstat(fd).st_size < size:
+                raise
+            data = size
+        if data > at:
+            yield at, data, True
+        at = data
+        if at < size:
+            at = min(os.lseek(fd, data, os.SEEK_HOLE), size)
+            yield data, at, False

@@ -14,11 +14,11 @@ from typing import Final
 from zlib import adler32
 
 from imagetool.errors import InvalidArchive, StorageError
+from imagetool.layer.blocks import BLOCK
 from imagetool.layer.entry import Entry, Item, Kind, display
 from imagetool.layer.paxrecords import XATTR_PREFIX, quote, render_records
 from imagetool.limits import CHUNK
 
-BLOCK: Final = 512
 TYPE_OF_KIND: Final[dict[Kind, bytes]] = {
     "file": b"0",
     "link": b"1",

@@ -1,8 +1,8 @@
 """Read layer tars from any stream, trusting nothing in them.
 
-Understands ustar, pax (global and local), GNU long names, base-256 numbers and pre-POSIX v7
-headers. Sparse files are refused: their names and sizes mean something else than they say.
-So is whatever readers are known to take in different ways.
+Understands ustar, pax (global and local), GNU long names, base-256 numbers, sparse files of
+all four kinds, and pre-POSIX v7 headers. Whatever readers are known to take in different ways
+is refused.
 
 Source: POSIX.1-2017 pax; GNU tar manual, "Basic Tar Format".
 """
@@ -15,9 +15,10 @@ from zlib import adler32
 
 from imagetool import limits
 from imagetool.errors import InvalidArchive, LimitExceeded
+from imagetool.layer.blocks import BLOCK, Blocks
 from imagetool.layer.entry import Entry, Item, Kind, display, normal_name
 from imagetool.layer.paxrecords import XATTR_PREFIX, parse_records, unquote
-from imagetool.layer.tarcodec import BLOCK
+from imagetool.layer.sparse import SPARSE, Sparse, expand, from_header, from_records
 
 _KIND_OF_TYPE: Final[dict[int, Kind]] = {
     0x00: "file",  # v7
@@ -29,11 +30,14 @@ _KIND_OF_TYPE: Final[dict[int, Kind]] = {
     ord("4"): "block",
     ord("5"): "dir",
     ord("6"): "fifo",
+    ord("S"): "file",
 }
+_OLD_SPARSE: Final = ord("S")
+_GNU_MAGIC: Final = b"ustar  \0"
 _EXTENDED: Final = b"xgLK"
 #: What a global header may say of all entries that follow; of other fields it would be nonsense.
 _GLOBAL: Final = frozenset({b"uid", b"gid", b"mtime"})
-_NOT_GLOBAL: Final = (b"path", b"linkpath", b"size", XATTR_PREFIX, b"GNU.sparse.")
+_NOT_GLOBAL: Final = (b"path", b"linkpath", b"size", XATTR_PREFIX, SPARSE)
 _ZERO: Final = bytes(BLOCK)
 _SECOND: Final = 1_000_000_000
 _MAX_TIME: Final = (1 << 40) * _SECOND  # far beyond what file systems keep; they would clamp it themselves
@@ -46,64 +50,6 @@ _SMALL: Final = 64 * limits.KIB  # content up to this size is cut out at once
 _NUMBERS: Final[dict[bytes, int]] = {}
 _OWNERS: Final[dict[bytes, tuple[int, int, int]]] = {}  # mode, uid and gid side by side
 _new: Final = tuple.__new__  # of a NamedTuple, without going through its own constructor
-
-
-class _Source:
-    """A stream as an exact reader."""
-
-    def __init__(self, chunks: Iterable[bytes], where: str) -> None:
-        self._chunks = iter(chunks)
-        self._buffer = b""
-        self._at = 0
-        self._where = where
-
-    def block(self) -> bytes:
-        """Return the next 512 bytes; b"" at the end of the stream."""
-        at = self._at
-        end = at + BLOCK
-        if end <= len(self._buffer):
-            self._at = end
-            return self._buffer[at:end]
-        return b"".join(self.pieces(BLOCK, at_end=True))
-
-    def take(self, size: int) -> bytes:
-        """Return exactly `size` bytes, and skip what fills their last block up."""
-        at = self._at
-        end = at + size + -size % BLOCK
-        if end <= len(self._buffer):
-            self._at = end
-            return self._buffer[at : at + size]
-        return b"".join(self.pieces(size + -size % BLOCK))[:size]
-
-    def skip(self, size: int) -> None:
-        """Pass over `size` bytes."""
-        for _ in self.pieces(size):
-            pass
-
-    def pieces(self, size: int, *, at_end: bool = False) -> Iterator[bytes]:
-        """Yield exactly `size` bytes in pieces as they come; with `at_end` the stream may have ended before them."""
-        left = size
-        while left:
-            have = len(self._buffer) - self._at
-            if not have:
-                self._buffer, self._at = next(self._chunks, b""), 0
-                if not self._buffer:
-                    if at_end and left == size:
-                        return
-                    raise InvalidArchive(f"{self._where}: the archive ends in the middle of an entry")
-                continue
-            if self._at == 0 and have <= left:
-                piece = self._buffer
-            else:
-                piece = self._buffer[self._at : self._at + left]
-            self._at += len(piece)
-            left -= len(piece)
-            yield piece
-
-    def drain(self) -> None:
-        """Read the stream to its end, so that whoever verifies it sees all of it."""
-        for _ in self._chunks:
-            pass
 
 
 def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
@@ -119,7 +65,7 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
     Raises InvalidArchive, naming the entry, for anything malformed, and LimitExceeded for more
     than `limits.TAR_ENTRIES` entries or longer names or headers than `limits` allows.
     """
-    source = _Source(chunks, where)
+    source = Blocks(chunks, where)
     tails: dict[bytes, _Tail] = {}
     extended = _Extended(where)
     left = limits.TAR_ENTRIES
@@ -137,14 +83,21 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
         if tail.kind is None:
             extended.add(block, source)
             continue
-        entry = _entry(block, tail, extended.records, where) if extended.records else _plain_entry(block, tail, where)
+        records = extended.records
+        entry = _entry(block, tail, records, where) if records else _plain_entry(block, tail, where)
         extended.reset()
         size = entry.size
-        if size <= _SMALL:
+        sparse = None if tail.is_simple and not records else _sparse(block, records, source, entry, where)
+        if sparse is not None:
+            size = sparse.stored
+        elif size <= _SMALL:
             yield entry, ((source.take(size),) if size else ())
             continue
         content = source.pieces(size)
-        yield entry, content
+        if sparse is None:
+            yield entry, content
+        else:
+            yield entry._replace(size=sparse.size), expand(sparse, content)
         for _ in content:
             pass
         source.skip(-size % BLOCK)
@@ -172,10 +125,12 @@ def _tail(block: bytes, where: str) -> _Tail:
     if kind is None:
         if flag in _EXTENDED:
             return _Tail(None, b"", 0, 0, b"", total, is_simple=False)
-        what = "a sparse file" if flag == ord("S") else f"an entry of type {bytes((flag,))!r}"
+        what = f"an entry of type {bytes((flag,))!r}"
         raise InvalidArchive(f"{where}: entry {_name(block)} is {what}, which is not supported")
+    if flag == _OLD_SPARSE and block[257:265] != _GNU_MAGIC:
+        raise InvalidArchive(f"{where}: entry {_name(block)} is a sparse file of an archive that is not GNU tar's")
     prefix = b""
-    if block[257:262] == b"ustar" and block[345] and block[257:265] != b"ustar  \0":
+    if block[257:262] == b"ustar" and block[345] and block[257:265] != _GNU_MAGIC:
         prefix = block[345:500].partition(b"\0")[0] + b"/"
     major = minor = 0
     if kind in ("char", "block"):
@@ -183,7 +138,8 @@ def _tail(block: bytes, where: str) -> _Tail:
         if not 0 <= major <= _MAX_MAJOR or not 0 <= minor <= _MAX_MINOR:
             raise InvalidArchive(f"{where}: entry {_name(block)} is a device {major}:{minor}, which cannot be")
     linkname = block[157:257].partition(b"\0")[0] if kind in ("symlink", "link") else b""
-    return _Tail(kind, linkname, major, minor, prefix, total, is_simple=kind == "file" and not prefix)
+    is_simple = kind == "file" and not prefix and flag != _OLD_SPARSE
+    return _Tail(kind, linkname, major, minor, prefix, total, is_simple)
 
 
 def _name(block: bytes) -> str:
@@ -216,7 +172,7 @@ class _Extended:
         self.records = self._common
         self.seen = b""
 
-    def add(self, block: bytes, source: _Source) -> None:
+    def add(self, block: bytes, source: Blocks) -> None:
         where = self._where
         flag = block[156:157]
         size = _number(block, 124, 12, "size", where)
@@ -285,11 +241,9 @@ def _plain_entry(block: bytes, tail: _Tail, where: str) -> Entry:
 
 def _entry(block: bytes, tail: _Tail, pax: Mapping[bytes, bytes], where: str) -> Entry:
     """Return the entry that a header and the extended headers before it describe."""
-    raw_name = pax.get(b"path")
+    raw_name = pax.get(SPARSE + b"name", pax.get(b"path"))
     if raw_name is None:
         raw_name = tail.prefix + block[:100].partition(b"\0")[0]
-    if any(key.startswith(b"GNU.sparse.") for key in pax):
-        raise InvalidArchive(f"{where}: entry {display(raw_name)} is a sparse file, which is not supported")
     return _finished(
         block,
         tail,
@@ -304,6 +258,28 @@ def _entry(block: bytes, tail: _Tail, pax: Mapping[bytes, bytes], where: str) ->
         _xattrs(pax, raw_name, where),
         where,
     )
+
+
+def _sparse(block: bytes, pax: Mapping[bytes, bytes], source: Blocks, entry: Entry, where: str) -> Sparse | None:
+    """Return how a sparse file is stored, None for any other entry."""
+    has_records = any(key.startswith(SPARSE) for key in pax)
+    if block[156] != _OLD_SPARSE and not has_records:
+        return None
+    where = f"{where}: entry {display(entry.name)}"
+    if entry.kind != "file" or (has_records and block[156] == _OLD_SPARSE):
+        raise InvalidArchive(f"{where} is a sparse file in two ways, or no file")
+
+    def number(block: bytes, at: int) -> int:
+        return _number(block, at, 12, "a sparse map", where)
+
+    if has_records:
+        sparse = from_records(pax, source.take, entry.size, where)
+    else:
+        sparse = from_header(block, number, lambda: source.take(BLOCK), entry.size, where)
+    source.expanded += sparse.size
+    if source.expanded > limits.LAYER_BYTES:
+        raise LimitExceeded(f"{where}: with it the layer has {source.expanded} bytes of sparse files")
+    return sparse
 
 
 def _finished(

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from imagetool.safefs.holes import write_with_holes
 from imagetool.safefs.openat2 import open_beneath, open_in_root
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -142,7 +143,10 @@ class Root:
         return True
 
     def write_file(self, name: bytes, content: Iterable[bytes]) -> int:
-        """Make a regular file in place of whatever is there; return a descriptor of it. Close it."""
+        """Make a regular file in place of whatever is there; return a descriptor of it. Close it.
+
+        Long runs of zeros become holes: they read the same and take no space.
+        """
         folder, base = self.parent(name)
         try:
             fd = os.open(base, _NEW_FILE, 0o600, dir_fd=folder)
@@ -151,10 +155,7 @@ class Root:
             folder, base = self.parent(name)
             fd = os.open(base, _NEW_FILE, 0o600, dir_fd=folder)
         try:
-            for chunk in content:
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(fd, view) :]
+            write_with_holes(fd, content)
         except BaseException:
             os.close(fd)
             raise

@@ -1,0 +1,69 @@
+"""An archive's bytes as 512-byte blocks and what lies between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from imagetool.errors import InvalidArchive
+
+BLOCK: Final = 512
+
+
+class Blocks:
+    """A stream as an exact reader of blocks; `expanded` counts what sparse files of it unpack to."""
+
+    def __init__(self, chunks: Iterable[bytes], where: str) -> None:
+        self._chunks = iter(chunks)
+        self._buffer = b""
+        self._at = 0
+        self._where = where
+        self.expanded = 0
+
+    def block(self) -> bytes:
+        """Return the next 512 bytes; b"" at the end of the stream."""
+        at = self._at
+        end = at + BLOCK
+        if end <= len(self._buffer):
+            self._at = end
+            return self._buffer[at:end]
+        return b"".join(self.pieces(BLOCK, at_end=True))
+
+    def take(self, size: int) -> bytes:
+        """Return exactly `size` bytes, and skip what fills their last block up."""
+        at = self._at
+        end = at + size + -size % BLOCK
+        if end <= len(self._buffer):
+            self._at = end
+            return self._buffer[at : at + size]
+        return b"".join(self.pieces(size + -size % BLOCK))[:size]
+
+    def skip(self, size: int) -> None:
+        """Pass over `size` bytes."""
+        for _ in self.pieces(size):
+            pass
+
+    def pieces(self, size: int, *, at_end: bool = False) -> Iterator[bytes]:
+        """Yield exactly `size` bytes in pieces as they come; with `at_end` the stream may have ended before them."""
+        left = size
+        while left:
+            have = len(self._buffer) - self._at
+            if not have:
+                self._buffer, self._at = next(self._chunks, b""), 0
+                if not self._buffer:
+                    if at_end and left == size:
+                        return
+                    raise InvalidArchive(f"{self._where}: the archive ends in the middle of an entry")
+                continue
+            if self._at == 0 and have <= left:
+                piece = self._buffer
+            else:
+                piece = self._buffer[self._at : self._at + left]
+            self._at += len(piece)
+            left -= len(piece)
+            yield piece
+
+    def drain(self) -> None:
+        """Read the stream to its end, so that whoever verifies it sees all of it."""
+        for _ in self._chunks:
+            pass
