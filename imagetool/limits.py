@@ -36,6 +36,7 @@ LAYER_BYTES: Final = 256 * GIB  # one layer, uncompressed
 LAYER_RATIO: Final = 1100  # uncompressed : compressed; deflate itself cannot pass 1032
 LAYER_RATIO_FLOOR: Final = GIB  # the ratio is not looked at below this much output
 ZSTD_WINDOW_LOG: Final = 27  # 128 MiB, the decoder memory a frame may ask for
+XZ_MEMORY: Final = 256 * MIB  # the decoder memory an xz stream may ask for
 
 #: Graph walks.
 INDEX_MANIFESTS: Final = 1000  # entries of one image index

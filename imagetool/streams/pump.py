@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 from imagetool.limits import CHUNK
 
 _QUEUE_CHUNKS: Final = 8  # memory between two threads: at most this many chunks
+_THREADS: Final = 8  # more only wait for the one that hashes
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def reblock(chunks: Iterable[bytes], size: int = CHUNK) -> Iterator[bytes]:
@@ -43,6 +50,40 @@ def read_chunks(file: BinaryIO, size: int = CHUNK) -> Iterator[bytes]:
     """Yield a file's bytes from its position to its end."""
     while chunk := file.read(size):
         yield chunk
+
+
+def threads_for_codecs() -> int:
+    """Return how many threads one stream is compressed by: one for each CPU of this process, within reason."""
+    return min(len(os.sched_getaffinity(0)), _THREADS)
+
+
+def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int = 0) -> Iterator[R]:
+    """Yield function(item) for each item, in order, computed by several threads.
+
+    At most `threads` + 1 items are held at a time (0: as many as there are CPUs). A single item, or a
+    single thread, needs no thread at all. An error of the function is raised where its result would
+    have come; leaving early waits for what is being computed.
+    """
+    source = iter(items)
+    head = list(itertools.islice(source, 2))
+    threads = threads or threads_for_codecs()
+    if len(head) < 2 or threads < 2:
+        yield from map(function, itertools.chain(head, source))
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="codec") as pool:
+        try:
+            for item in itertools.chain(head, source):
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 class _Failure:

@@ -1,0 +1,131 @@
+"""Decompression bombs of every format: one error at the limit, memory flat (measured in a process of its own)."""
+
+from __future__ import annotations
+
+import bz2
+import json
+import lzma
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+from isal import isal_zlib
+
+from imagetool import limits
+
+MIB = 1 << 20
+#: Reads a file as a layer with a limit; prints the error, the bytes seen and the growth of the peak of memory in MiB.
+CHILD = """
+import json, resource, sys, time
+from imagetool.errors import ImagetoolError
+from imagetool.streams.decompress import decompress
+from imagetool.streams.pump import read_chunks
+import bz2, lzma, isal.igzip_lib, zstandard
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before, error, seen, largest = peak(), "", 0, 0
+with open(sys.argv[1], "rb") as file:
+    try:
+        for piece in decompress(read_chunks(file), where="layer 3", **json.loads(sys.argv[2])):
+            seen += len(piece); largest = max(largest, len(piece))
+    except ImagetoolError as refused:
+        error = f"{type(refused).__name__}: {refused}"
+print(json.dumps([error, seen, largest, (peak() - before) // 1024]))
+"""
+
+
+def read_in_child(path: Path, **bounds: int) -> tuple[str, int, int, int]:
+    command = [sys.executable, "-c", CHILD, str(path), json.dumps(bounds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=True)
+    error, seen, largest, growth = json.loads(done.stdout)
+    return error, seen, largest, growth
+
+
+def gzip_bomb(size: int) -> bytes:
+    deflater = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
+    return b"".join(deflater.compress(bytes(MIB)) for _ in range(size // MIB)) + deflater.flush()
+
+
+def zstd_bomb(size: int) -> bytes:
+    """Return the densest frame there is: run-length blocks of 4 bytes for 128 KiB each."""
+    blocks = size // (128 << 10)
+    window = b"\x28\xb5\x2f\xfd\x00\x38"  # no checksum, no size, a window of 128 KiB
+    run = (128 << 10) << 3 | 1 << 1
+    return window + (run.to_bytes(3, "little") + b"\0") * (blocks - 1) + (run | 1).to_bytes(3, "little") + b"\0"
+
+
+def test_the_bomb_is_what_libzstd_takes_for_a_frame() -> None:
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(zstd_bomb(4 * MIB)) == bytes(4 * MIB)
+
+
+def member_bomb(size: int) -> bytes:
+    """Return one bomb as very many small gzip members."""
+    one = gzip_bomb(MIB)
+    return one * (size // MIB)
+
+
+BOMBS: dict[str, Callable[[int], bytes]] = {
+    "gzip": gzip_bomb,
+    "gzip members": member_bomb,
+    "zstd": zstd_bomb,
+    "zstd frames": lambda size: zstd_bomb(MIB) * (size // MIB),
+    "xz": lambda size: lzma.compress(bytes(size // 4), preset=1) * 4,
+    "bzip2": lambda size: bz2.compress(bytes(size // 64)) * 64,
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_bomb_ends_at_the_limit_with_memory_flat(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(BOMBS[kind](1 << 30))
+    assert path.stat().st_size < 12 * MIB
+    limit = 512 * MIB
+    error, seen, largest, growth = read_in_child(path, limit=limit)
+    assert error == f"LimitExceeded: layer 3: unpacks to more than the {limit} bytes allowed"
+    assert limit - 2 * MIB <= seen <= limit
+    assert largest <= 2 * MIB
+    assert growth < 24
+
+
+def test_a_dense_bomb_ends_at_the_ratio(tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(zstd_bomb(10 << 30))
+    error, seen, _, growth = read_in_child(path)
+    assert (
+        error
+        == f"LimitExceeded: layer 3: unpacks to more than {limits.LAYER_RATIO} times its size, a decompression bomb"
+    )
+    assert seen <= limits.LAYER_RATIO_FLOOR
+    assert growth < 24
+
+
+def test_a_bomb_within_a_bomb_is_opened_once(tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(gzip_bomb(0) + gzip_bomb(64 * MIB))
+    inner = path.read_bytes()
+    deflater = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
+    path.write_bytes(deflater.compress(inner) + deflater.flush())
+    error, seen, _, _ = read_in_child(path)
+    assert (error, seen) == ("", len(inner))
+
+
+def test_a_window_is_refused_before_its_memory_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "window"
+    path.write_bytes(b"\x28\xb5\x2f\xfd\x00\xff" + b"\x01\x00\x00")  # 3.75 TiB
+    error, _, _, growth = read_in_child(path)
+    assert error.startswith("LimitExceeded: layer 3: a zstd frame asks for a window of")
+    assert growth < 24
+
+
+def test_a_skippable_frame_is_not_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "skip"
+    with open(path, "wb") as file:
+        file.write(b"\x50\x2a\x4d\x18" + (200 * MIB).to_bytes(4, "little"))
+        file.truncate(8 + 200 * MIB)
+        file.seek(0, 2)
+        file.write(zstd_bomb(MIB))
+    error, seen, _, growth = read_in_child(path)
+    assert (error, seen) == ("", MIB)
+    assert growth < 24
