@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+
+from tests.support.bases import made_once
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -21,3 +24,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs root for everybody else."""
     if item.get_closest_marker("root") and os.geteuid() != 0:
         pytest.skip("needs root")
+
+
+@pytest.fixture(scope="session")
+def busybox_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the image busybox:latest, to copy from; see `tests.support.bases`."""
+    return made_once(tmp_path_factory, "busybox")
+
+
+@pytest.fixture(scope="session")
+def debian_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the image debian:latest, which mmdebstrap makes (about 20 seconds), to copy from."""
+    return made_once(tmp_path_factory, "debian")
