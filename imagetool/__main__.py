@@ -7,14 +7,15 @@ import sys
 
 def main() -> None:
     """Run the command line."""
-    if sys.argv[1:] in (["--version"], ["version"]):
+    args = sys.argv[1:]
+    if args in (["--version"], ["version"]):
         from imagetool import __version__
 
         sys.stdout.write(f"imagetool {__version__}\n")
         return
     from imagetool.cli.app import run
 
-    run()
+    sys.exit(run(args))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.config.environment import source_date_epoch
 from imagetool.content.layout import LayoutStore
-from imagetool.errors import NotFound, StorageError, Unsupported, UsageError
+from imagetool.errors import NotFound, StorageError, UsageError
 from imagetool.image.image import Image, load
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
@@ -22,6 +22,7 @@ from imagetool.transports.local import local_name, resolve
 
 if TYPE_CHECKING:
     from imagetool.build.cache import FolderCache
+    from imagetool.distribution.auth import Credentials
     from imagetool.image.verify import Check
     from imagetool.streams.codecs import Codec
     from imagetool.transfer import CopyReport
@@ -32,11 +33,13 @@ class Workplace:
     """The local store and how to reach registries; everything below one directory.
 
     root: made when missing. tls_verify: whether registries must prove who they are.
+    authfile: the only file that credentials are taken from; None for the usual ones.
     """
 
     root: Path
     tls_verify: bool = True
     observer: Observer = silent
+    authfile: Path | None = None
 
     @property
     def store(self) -> LayoutStore:
@@ -59,24 +62,31 @@ class Workplace:
         )
 
     def _repository(self, registry: str, repository: str) -> Any:
-        from imagetool.config.credentials import credentials_for, trusted_realms
+        from imagetool.config.credentials import trusted_realms
         from imagetool.remote.connect import Tls
         from imagetool.remote.registry import open_repository
 
         return open_repository(
             registry,
             repository,
-            credentials=credentials_for,
+            credentials=self._credentials,
             tls=Tls(verify=self.tls_verify),
             trusted_realms=trusted_realms(),
         )
 
+    def _credentials(self, registry: str, repository: str) -> Credentials | None:
+        from imagetool.config.credentials import find as find_credentials
+
+        found = find_credentials(registry, repository, authfile=self.authfile)
+        return found.credentials if found else None
+
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How to build; see `imagetool build --help`."""
+    """How to build; see `imagetool build --help`. `text` is a Dockerfile that is in no file."""
 
     file: Path | None = None
+    text: bytes | None = None
     tags: Sequence[str] = ()
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -96,19 +106,11 @@ def build(context: Path, options: BuildOptions, place: Workplace) -> Image:
 
     if not context.is_dir():
         raise NotFound(f"build context {context} is not a directory")
-    path = options.file or context / "Dockerfile"
-    if options.file is None and not path.exists() and (context / "Containerfile").exists():
-        path = context / "Containerfile"
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise NotFound(f"no Dockerfile at {path}; name one with --file") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    path, text = _dockerfile(context, options)
     names = [local_name(tag) for tag in options.tags]
     host = Platform.parse(f"linux/{os.uname().machine}")
     request = BuildRequest(
-        dockerfile=parse(text, file=os.path.relpath(path) if options.file is None else str(path)),
+        dockerfile=parse(text, file=_shown(path, options)),
         context=context,
         ignore=_ignore(path, context),
         build_args=options.build_args,
@@ -128,6 +130,28 @@ def build(context: Path, options: BuildOptions, place: Workplace) -> Image:
         for name in names or [""]:
             store.tag(image.descriptor, name)
     return image
+
+
+def _dockerfile(context: Path, options: BuildOptions) -> tuple[Path, bytes]:
+    """Return a build's Dockerfile: where it is, or would be, and what it says."""
+    path = options.file or context / "Dockerfile"
+    if options.text is not None:
+        return path, options.text
+    if options.file is None and not path.exists() and (context / "Containerfile").exists():
+        path = context / "Containerfile"
+    try:
+        return path, path.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"no Dockerfile at {path}; name one with --file") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _shown(path: Path, options: BuildOptions) -> str:
+    """Return how messages call the Dockerfile: as the user did, or from where the user is."""
+    if options.text is not None:
+        return "Dockerfile"
+    return str(path) if options.file else os.path.relpath(path)
 
 
 def _ignore(dockerfile: Path, context: Path) -> Any:
@@ -207,11 +231,11 @@ def _worker(
 
 
 def _executor(name: str) -> Any:
-    from imagetool.runtime.executors.embedded import EmbeddedExecutor
+    from imagetool.runtime.executors import EXECUTORS
 
-    if name != "embedded":
-        raise Unsupported(f"--runtime {name}: only the embedded executor is offered so far")
-    return EmbeddedExecutor()
+    if name not in EXECUTORS:
+        raise UsageError(f"--runtime {name!r}: there are {', '.join(EXECUTORS)}")
+    return EXECUTORS[name]()
 
 
 def _base(name: str, platform: Platform, place: Workplace, store: LayoutStore) -> Image:
@@ -247,6 +271,26 @@ def pull(name: str, place: Workplace) -> CopyReport:
     store = place.store
     with store.session():
         return _pull_into(name.removeprefix("docker://"), place, store)
+
+
+def login(registry: str, username: str, password: str, place: Workplace) -> str:
+    """Ask a registry whether it takes a user name and password; keep them, and return where.
+
+    Raises AuthError when it does not take them; then nothing is kept.
+    """
+    from imagetool.config import credentials
+    from imagetool.distribution.auth import Credentials
+    from imagetool.oci.reference import check_registry
+    from imagetool.remote.connect import Tls
+    from imagetool.remote.registry import Registry
+
+    check_registry(registry)
+    given = Credentials(username, password)
+    realms = credentials.trusted_realms()
+    tls = Tls(verify=place.tls_verify)
+    with Registry(registry, credentials=lambda _, __: given, tls=tls, trusted_realms=realms) as asked:
+        asked.login()
+    return credentials.login(registry, given, authfile=place.authfile)
 
 
 def push(source: str, destination: str | None, place: Workplace) -> CopyReport:
@@ -436,6 +480,7 @@ __all__ = [
     "convert",
     "copy",
     "export",
+    "login",
     "opened",
     "pull",
     "push",

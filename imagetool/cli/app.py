@@ -1,124 +1,81 @@
-"""The program: global options, command look-up, and the one place where errors become text and exit codes."""
+"""The program: from the command line to a command, and the one place where errors become text and exit codes."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
 
-import typer
-from typer.core import TyperGroup
+from imagetool.cli.commands import COMMANDS, GLOBALS
+from imagetool.cli.grammar import Command, Wrong, parse
 
-from imagetool.cli.render import printable
-from imagetool.errors import DockerfileError, ImagetoolError, UsageError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-#: Base of what click raises for a wrong command line; typer may carry a click of its own.
-_ClickError: Any = typer.BadParameter.__mro__[2]
+    from imagetool.errors import ImagetoolError
 
 
-@dataclass(slots=True)
-class Options:
+class Globals:
     """The global options."""
 
-    root: Path | None = None
-    tls_verify: bool = True
+    __slots__ = ("authfile", "root", "tls_verify")
+
+    def __init__(self, root: str | None = None, *, tls_verify: bool = True, authfile: str | None = None) -> None:
+        self.root = root
+        self.tls_verify = tls_verify
+        self.authfile = authfile
 
 
-class Suggesting(TyperGroup):
-    """A group that says which command was probably meant, and finds commands of other packages."""
+def run(args: list[str]) -> int:
+    """Run a command line; return an exit code of docs/exit-codes.md."""
+    if args[:1] == ["__complete"]:
+        from imagetool.cli.completion import complete
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """List our commands and those of installed packages."""
-        from importlib.metadata import entry_points
-
-        return [*super().list_commands(ctx), *(point.name for point in entry_points(group="imagetool.commands"))]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Find a command; those of other packages are loaded by entry point."""
-        found = super().get_command(ctx, cmd_name)
-        if found is None:
-            from importlib.metadata import entry_points  # costs as much as the rest of the look-up
-
-            for point in entry_points(group="imagetool.commands", name=cmd_name):
-                return typer.main.get_command(point.load())
-        return found
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Resolve, with a hint for a misspelt name."""
-        from difflib import get_close_matches
-
-        try:
-            return super().resolve_command(ctx, args)
-        except _ClickError:
-            close = get_close_matches(args[0], self.list_commands(ctx), 1)
-            hint = f"; did you mean {close[0]!r}?" if close else "; see imagetool --help"
-            raise UsageError(f"there is no command {args[0][:80]!r}{hint}") from None
-
-
-app = typer.Typer(
-    name="imagetool",
-    cls=Suggesting,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Build, move, convert and verify container images, without a daemon.",
-)
-
-
-@app.callback()
-def options(
-    ctx: typer.Context,
-    root: Annotated[Path | None, typer.Option("--root", help="The local store. [env: IMAGETOOL_ROOT]")] = None,
-    tls_verify: Annotated[
-        bool, typer.Option("--tls-verify/--no-tls-verify", help="Require registries to prove who they are.")
-    ] = True,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """Build, move, convert and verify container images, without a daemon."""
-    ctx.obj = Options(root, tls_verify)
-
-
-def run() -> None:
-    """Run the program and exit with a code of docs/exit-codes.md."""
-    from imagetool.cli import building, images, moving
-
-    for module in (building, images, moving):
-        module.register(app)
-    sys.exit(_guarded(_normal(sys.argv[1:])))
-
-
-def _normal(args: list[str]) -> list[str]:
-    """Accept skopeo's spelling --tls-verify=false."""
-    spelt = {"--tls-verify=false": "--no-tls-verify", "--tls-verify=true": "--tls-verify"}
-    moved = [spelt[arg] for arg in args if arg in spelt]
-    return moved + [arg for arg in args if arg not in spelt]
-
-
-def _guarded(args: list[str]) -> int:
+        return _guarded(lambda: complete(args[1:]))
     try:
-        result: Any = app(args, standalone_mode=False)
+        parsed = parse(args, COMMANDS, GLOBALS)
+    except Wrong:
+        from imagetool.cli.typed import run_typed  # help, errors, and the commands of other packages
+
+        return _guarded(lambda: run_typed(args))
+    return _guarded(lambda: call(parsed.command, Globals(**parsed.globals), parsed.values))
+
+
+def call(command: Command, globals: Globals, values: dict[str, Any]) -> int:
+    """Call a command's function; its result is the exit code, None for 0."""
+    from importlib import import_module
+
+    module, _, name = command.target.partition(":")
+    code = getattr(import_module(f"imagetool.cli.{module}"), name)(globals, **values)
+    return code if isinstance(code, int) else 0
+
+
+def _guarded(action: Callable[[], int]) -> int:
+    from imagetool.errors import ImagetoolError
+
+    try:
+        code = action()
+        sys.stdout.flush()
     except ImagetoolError as error:
         _report(error)
         return error.exit_code
-    except typer.Exit as error:
-        if error.exit_code == 130:  # what typer makes of an interrupt
-            sys.stderr.write("imagetool: interrupted\n")
-        return error.exit_code
-    except _ClickError as error:
-        error.show()
-        return 2
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         sys.stderr.write("imagetool: interrupted\n")
         return 130
     except BrokenPipeError:
+        _forget_stdout()
         return 141
-    return result if isinstance(result, int) else 0
+    return code
+
+
+def _forget_stdout() -> None:
+    """Let nothing be written at exit to a reader that has gone."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: ImagetoolError) -> None:
-    sys.stderr.write(f"imagetool: {printable(str(error))}\n")
-    if isinstance(error, DockerfileError) and error.excerpt:
-        sys.stderr.write(f"{error.excerpt}\n")
-    for note in getattr(error, "__notes__", ()):
-        sys.stderr.write(f"{note}\n")
+    from imagetool.cli.render import report
+
+    report(error, sys.stderr)

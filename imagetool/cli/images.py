@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated, Any
+from json import dumps
 
-import typer
-
+from imagetool import api
 from imagetool.cli.options import workplace
 from imagetool.cli.render import amount_of, printable, table
 
-Reference = Annotated[str, typer.Argument(help="An image: a local name, docker://…, oci:DIR[:TAG], …")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from imagetool.cli.app import Globals
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (images, inspect, history, verify, tag, rmi):
-        app.command()(command)
-
-
-def images(ctx: typer.Context, as_json: Json = False) -> None:
+def images(globals: Globals, *, json: bool) -> None:
     """List the images of the local store."""
     from imagetool.image.image import load
 
-    store = workplace(ctx).store
+    store = workplace(globals).store
     found: list[dict[str, Any]] = []
     for root in store.index().manifests:
         name = root.annotations.get("org.opencontainers.image.ref.name", "<none>")
@@ -33,27 +29,25 @@ def images(ctx: typer.Context, as_json: Json = False) -> None:
         size = sum(layer.descriptor.size for layer in image.layers)
         entry: dict[str, Any] = {"name": name, "digest": str(root.digest), "id": str(image.config.descriptor.digest)}
         found.append(entry | {"created": image.config.created, "size": size})
-    if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    if json:
+        sys.stdout.write(dumps(found, indent=2) + "\n")
         return
     rows = [("NAME", "IMAGE ID", "CREATED", "SIZE")]
     for entry in found:
-        rows.append((entry["name"], entry["id"][7:19], entry["created"][:10], amount_of(int(entry["size"]))))
+        name = printable(entry["name"])
+        rows.append((name, entry["id"][7:19], entry["created"][:10], amount_of(int(entry["size"]))))
     sys.stdout.write(table(rows))
 
 
-def inspect(
-    ctx: typer.Context,
-    reference: Reference,
-    raw: Annotated[bool, typer.Option("--raw", help="Print the manifest, byte for byte.")] = False,
-    config: Annotated[bool, typer.Option("--config", help="Print the config, byte for byte.")] = False,
-) -> None:
+def inspect(globals: Globals, *, reference: str, raw: bool, config: bool) -> None:
     """Describe an image as JSON."""
-    from imagetool import api
     from imagetool.content.store import fetch_bytes
+    from imagetool.errors import UsageError
     from imagetool.image.image import load
 
-    with api.opened(reference, workplace(ctx)) as (store, root):
+    if raw and config:
+        raise UsageError("--raw and --config exclude each other: the manifest, or the config")
+    with api.opened(reference, workplace(globals)) as (store, root):
         if raw:
             sys.stdout.buffer.write(fetch_bytes(store, root))
             return
@@ -74,15 +68,14 @@ def inspect(
             for layer, chain in zip(image.layers, image.chain, strict=True)
         ],
     }
-    sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+    sys.stdout.write(dumps(shown, indent=2) + "\n")
 
 
-def history(ctx: typer.Context, reference: Reference, as_json: Json = False) -> None:
+def history(globals: Globals, *, reference: str, json: bool) -> None:
     """Show how an image was made, newest step first."""
-    from imagetool import api
     from imagetool.image.image import load
 
-    with api.opened(reference, workplace(ctx)) as (store, root):
+    with api.opened(reference, workplace(globals)) as (store, root):
         image = load(store, root)
     layers = iter(image.layers)
     entries = []
@@ -91,8 +84,8 @@ def history(ctx: typer.Context, reference: Reference, as_json: Json = False) -> 
         size = layer.descriptor.size if layer else 0
         entries.append({"created": step.created, "created_by": step.created_by, "size": size, "comment": step.comment})
     entries.reverse()
-    if as_json:
-        sys.stdout.write(json.dumps(entries, indent=2) + "\n")
+    if json:
+        sys.stdout.write(dumps(entries, indent=2) + "\n")
         return
     rows = [("CREATED", "SIZE", "CREATED BY")]
     for entry in entries:
@@ -101,38 +94,33 @@ def history(ctx: typer.Context, reference: Reference, as_json: Json = False) -> 
     sys.stdout.write(table(rows))
 
 
-def verify(ctx: typer.Context, reference: Reference, as_json: Json = False) -> None:
-    """Recompute every digest, size and diff ID of an image; exit with 6 when one does not hold."""
-    from imagetool import api
-
+def verify(globals: Globals, *, reference: str, json: bool, progress: str) -> int:
+    """Recompute every digest, size and diff ID of an image; return 6 when one does not hold."""
     failed = 0
     found = []
-    for check in api.verify(reference, workplace(ctx)):
+    for check in api.verify(reference, workplace(globals, progress)):
         failed += bool(check.problem)
         entry = {"what": check.what, "digest": str(check.descriptor.digest), "size": check.descriptor.size}
         found.append(entry | {"ok": not check.problem, "problem": check.problem})
-        if not as_json:
+        if not json:
             verdict = f"FAILED  {printable(check.problem)}" if check.problem else "ok"
             sys.stdout.write(f"{check.what:<8} {check.descriptor.digest}  {verdict}\n")
-    if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    if json:
+        sys.stdout.write(dumps(found, indent=2) + "\n")
     if failed:
         sys.stderr.write(f"imagetool: {failed} of {len(found)} checks failed\n")
-        raise typer.Exit(6)
+        return 6
+    return 0
 
 
-def tag(ctx: typer.Context, source: Reference, name: Annotated[str, typer.Argument(help="The new name.")]) -> None:
+def tag(globals: Globals, *, source: str, name: str) -> None:
     """Give a local image one more name."""
-    from imagetool import api
-
-    sys.stdout.write(f"{api.tag(source, name, workplace(ctx))}\n")
+    sys.stdout.write(f"{api.tag(source, name, workplace(globals))}\n")
 
 
-def rmi(ctx: typer.Context, names: Annotated[list[str], typer.Argument(help="Images to remove.")]) -> None:
+def rmi(globals: Globals, *, names: Sequence[str]) -> None:
     """Remove images from the local store, and blobs that nothing needs any more."""
-    from imagetool import api
-
-    gone, count, freed = api.remove(names, workplace(ctx))
+    gone, count, freed = api.remove(names, workplace(globals))
     for name in gone:
-        sys.stdout.write(f"{name}\n")
+        sys.stdout.write(f"{printable(name)}\n")
     sys.stderr.write(f"removed {count} blobs, {amount_of(freed)}\n")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imagetool.api import Workplace
+    from imagetool.cli.app import Globals
 
-Progress = Annotated[str, typer.Option("--progress", help="auto, tty, plain, json or quiet.")]
 
-
-def workplace(ctx: typer.Context, progress: str = "auto") -> Workplace:
+def workplace(globals: Globals, progress: str = "auto") -> Workplace:
     """Return the local store and the rest, as the global options say."""
+    from pathlib import Path
+
     from imagetool.api import Workplace
     from imagetool.cli.render import observer
     from imagetool.config.environment import store_root
 
-    return Workplace(store_root(ctx.obj.root), ctx.obj.tls_verify, observer(progress))
+    authfile = Path(globals.authfile) if globals.authfile else None
+    return Workplace(store_root(globals.root), globals.tls_verify, observer(progress), authfile)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final, TextIO
 
-from imagetool.errors import UsageError
+from imagetool.errors import DockerfileError, ImagetoolError, UsageError
 from imagetool.progress import (
     BlobAdvanced,
     BlobFinished,
@@ -44,6 +44,15 @@ def observer(mode: str) -> Observer:
     if mode in ("plain", "tty"):
         return _Lines(sys.stderr, moving=mode == "tty")
     raise UsageError(f"--progress {mode!r}: there are auto, tty, plain, json and quiet")
+
+
+def report(error: ImagetoolError, stream: TextIO) -> None:
+    """Write an error: what, where it stands in the Dockerfile, and what callers knew."""
+    stream.write(f"imagetool: {printable(str(error))}\n")
+    if isinstance(error, DockerfileError) and error.excerpt:
+        stream.write(f"{printable(error.excerpt)}\n")
+    for note in getattr(error, "__notes__", ()):
+        stream.write(f"{printable(note)}\n")
 
 
 class _Json:

@@ -9,10 +9,10 @@ from pathlib import Path
 from imagetool.errors import UsageError
 
 
-def store_root(given: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
+def store_root(given: Path | str | None, environment: Mapping[str, str] = os.environ) -> Path:
     """Return the local store's directory: --root, else IMAGETOOL_ROOT, else root's or the user's data directory."""
     if given is not None:
-        return given.absolute()
+        return Path(given).absolute()
     if environment.get("IMAGETOOL_ROOT"):
         return Path(environment["IMAGETOOL_ROOT"]).absolute()
     if os.geteuid() == 0:
@@ -41,6 +41,8 @@ def build_argument(text: str, environment: Mapping[str, str] = os.environ) -> tu
     return (name, environment[name]) if name in environment else None
 
 
-def color_allowed(environment: Mapping[str, str] = os.environ) -> bool:
-    """Say whether NO_COLOR leaves colours on."""
-    return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+def colored(*, terminal: bool, environment: Mapping[str, str] = os.environ) -> bool:
+    """Say whether to use colours: FORCE_COLOR, else NO_COLOR, else whether there is a terminal that has them."""
+    if environment.get("FORCE_COLOR") or environment.get("CLICOLOR_FORCE", "0") != "0":
+        return True
+    return terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"

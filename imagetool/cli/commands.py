@@ -1,0 +1,165 @@
+"""The commands: every option, argument and help text, once. `grammar` says what the words mean."""
+
+from __future__ import annotations
+
+from imagetool.cli.grammar import Argument, Command, Option
+
+HELP = "Build, move, convert and verify container images, without a daemon."
+
+PLACES = "a local name, docker://…, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, dir:DIR or aci:FILE"
+
+#: The global options; they may stand before and after the command.
+GLOBALS = (
+    Option("--root", kind="file", help="The local store. [env: IMAGETOOL_ROOT]"),
+    Option("--tls-verify", kind="switch", default=True, help="Require registries to prove who they are."),
+    Option("--authfile", kind="file", help="The only file with credentials. [env: REGISTRY_AUTH_FILE]"),
+)
+
+_PROGRESS = Option(
+    "--progress",
+    default="auto",
+    choices=("auto", "tty", "plain", "json", "quiet"),
+    help="How to show what happens, on stderr.",
+)
+_JSON = Option("--json", kind="flag", help="Print JSON.")
+_PLATFORM = Option("--platform", help="Only the image of this os/arch[/variant].")
+
+
+def _image(name: str = "reference") -> Argument:
+    return Argument(name, kind="image", help=f"An image: {PLACES}.")
+
+
+def _make() -> dict[str, Command]:
+    commands = (
+        Command(
+            "build",
+            "building:build",
+            "Build an image from a Dockerfile; print its ID.",
+            Option("--tag", "-t", many=True, help="Name the image; may be given several times."),
+            Option("--file", "-f", kind="file", help="The Dockerfile, - for stdin. [default: CONTEXT/Dockerfile]"),
+            Option("--build-arg", many=True, help="KEY=VALUE, or KEY for the environment's value."),
+            Option("--label", many=True, help="KEY=VALUE to put on the image."),
+            Option("--target", help="The stage to build. [default: the last]"),
+            Option("--platform", help="Build for os/arch[/variant]. [default: this machine's]"),
+            Option("--no-cache", kind="flag", help="Do every step anew."),
+            Option(
+                "--output",
+                "-o",
+                many=True,
+                help="type=oci|docker|local|tar,dest=PATH[,tar=true], a directory, or - for a tar on stdout.",
+            ),
+            Option("--iidfile", kind="file", help="Write the image ID to a file."),
+            Option("--metadata-file", kind="file", help="Write the digests to a JSON file."),
+            Option(
+                "--timestamps",
+                default="clamp",
+                choices=("clamp", "preserve"),
+                help="Times of files: clamp to SOURCE_DATE_EPOCH, or preserve.",
+            ),
+            Option("--compression", default="gzip", help="gzip[:0-9], zstd[:1-22] or none."),
+            Option("--runtime", default="embedded", choices=("embedded", "runc"), help="The executor of RUN steps."),
+            Option(
+                "--network", default="default", choices=("default", "host", "none"), help="The network of RUN steps."
+            ),
+            _PROGRESS,
+            Option("--quiet", "-q", kind="flag", help="Show nothing but the image ID; --progress quiet."),
+            Argument("context", kind="file", help="The directory that COPY takes files from."),
+        ),
+        Command(
+            "base",
+            "building:base",
+            "Make a base image from what this machine has, without a registry; print its name.",
+            Option("--tag", "-t", help="Name of the image."),
+            _PROGRESS,
+            Argument("what", kind="file", help="busybox, debian[:SUITE], a directory, or a root filesystem's tarball."),
+        ),
+        Command(
+            "push",
+            "moving:push",
+            "Push an image to a registry; print its digest.",
+            _PROGRESS,
+            _image("source"),
+            Argument("destination", required=False, help="Where to. [default: the registry that the name says]"),
+        ),
+        Command(
+            "pull",
+            "moving:pull",
+            "Pull an image into the local store; print its digest.",
+            _PROGRESS,
+            Argument("reference", kind="image", help="The image's name in its registry."),
+        ),
+        Command(
+            "copy",
+            "moving:copy",
+            "Copy an image between any two places, byte for byte; print its digest.",
+            _PLATFORM,
+            _PROGRESS,
+            _image("source"),
+            Argument("destination", kind="image", help="Where to, in the same words."),
+        ),
+        Command(
+            "convert",
+            "moving:convert",
+            "Convert between OCI images and ACIs; print the image ID or digest. "
+            "What cannot be carried is told on stderr.",
+            _PROGRESS,
+            _image("source"),
+            Argument("destination", kind="image", help="Where to: aci:FILE, or any place of `copy`."),
+        ),
+        Command(
+            "verify",
+            "images:verify",
+            "Recompute every digest, size and diff ID of an image; exit with 6 when one does not hold.",
+            _JSON,
+            _PROGRESS,
+            _image(),
+        ),
+        Command(
+            "inspect",
+            "images:inspect",
+            "Describe an image as JSON.",
+            Option("--raw", kind="flag", help="Print the manifest, byte for byte."),
+            Option("--config", kind="flag", help="Print the config, byte for byte."),
+            _image(),
+        ),
+        Command("images", "images:images", "List the images of the local store.", _JSON),
+        Command("history", "images:history", "Show how an image was made, newest step first.", _JSON, _image()),
+        Command(
+            "tag",
+            "images:tag",
+            "Give a local image one more name; print it.",
+            Argument("source", kind="image", help="A local image."),
+            Argument("name", help="The new name."),
+        ),
+        Command(
+            "rmi",
+            "images:rmi",
+            "Remove images from the local store, and blobs that nothing needs any more.",
+            Argument("names", kind="image", many=True, help="Images to remove."),
+        ),
+        Command(
+            "login",
+            "access:login",
+            "Check and keep a user name and password for a registry, where docker and podman keep theirs.",
+            Option("--username", "-u", help="The user name. [default: asked for]"),
+            Option("--password", "-p", help="The password; it shows in the list of processes."),
+            Option("--password-stdin", kind="flag", help="Read the password from stdin."),
+            Argument("registry", required=False, default="docker.io", help="HOST[:PORT]. [default: docker.io]"),
+        ),
+        Command(
+            "logout",
+            "access:logout",
+            "Forget the password for a registry.",
+            Argument("registry", required=False, default="docker.io", help="HOST[:PORT]. [default: docker.io]"),
+        ),
+        Command(
+            "completion",
+            "completion:script",
+            "Print the completion script of a shell.",
+            Argument("shell", choices=("bash", "zsh", "fish"), help="bash, zsh or fish."),
+        ),
+    )
+    return {command.name: command for command in commands}
+
+
+COMMANDS = _make()

@@ -1,0 +1,203 @@
+"""Completion for bash, zsh and fish.
+
+The scripts are thin: at every TAB they ask `imagetool __complete WORD…`, the last word being the
+one that is completed, and get one candidate a line, `WORD` or `WORD<TAB>what it is`. An answer
+that is the line `:files` asks the shell to complete a path.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from imagetool.cli.commands import COMMANDS, GLOBALS
+from imagetool.cli.grammar import Argument, Command, Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from imagetool.cli.app import Globals
+
+Candidates = list[tuple[str, str]]
+FILES: Candidates = [(":files", "")]
+
+_TRANSPORTS = ("docker://", "oci:", "oci-archive:", "docker-archive:", "dir:", "aci:")
+_FILE_TRANSPORTS = _TRANSPORTS[1:]
+
+_BASH = r"""# bash completion for imagetool: imagetool completion bash > /etc/bash_completion.d/imagetool
+_imagetool() {
+    local word line
+    local words=("${COMP_WORDS[@]:1:COMP_CWORD}")
+    # ":" and "=" split words in bash; put together again what belongs together.
+    if declare -F _get_comp_words_by_ref >/dev/null; then
+        local cur words_ref cword
+        _get_comp_words_by_ref -n := -w words_ref -i cword
+        words=("${words_ref[@]:1:cword}")
+    fi
+    word="${words[-1]}"
+    COMPREPLY=()
+    while IFS=$'\t' read -r line _; do
+        if [ "$line" = ":files" ]; then
+            compopt -o filenames 2>/dev/null
+            local path="${word##*[=:]}"
+            mapfile -t COMPREPLY < <(compgen -f -- "$path")
+            return
+        fi
+        COMPREPLY+=("$line")
+    done < <(imagetool __complete "${words[@]}" 2>/dev/null)
+    [ "${#COMPREPLY[@]}" = 1 ] && [[ "${COMPREPLY[0]}" == *[=:/] ]] && compopt -o nospace 2>/dev/null
+    if declare -F __ltrim_colon_completions >/dev/null; then __ltrim_colon_completions "$word"; fi
+}
+complete -F _imagetool imagetool
+"""
+
+_ZSH = r"""#compdef imagetool
+# zsh completion for imagetool: imagetool completion zsh > "${fpath[1]}/_imagetool"
+_imagetool() {
+    local -a described
+    local line
+    for line in "${(@f)$(imagetool __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
+        [[ -z "$line" ]] && continue
+        if [[ "$line" == ":files" ]]; then
+            compset -P '*[=:]'
+            _files
+            return
+        fi
+        described+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
+    done
+    _describe 'imagetool' described
+}
+if [ "$funcstack[1]" = "_imagetool" ]; then _imagetool "$@"; else compdef _imagetool imagetool; fi
+"""
+
+_FISH = r"""# fish completion for imagetool: imagetool completion fish > ~/.config/fish/completions/imagetool.fish
+function __imagetool_complete
+    set -l words (commandline -opc) (commandline -ct)
+    for line in (imagetool __complete $words[2..-1] 2>/dev/null)
+        if test "$line" = ":files"
+            __fish_complete_path (commandline -ct)
+        else
+            echo $line
+        end
+    end
+end
+complete -c imagetool -f -a '(__imagetool_complete)'
+"""
+
+
+def script(globals: Globals, *, shell: str) -> None:
+    """Print a shell's script."""
+    sys.stdout.write({"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[shell])
+
+
+def complete(words: Sequence[str]) -> int:
+    """Print the candidates for the last word; none for what cannot be completed."""
+    for word, what in candidates(list(words) or [""]):
+        sys.stdout.write(f"{word}\t{what}\n" if what else f"{word}\n")
+    return 0
+
+
+def candidates(words: Sequence[str]) -> Candidates:
+    """Return what the last word may become, given those before it."""
+    *before, last = words
+    command, pending, places, root, only_words = _read(before)
+    if pending is not None:
+        return _values(pending, last, root)
+    if last.startswith("-") and not only_words:
+        name, equals, value = last.partition("=")
+        options = _options(command)
+        if equals:
+            option = next((one for one in options if name in one.names), None)
+            found = _values(option, value, root) if option else []
+            return found if found == FILES else [(f"{name}={word}", what) for word, what in found]
+        return _starting(last, [(text, one.help) for one in options for text in _spellings(one)])
+    if command is None:
+        return _starting(last, list(_command_names()))
+    arguments = command.arguments
+    if not arguments or (places >= len(arguments) and not arguments[-1].many):
+        return []
+    return _values(arguments[min(places, len(arguments) - 1)], last, root)
+
+
+def _read(words: Sequence[str]) -> tuple[Command | None, Option | None, int, str | None, bool]:
+    """Read the words before: the command, an option that waits for its value, how many arguments, --root, `--`."""
+    command: Command | None = None
+    pending: Option | None = None
+    places = 0
+    root: str | None = None
+    only_words = False
+    for word in words:
+        if pending is not None:
+            root = word if pending.name == "root" else root
+            pending = None
+        elif word == "--":
+            only_words = True
+        elif word.startswith("-") and word != "-" and not only_words:
+            name, equals, value = word.partition("=")
+            option = next((one for one in _options(command) if name in one.names), None)
+            if option is not None and option.takes_value and not equals:
+                pending = option
+            elif option is not None and option.name == "root":
+                root = value
+        elif command is None:
+            command = COMMANDS.get(word) or Command(word, "", "")
+        else:
+            places += 1
+    return command, pending, places, root, only_words
+
+
+def _options(command: Command | None) -> list[Option]:
+    return [*(command.options if command else ()), *GLOBALS, Option("--help", "-h", kind="flag", help="Explain.")]
+
+
+def _spellings(option: Option) -> list[str]:
+    return [text for text in option.spellings if text.startswith("--")]
+
+
+def _command_names() -> Iterator[tuple[str, str]]:
+    for command in COMMANDS.values():
+        yield command.name, command.help
+    from imagetool.cli.foreign import foreign_names
+
+    for name in foreign_names():
+        yield name, ""
+
+
+def _values(one: Option | Argument, text: str, root: str | None) -> Candidates:
+    if one.choices:
+        return _starting(text, [(choice, "") for choice in one.choices])
+    if one.name == "output":
+        return FILES if "dest=" in text else _starting(text, [(f"type={kind},dest=", "") for kind in _OUTPUTS])
+    if one.kind == "file" or (one.kind == "image" and text.startswith(_FILE_TRANSPORTS)):
+        return FILES
+    if one.kind == "image":
+        named = [(name, "") for name in _local_names(root)]
+        return _starting(text, [*named, *((transport, "") for transport in _TRANSPORTS)])
+    return []
+
+
+_OUTPUTS = ("oci", "docker", "local", "tar")
+
+
+def _local_names(root: str | None) -> list[str]:
+    """Return the names in the local store; a store that is not there or not readable has none."""
+    import json
+    import os
+
+    from imagetool.config.environment import store_root
+
+    try:
+        with open(os.path.join(store_root(root), "layout", "index.json"), "rb") as file:
+            tree = json.loads(file.read())
+        found = [
+            root["annotations"]["org.opencontainers.image.ref.name"]
+            for root in tree["manifests"]
+            if root.get("annotations")
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [name for name in found if isinstance(name, str) and name.isprintable()]
+
+
+def _starting(text: str, found: Candidates) -> Candidates:
+    return [(word, what.partition(". ")[0].rstrip(".")) for word, what in found if word.startswith(text)]

@@ -1,0 +1,149 @@
+"""The command line's own parser: it agrees with typer, which help and errors come from, on all it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagetool.cli import typed
+from imagetool.cli.commands import COMMANDS, GLOBALS
+from imagetool.cli.grammar import Argument, Command, Option, Wrong, parse, plain
+from imagetool.runtime.executors import EXECUTORS
+
+Seen = tuple[str, dict[str, Any], dict[str, Any]]
+_WORDS = st.sampled_from(["x", "a=b", "dir/app:1", "oci:x:y", "-", "é", "", "1", "type=oci,dest=o"])
+
+
+@pytest.fixture(scope="module")
+def by_typer() -> Iterator[Any]:
+    """Parse with the typer program; what a command would be called with comes back instead."""
+    seen: list[Seen] = []
+
+    def note(command: Command, globals: Any, values: dict[str, Any]) -> int:
+        chosen = {option.name: getattr(globals, option.name) for option in GLOBALS}
+        seen.append((command.name, chosen, {name: _listed(value) for name, value in values.items()}))
+        return 0
+
+    patched = pytest.MonkeyPatch()
+    patched.setattr(typed, "call", note)
+    program = typer.main.get_command(typed.program())
+
+    def run(args: list[str]) -> Seen:
+        program.main(plain(args, COMMANDS, GLOBALS), prog_name="imagetool", standalone_mode=False)
+        return seen.pop()
+
+    yield run
+    patched.undo()
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _by_us(args: list[str]) -> Seen:
+    parsed = parse(args, COMMANDS, GLOBALS)
+    return parsed.command.name, parsed.globals, parsed.values
+
+
+def _option(option: Option) -> st.SearchStrategy[list[str]]:
+    if not option.takes_value:
+        spelt = list(option.spellings) + [f"{option.names[0]}={value}" for value in ("true", "false")]
+        return st.sampled_from(spelt).map(lambda text: [text])
+    values = st.sampled_from(option.choices) if option.choices else _WORDS
+    long, *short = option.names
+    forms = [st.tuples(st.just(long), values).map(list), values.map(lambda value: [f"{long}={value}"])]
+    for name in short:
+        forms.append(st.tuples(st.just(name), values).map(list))
+        forms.append(values.filter(bool).map(lambda value, name=name: [f"{name}{value}"]))
+    return st.one_of(forms)
+
+
+def _argument(argument: Argument) -> st.SearchStrategy[list[list[str]]]:
+    value = st.sampled_from(argument.choices) if argument.choices else _WORDS.filter(bool)
+    least = 1 if argument.required else 0
+    return st.lists(value.map(lambda text: [text]), min_size=least, max_size=3 if argument.many else 1)
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> list[str]:
+    """Draw a right command line: options and arguments mixed, the global ones anywhere."""
+    command = COMMANDS[draw(st.sampled_from(sorted(COMMANDS)))]
+    before = draw(st.lists(st.one_of([_option(option) for option in GLOBALS]), max_size=2))
+    options = draw(st.lists(st.one_of([_option(option) for option in (*command.options, *GLOBALS)]), max_size=4))
+    words = [word for argument in command.arguments for word in draw(_argument(argument))]
+    after = list(options)
+    for word in words:  # in their order, at any places
+        at = draw(st.integers(0, len(after)))
+        after.insert(at, word) if not _has_word(after[at:]) else after.append(word)
+    if draw(st.booleans()) and not words:
+        after.append(["--"])
+    return [text for part in (*before, [command.name], *after) for text in part]
+
+
+def _has_word(parts: list[list[str]]) -> bool:
+    return any(not part[0].startswith("-") or part[0] == "-" for part in parts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(args=lines())
+def test_a_right_command_line_means_the_same_to_typer(by_typer: Any, args: list[str]) -> None:
+    assert _by_us(args) == by_typer(args)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["--help"],
+        ["build", "--help"],
+        ["bild", "."],
+        ["build"],
+        ["build", ".", "more"],
+        ["build", "-t"],
+        ["build", "--tga", "x", "."],
+        ["build", "--timestamps", "never", "."],
+        ["build", "--no-cache=perhaps", "."],
+        ["rmi"],
+        ["completion", "csh"],
+        ["registry", "serve", "--root", "x"],
+        ["--tls-verify=maybe", "images"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_right_is_left_to_typer(args: list[str]) -> None:
+    with pytest.raises(Wrong):
+        parse(args, COMMANDS, GLOBALS)
+
+
+@pytest.mark.parametrize("spelt", [["--tls-verify=false"], ["--no-tls-verify"]], ids=" ".join)
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_registries_need_not_be_verified_in_either_spelling_at_any_place(spelt: list[str], place: int) -> None:
+    args = ["push", "a", "b"]
+    args[place:place] = spelt
+    assert parse(args, COMMANDS, GLOBALS).globals["tls_verify"] is False
+
+
+def test_after_two_dashes_everything_is_an_argument() -> None:
+    assert parse(["rmi", "--", "-t", "--root"], COMMANDS, GLOBALS).values == {"names": ["-t", "--root"]}
+
+
+def test_options_of_other_packages_are_not_ours_to_move() -> None:
+    args = ["--tls-verify=false", "registry", "serve", "--root", "x", "--tls-verify=false"]
+    assert plain(args, COMMANDS, GLOBALS) == [
+        "--no-tls-verify",
+        "registry",
+        "serve",
+        "--root",
+        "x",
+        "--tls-verify=false",
+    ]
+
+
+def test_the_runtimes_that_can_be_chosen_are_those_there_are() -> None:
+    runtime = next(option for option in COMMANDS["build"].options if option.name == "runtime")
+    assert set(runtime.choices) == set(EXECUTORS)
