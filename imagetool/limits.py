@@ -48,4 +48,6 @@ GRAPH_BYTES: Final = 64 * MIB  # all of them together
 #: Wire.
 ERROR_BODY_BYTES: Final = 64 * KIB  # how much of an error answer is read
 HEADER_BYTES: Final = 32 * KIB  # one header value that is parsed
+BODY_SECONDS: Final = 60.0  # seconds between two pieces of a request body, and before its rate counts
+BODY_BYTES_PER_SECOND: Final = KIB  # the least rate at which our server takes a body
 PASSWD_BYTES: Final = MIB  # /etc/passwd or /etc/group of an image

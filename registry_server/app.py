@@ -6,24 +6,18 @@ Source: distribution-spec v1.1.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 from imagetool.distribution import errorcode
-from imagetool.errors import (
-    DigestMismatch,
-    InvalidDocument,
-    InvalidReference,
-    LimitExceeded,
-    StorageError,
-    Unsupported,
-    VerificationError,
-)
+from imagetool.errors import DigestMismatch, InvalidReference, StorageError
 from imagetool.oci.reference import check_repository
-from registry_server.handlers import blobs, manifests, uploads
+from registry_server.handlers import blobs, discovery, manifests, uploads
 from registry_server.handlers.stores import Stores
-from registry_server.message import ApiError, Request, Response
+from registry_server.message import ApiError, Disconnected, Request, Response
+from registry_server.storage import Damaged
 
+T = TypeVar("T")
 Handler = Callable[[Stores, Request, str, str], Response]
 _VERSION: Final = ("Docker-Distribution-API-Version", "registry/2.0")
 #: Path pattern (after /v2/, the repository is greedy) -> method -> handler.
@@ -41,8 +35,8 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], dict[str, Handler]], ...]] = (
         re.compile(r"(.+)/manifests/([^/]+)\Z"),
         {"GET": manifests.get, "HEAD": manifests.get, "PUT": manifests.put, "DELETE": manifests.delete},
     ),
-    (re.compile(r"(.+)/tags/list()\Z"), {"GET": manifests.tags}),
-    (re.compile(r"(.+)/referrers/([^/]+)\Z"), {"GET": manifests.referrers}),
+    (re.compile(r"(.+)/tags/list()\Z"), {"GET": discovery.tags}),
+    (re.compile(r"(.+)/referrers/([^/]+)\Z"), {"GET": discovery.referrers}),
 )
 
 
@@ -62,33 +56,46 @@ class App:
             response = _failure("DIGEST_INVALID", str(error))
         except InvalidReference as error:
             response = _failure("NAME_INVALID", str(error))
-        except LimitExceeded as error:
-            response = _failure("SIZE_INVALID", str(error), 413)
-        except (InvalidDocument, VerificationError, Unsupported) as error:
-            response = _failure("MANIFEST_INVALID", str(error))
+        except Disconnected as error:
+            response = _failure("SIZE_INVALID", str(error), 408)
         except StorageError as error:
-            response = _failure("UNSUPPORTED", f"the registry cannot store: {error}", 507)
+            response = _failure("UNKNOWN", f"the registry cannot store: {error}", 507)
+        except Damaged as error:
+            response = _failure("UNKNOWN", str(error), 500)
         return Response(response.status, (_VERSION, *response.headers), response.body)
 
     def _dispatch(self, request: Request) -> Response:
         if request.path in ("/v2", "/v2/"):
-            return Response(200, (("Content-Type", "application/json"),), b"{}")
-        if request.path == "/v2/_catalog" and request.method == "GET":
-            return manifests.catalog(self._stores, request)
+            _choose({"GET": None, "HEAD": None}, request)
+            return Response(200, (("Content-Type", "application/json"), ("Content-Length", "2")), b"{}")
+        if request.path == "/v2/_catalog":
+            _choose({"GET": None}, request)
+            return discovery.catalog(self._stores, request)
         rest = request.path.removeprefix("/v2/")
         if rest == request.path:
             raise ApiError("UNSUPPORTED", f"no such path: {request.path[:100]}", status=404)
         for pattern, methods in _ROUTES:
             match = pattern.match(rest)
             if match:
-                handler = methods.get(request.method)
-                if handler is None:
-                    allowed = (("Allow", ", ".join(methods)),)
-                    raise ApiError("UNSUPPORTED", f"{request.method} is not supported here", headers=allowed)
+                handler = _choose(methods, request)
                 return handler(self._stores, request, check_repository(match[1]), match[2])
         raise ApiError("UNSUPPORTED", f"no such path: {request.path[:100]}", status=404)
 
 
+def _choose(methods: Mapping[str, T], request: Request) -> T:
+    """Return what answers the request's method; raises ApiError 405 that says which there are."""
+    if request.method not in methods:
+        allowed = (("Allow", ", ".join(methods)),)
+        raise ApiError("UNSUPPORTED", f"{request.method[:20]} is not supported here", headers=allowed)
+    return methods[request.method]
+
+
+def unexpected() -> Response:
+    """Return the answer to a request that met a bug of ours."""
+    return _failure("UNKNOWN", "internal error; the server's log has the details")
+
+
 def _failure(code: str, message: str, status: int | None = None, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     body = errorcode.render(code, message)
-    return Response(status or errorcode.STATUS[code], (("Content-Type", "application/json"), *headers), body)
+    length = ("Content-Length", str(len(body)))
+    return Response(status or errorcode.STATUS[code], (("Content-Type", "application/json"), length, *headers), body)

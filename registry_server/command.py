@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from imagetool.errors import UsageError
+from imagetool.errors import NotFound, UsageError
 
 app = typer.Typer(help="Run a registry.", no_args_is_help=True)
 
@@ -23,8 +23,16 @@ def registry() -> None:
 def serve(
     root: Annotated[Path, typer.Option("--root", help="Directory that holds the registry; made when missing.")],
     listen: Annotated[str, typer.Option("--listen", help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:5000",
+    log: Annotated[
+        Literal["plain", "json", "none"], typer.Option("--log", help="Form of the access log on standard error.")
+    ] = "plain",
 ) -> None:
-    """Serve a registry until it is interrupted."""
+    """Serve a registry until it is interrupted.
+
+    On SIGTERM and SIGINT running requests get ten seconds to end. Uploads that nobody continued
+    and blobs that no image refers to go after a day.
+    """
+    from registry_server.accesslog import AccessLog
     from registry_server.serve import serve as run
 
     host, _, port = listen.rpartition(":")
@@ -41,7 +49,30 @@ def serve(
             )
         sys.stderr.flush()
 
-    run(root, host, int(port), ready=ready)
+    run(root, host, int(port), log=AccessLog(log), ready=ready)
+
+
+@app.command()
+def gc(
+    root: Annotated[Path, typer.Option("--root", help="Directory that holds the registry.")],
+    grace: Annotated[
+        float, typer.Option("--grace", min=0, help="Hours that a blob may wait for its manifest, an upload to go on.")
+    ] = 24,
+) -> None:
+    """Delete blobs that no image refers to and uploads that nobody continued.
+
+    The server may run meanwhile; it does the same by itself, every few hours. Manifests are never
+    deleted, tagged or not. A grace shorter than a push takes makes that push fail.
+    """
+    import time
+
+    from registry_server.gc import collect
+    from registry_server.serve import open_stores
+
+    if not (root / "registry.db").is_file():
+        raise NotFound(f"{root} holds no registry")
+    done = collect(open_stores(root), now=time.time(), grace=grace * 3600)
+    sys.stderr.write(f"removed {done.blobs} blobs, {done.uploads} uploads, {done.orphans} files without a record\n")
 
 
 def _is_loopback(host: str) -> bool:

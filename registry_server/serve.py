@@ -5,60 +5,188 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import sys
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
-from imagetool.errors import StorageError, UsageError
-from registry_server.app import App
+from imagetool import limits
+from imagetool.content.staging import sync_folder
+from imagetool.errors import ImagetoolError, StorageError, UsageError
+from registry_server.accesslog import AccessLog
+from registry_server.app import App, unexpected
+from registry_server.gc import collect
 from registry_server.handlers.stores import Stores
-from registry_server.message import File, Request, Response
+from registry_server.message import Disconnected, File, Request, Response
 from registry_server.metadata.sqlite import SqliteMetadata
 from registry_server.storage.filesystem import FilesystemBlobs
 
-_THREADS: Final = 16
+_ASKING_THREADS: Final = 8
+_SENDING_THREADS: Final = 64  # requests with a body wait for their clients; they must not keep others out
 _HOP: Final = {"content-length"}  # granian states it itself for bodies it sends
+_SWEEP_SECONDS: Final = 6 * 3600.0
+_STOP_SECONDS: Final = 10.0  # that running requests get when the server is told to stop
 
 
-def open_app(root: Path) -> App:
-    """Open the registry in a directory, which is made when missing."""
+def open_stores(root: Path) -> Stores:
+    """Open the registry in a directory, which is made when missing. Raises StorageError."""
     blobs = FilesystemBlobs(root)
-    return App(Stores(blobs, SqliteMetadata(root / "registry.db")))
+    metadata = SqliteMetadata(root / "registry.db")
+    sync_folder(root)
+    return Stores(blobs, metadata)
 
 
-def serve(root: Path, host: str, port: int, *, ready: Callable[[str, int], None]) -> None:
+def serve(root: Path, host: str, port: int, *, log: AccessLog, ready: Callable[[str, int], None]) -> None:
     """Serve the registry in `root` until SIGINT or SIGTERM.
 
     Port 0 takes a free one. `ready` is called with host and port once connections are accepted.
+    Raises UsageError when the address cannot be had, StorageError for the directory.
     """
-    app = open_app(root)
-    if port == 0:
-        port = _free_port(host)
-    asyncio.run(_serve(app, host, port, ready))
+    stores = open_stores(root)
+    with closing(_reserve(host, port)) as reserved:
+        asyncio.run(_Server(stores, log).run(host, reserved.getsockname()[1], ready, reserved))
 
 
-async def _serve(app: App, host: str, port: int, ready: Callable[[str, int], None]) -> None:
-    from granian.constants import Interfaces
-    from granian.server.embed import Server
+def _reserve(host: str, port: int) -> socket.socket:
+    """Bind an address without listening, so that nobody else gets it before granian does.
 
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(_THREADS, "handler") as pool:
+    granian shares its port (SO_REUSEPORT), so a second server would silently get half of the
+    requests; the first bind here, which does not share, finds that out.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            address = probe.getsockname()
+        shared = socket.socket(family, socket.SOCK_STREAM)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared.bind(address)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --listen") from None
+    return shared
+
+
+class _Server:
+    """One run of the server."""
+
+    def __init__(self, stores: Stores, log: AccessLog) -> None:
+        self._stores = stores
+        self._app = App(stores)
+        self._log = log
+        self._asking = ThreadPoolExecutor(_ASKING_THREADS, "asking")
+        self._sending = ThreadPoolExecutor(_SENDING_THREADS, "sending")
+        self._awaited: set[Future[bytes]] = set()
+        self._stopping = False
+
+    async def run(self, host: str, port: int, ready: Callable[[str, int], None], reserved: socket.socket) -> None:
+        from granian.constants import Interfaces
+        from granian.server.embed import Server
+
+        self._loop = asyncio.get_running_loop()
         server = Server(
-            _adapter(app, loop, pool),
+            self._answer,
             address=host,
             port=port,
             interface=Interfaces.RSGI,
             log_access=False,
             log_enabled=False,
+            websockets=False,
+            backlog=1024,
         )
-        task = asyncio.create_task(server.serve())
+        stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, server.stop)
-        await _wait_until_open(host, port, task)
-        ready(host, port)
-        await task
+            self._loop.add_signal_handler(number, stop.set)
+        async with AsyncExitStack() as running:
+            serving = asyncio.create_task(server.serve())
+            running.push_async_callback(self._shut_down, server, serving)
+            await _wait_until_open(host, port, serving)
+            reserved.close()
+            running.callback(asyncio.create_task(self._sweep()).cancel)
+            ready(host, port)
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+
+    async def _shut_down(self, server: Any, serving: asyncio.Task[Any]) -> None:
+        """Let running requests end, but not wait for clients for ever."""
+        server.stop()
+        await asyncio.wait({serving}, timeout=_STOP_SECONDS)
+        self._stopping = True
+        for waiting in list(self._awaited):
+            waiting.cancel()
+        for pool in (self._asking, self._sending):
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+
+    async def _sweep(self) -> None:
+        """Collect what nobody needs, now and then; a failure is for the log, and for the next time."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            try:
+                await self._loop.run_in_executor(self._asking, lambda: collect(self._stores, now=time.time()))
+            except ImagetoolError as error:
+                sys.stderr.write(f"garbage collection failed: {error}\n")
+
+    async def _answer(self, scope: Any, protocol: Any) -> None:
+        """Answer one request: the RSGI application. The handler runs in a thread and pulls the body from here."""
+        began = time.monotonic()
+        headers = {name.lower(): value for name, value in scope.headers.items()}
+        request = Request(
+            method=scope.method,
+            path=scope.path,  # decoded by granian, once
+            query=tuple(parse_qsl(scope.query_string, keep_blank_values=True)),
+            headers=headers,
+        )
+        request = replace(request, body=self._body(aiter(protocol), request.length))
+        pool = self._sending if request.method in ("POST", "PUT", "PATCH") else self._asking
+        response = await self._loop.run_in_executor(pool, self._guarded, request)
+        size = _send(protocol, request, response)
+        self._log.write(scope, request, response.status, size, time.monotonic() - began)
+
+    def _guarded(self, request: Request) -> Response:
+        try:
+            return self._app(request)
+        except Exception:  # noqa: BLE001 - a bug: the client gets an answer, the operator the whole story
+            sys.stderr.write(traceback.format_exc())
+            return unexpected()
+
+    def _body(self, chunks: AsyncIterator[bytes], length: int | None) -> Iterator[bytes]:
+        """Yield a body in the handler's thread; raises Disconnected when the client is gone or too slow."""
+        seen, allowed = 0, limits.BODY_SECONDS
+        began = time.monotonic()
+        while True:
+            left = allowed + seen / limits.BODY_BYTES_PER_SECOND - (time.monotonic() - began)
+            chunk = self._wait_for(_next(chunks), min(left, limits.BODY_SECONDS))
+            if not chunk and length is not None and seen < length:
+                raise Disconnected(f"the body ended after {seen} of {length} bytes")
+            if not chunk:
+                return
+            seen += len(chunk)
+            yield chunk
+
+    def _wait_for(self, chunk: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
+        waiting = asyncio.run_coroutine_threadsafe(chunk, self._loop)
+        self._awaited.add(waiting)
+        try:
+            if self._stopping:
+                waiting.cancel()
+            return waiting.result(max(0.0, seconds))
+        except TimeoutError:
+            waiting.cancel()
+            raise Disconnected("the body was sent too slowly") from None
+        except CancelledError:
+            raise Disconnected("the server is stopping") from None
+        finally:
+            self._awaited.discard(waiting)
 
 
 async def _wait_until_open(host: str, port: int, task: asyncio.Task[Any]) -> None:
@@ -75,38 +203,6 @@ async def _wait_until_open(host: str, port: int, task: asyncio.Task[Any]) -> Non
     raise StorageError(f"cannot listen on {host}:{port}")
 
 
-def _free_port(host: str) -> int:
-    try:
-        with socket.create_server((host, 0)) as probe:
-            port: int = probe.getsockname()[1]
-            return port
-    except OSError as error:
-        raise UsageError(f"cannot listen on {host}: {error.strerror}") from None
-
-
-def _adapter(app: App, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor) -> Callable[[Any, Any], Any]:
-    """Return the RSGI application: the handler runs in a thread and pulls the body chunk by chunk."""
-
-    async def application(scope: Any, protocol: Any) -> None:
-        chunks = aiter(protocol)
-
-        def body() -> Iterator[bytes]:
-            while chunk := asyncio.run_coroutine_threadsafe(_next(chunks), loop).result():
-                yield chunk
-
-        request = Request(
-            method=scope.method,
-            path=unquote(scope.path),
-            query=dict(parse_qsl(scope.query_string, keep_blank_values=True)),
-            headers={name.lower(): value for name, value in scope.headers.items()},
-            body=body(),
-        )
-        response = await loop.run_in_executor(pool, app, request)
-        _send(protocol, request, response)
-
-    return application
-
-
 async def _next(chunks: AsyncIterator[bytes]) -> bytes:
     while True:
         try:
@@ -117,22 +213,21 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes:
             return bytes(chunk)
 
 
-def _send(protocol: Any, request: Request, response: Response) -> None:
+def _send(protocol: Any, request: Request, response: Response) -> int:
+    """Send a response; return how many bytes its body has."""
     headers = [(name.lower(), value) for name, value in response.headers]
+    plain = [(name, value) for name, value in headers if name not in _HOP]
     body = response.body
     if request.method == "HEAD" or response.status in (204, 304):
         protocol.response_empty(response.status, headers)
-    elif isinstance(body, File):
-        plain = [(name, value) for name, value in headers if name not in _HOP]
-        if body.start == body.end:
-            protocol.response_bytes(response.status, plain, b"")
-        else:
-            protocol.response_file_range(
-                response.status,
-                [*plain, ("content-length", str(body.end - body.start))],
-                str(body.path),
-                body.start,
-                body.end,
-            )
+        return 0
+    if not isinstance(body, File):
+        protocol.response_bytes(response.status, plain, body)
+        return len(body)
+    size = body.end - body.start
+    if size == 0:
+        protocol.response_bytes(response.status, plain, b"")
     else:
-        protocol.response_bytes(response.status, [(name, value) for name, value in headers if name not in _HOP], body)
+        stated = [*plain, ("content-length", str(size))]
+        protocol.response_file_range(response.status, stated, str(body.path), body.start, body.end)
+    return size

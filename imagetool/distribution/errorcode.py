@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-#: Code -> HTTP status.
+#: Code -> HTTP status. PAGINATION_NUMBER_INVALID, RANGE_INVALID, TAG_INVALID and UNKNOWN are distribution's own.
 STATUS: Final = {
     "BLOB_UNKNOWN": 404,
     "BLOB_UPLOAD_INVALID": 400,
@@ -20,10 +20,13 @@ STATUS: Final = {
     "MANIFEST_UNKNOWN": 404,
     "NAME_INVALID": 400,
     "NAME_UNKNOWN": 404,
+    "PAGINATION_NUMBER_INVALID": 400,
     "RANGE_INVALID": 416,
     "SIZE_INVALID": 400,
+    "TAG_INVALID": 400,
     "TOOMANYREQUESTS": 429,
     "UNAUTHORIZED": 401,
+    "UNKNOWN": 500,
     "UNSUPPORTED": 405,
 }
 
@@ -31,14 +34,3 @@ STATUS: Final = {
 def render(code: str, message: str) -> bytes:
     """Return the body of an error answer."""
     return json.dumps({"errors": [{"code": code, "message": message, "detail": None}]}).encode()
-
-
-def summarise(body: bytes) -> str:
-    """Return the errors of an answer as one printable line; "" when the body is not of that form. Never raises."""
-    try:
-        errors = json.loads(body)["errors"]
-        lines = [f"{error.get('code', '')}: {error.get('message', '')}".strip(": ") for error in errors[:5]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ""
-    text = "; ".join(lines)[:400]
-    return "".join(char if char.isprintable() else " " for char in text)

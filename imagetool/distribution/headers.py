@@ -67,6 +67,15 @@ def parse_range(value: str, size: int) -> tuple[int, int] | None:
     return (first, end) if first < size else (size, size)
 
 
+def names_entity(value: str, entity: str) -> bool:
+    """Say whether an `If-None-Match` names an entity tag (quoted), among others, as weak, or by `*`.
+
+    Source: RFC 9110, section 13.1.2.
+    """
+    named = [part.strip().removeprefix("W/") for part in value[:HEADER_BYTES].split(",")]
+    return entity in named or named == ["*"]
+
+
 def parse_uploaded(value: str) -> int | None:
     """Return how many bytes of an upload arrived, from the `Range: 0-N` of its status.
 
