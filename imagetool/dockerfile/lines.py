@@ -6,7 +6,7 @@ Source: Dockerfile reference, "Format" and "Parser directives"; BuildKit fronten
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from imagetool.dockerfile.heredoc import markers, takes_heredocs
@@ -28,11 +28,13 @@ class Directives:
         syntax: the frontend image that the author asks for; recorded, never fetched.
         check: options of the lint, `skip=…;error=…`.
         escape: the escape and continuation character, a backslash or a backtick.
+        last_line: of the lines that hold directives, 0 when none does.
     """
 
     syntax: str | None = None
     check: str | None = None
     escape: str = "\\"
+    last_line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ def _directives(physical: tuple[str, ...], file: str, warnings: list[ParseWarnin
     After a `#!` line, syntax and check are still found but escape is not, as in BuildKit.
     """
     found: dict[str, str] = {}
+    last = 0
     shebang = bool(physical) and physical[0].startswith("#!")
     for number, line in enumerate(physical[shebang:], start=1 + shebang):
         match = re.fullmatch(_DIRECTIVE, line.strip(SPACE))
@@ -150,8 +153,9 @@ def _directives(physical: tuple[str, ...], file: str, warnings: list[ParseWarnin
                 ParseWarning("IgnoredDirective", "an escape directive after a #! line has no effect", number)
             )
         found[name] = match[2]
+        last = number
     escape = "\\" if shebang else found.get("escape", "\\")
-    return Directives(syntax=found.get("syntax"), check=found.get("check"), escape=escape)
+    return Directives(syntax=found.get("syntax"), check=found.get("check"), escape=escape, last_line=last)
 
 
 def _joined(physical: tuple[str, ...], at: int, escape: str, warnings: list[ParseWarning]) -> LogicalLine:

@@ -86,6 +86,12 @@ def parse_mount(text: str, expand: Callable[[str], str] | None = None) -> RunMou
     return RunMount(**found, text=text)
 
 
+def mount_values(text: str) -> list[str]:
+    """Return the values of a mount's options that are expanded: all but that of `from`."""
+    options = (option.partition("=") for option in _csv(text))
+    return [value for key, _, value in options if key.lower() != "from"]
+
+
 def _refuse_variable(value: str) -> None:
     if re.search(r"\$.", value):
         raise DockerfileError(

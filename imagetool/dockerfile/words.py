@@ -84,9 +84,9 @@ def expand(word: str, env: Mapping[str, str], escape: str = "\\", *, quotes: boo
     return _text(_fragments(word, _Lexer(env, escape, quotes=quotes)))
 
 
-def expand_traced(word: str, env: Mapping[str, str], escape: str = "\\") -> Expansion:
+def expand_traced(word: str, env: Mapping[str, str], escape: str = "\\", *, quotes: bool = True) -> Expansion:
     """Expand like `expand` and tell which variables were asked for."""
-    lexer = _Lexer(env, escape)
+    lexer = _Lexer(env, escape, quotes=quotes)
     text = _text(_fragments(word, lexer))
     return Expansion(text, frozenset(lexer.used), frozenset(lexer.unset))
 
