@@ -32,6 +32,7 @@ TAR_NAME_BYTES: Final = 4096  # PATH_MAX; a longer name cannot be created by one
 TAR_PAX_BYTES: Final = MIB  # one extended header, all records together
 TAR_SPARSE_REGIONS: Final = 100_000  # stretches of data in one sparse file
 TAR_XATTR_BYTES: Final = 64 * KIB  # one extended attribute's value (XATTR_SIZE_MAX)
+SCAN_BYTES: Final = 2 * GIB  # the saved scan of an unpacked image
 LAYER_BYTES: Final = 256 * GIB  # one layer, uncompressed
 LAYER_RATIO: Final = 1100  # uncompressed : compressed; deflate itself cannot pass 1032
 LAYER_RATIO_FLOOR: Final = GIB  # the ratio is not looked at below this much output

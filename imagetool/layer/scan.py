@@ -22,7 +22,7 @@ from imagetool.limits import CHUNK
 from imagetool.safefs.holes import ZEROS
 from imagetool.safefs.openat2 import open_beneath
 
-_KIND: Final[dict[int, Kind]] = {
+KIND_OF_TYPE: Final[dict[int, Kind]] = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
     stat.S_IFLNK: "symlink",
@@ -85,7 +85,7 @@ class _Scan:
                 if not stat.S_ISDIR(status.st_mode):
                     yield from self._leaf(fd, base, prefix, status)
                     continue
-                _check_name(name)
+                check_name(name)
                 mtime = self._time(status, base, fd)
                 fd = _instead(fd, os.open(base, _FOLDER, dir_fd=fd))
                 yield from _folder(fd, name, status, mtime, self._clamp or 0)
@@ -96,11 +96,11 @@ class _Scan:
 
     def _leaf(self, folder: int, base: bytes, prefix: bytes, status: os.stat_result) -> Iterator[Item]:
         name = prefix + base
-        kind = _KIND.get(stat.S_IFMT(status.st_mode))
+        kind = KIND_OF_TYPE.get(stat.S_IFMT(status.st_mode))
         if kind == "char" and status.st_rdev == 0:
             yield Entry(prefix + PREFIX + base, "file", 0, mtime=self._clamp or 0), ()
             return
-        _check_name(name)
+        check_name(name)
         if kind is None:
             self._warn(f"{display(name)} is a socket and is left out of the layer")
             return
@@ -149,7 +149,8 @@ def _folder(fd: int, name: bytes, status: os.stat_result, mtime: int, marker_tim
         yield Entry(name + b"/" + OPAQUE, "file", 0, mtime=marker_time), ()
 
 
-def _check_name(name: bytes) -> None:
+def check_name(name: bytes) -> None:
+    """Raise InvalidArchive for a path that a layer cannot hold."""
     if name.rpartition(b"/")[2].startswith(PREFIX):
         raise InvalidArchive(f"{display(name)}: a layer cannot hold a file whose name begins with .wh.")
     if len(name) >= limits.TAR_NAME_BYTES:

@@ -1,0 +1,170 @@
+"""What a directory tree holds, as a value that can be kept and compared with the tree of later.
+
+A scan costs one lstat a path. What lstat cannot tell (attributes, targets of symlinks) is read
+only where the tree is new or changed since a scan that is known; files are never read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from imagetool.errors import StorageError
+from imagetool.layer.scan import read_xattrs
+from imagetool.safefs.openat2 import open_beneath
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_PLACE: Final = os.O_PATH | os.O_NOFOLLOW
+_64_BITS: Final = (1 << 64) - 1
+_READABLE: Final = 0o500
+
+
+class Record(NamedTuple):
+    """What lstat says of one path; times in nanoseconds. Equal records mean: nobody touched it.
+
+    mode: with the type bits. inode: also tells file systems apart, within one scan.
+    """
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+    nlink: int
+    device: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A directory tree at one moment; the root is b".". Paths are relative bytes, as `Entry.name`.
+
+    xattrs: of the paths that have any. targets: of the symlinks. digests: SHA-256 of the files
+    whose content somebody knew.
+    """
+
+    records: dict[bytes, Record] = field(default_factory=dict)
+    xattrs: dict[bytes, Mapping[bytes, bytes]] = field(default_factory=dict)
+    targets: dict[bytes, bytes] = field(default_factory=dict)
+    digests: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def scan_directory(root: Path, *, known: Scan | None = None, digests: Mapping[bytes, bytes] | None = None) -> Scan:
+    """Scan a tree that nobody changes meanwhile.
+
+    Args:
+        known: an earlier scan of the same tree; what it says is taken over for untouched paths.
+        digests: SHA-256 of files whose content is known, by path.
+
+    Raises StorageError.
+    """
+    known = known or Scan()
+    found = Scan(digests=dict(digests or {}))
+    try:
+        with _opened(root) as fd:
+            devices = {os.fstat(fd).st_dev: 0}
+            found.records[b"."] = _record(os.fstat(fd), devices)
+            if xattrs := read_xattrs(fd):
+                found.xattrs[b"."] = xattrs
+            waiting = [b""]
+            while waiting:
+                waiting += _scan_folder(fd, waiting.pop(), devices, known, found)
+    except OSError as error:
+        raise StorageError(f"cannot scan {root}: {error.strerror}") from error
+    for name, digest in known.digests.items():
+        if name in found.records and known.records[name] == found.records[name]:
+            found.digests.setdefault(name, digest)
+    return found
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[int]:
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _scan_folder(root: int, prefix: bytes, devices: dict[int, int], known: Scan, found: Scan) -> list[bytes]:
+    """Record what is in a directory; return the prefixes of the directories in it."""
+    deeper = []
+    records, before = found.records, known.records.get
+    with readable(root, prefix or b".", _FOLDER) as (fd, was_closed), os.scandir(fd) as children:
+        for child in children:
+            name = prefix + os.fsencode(child.name)
+            status = child.stat(follow_symlinks=False)
+            records[name] = record = _record(status, devices)
+            if stat.S_ISDIR(status.st_mode):
+                deeper.append(name + b"/")
+            if record == before(name):
+                if name in known.xattrs:
+                    found.xattrs[name] = known.xattrs[name]
+                if name in known.targets:
+                    found.targets[name] = known.targets[name]
+                continue
+            base = os.fsencode(child.name)
+            if stat.S_ISLNK(status.st_mode):
+                found.targets[name] = os.readlink(base, dir_fd=fd)
+            if xattrs := read_xattrs(b"/proc/self/fd/%d/%b" % (fd, base)):
+                found.xattrs[name] = xattrs
+    if was_closed and prefix:  # its ctime is another one now
+        records[prefix[:-1]] = _record(_lstat(root, prefix[:-1]), devices)
+    return deeper
+
+
+def _record(status: os.stat_result, devices: dict[int, int]) -> Record:
+    place = status.st_ino
+    if status.st_dev not in devices or devices[status.st_dev]:
+        place = (place ^ devices.setdefault(status.st_dev, len(devices)) << 48) & _64_BITS
+    is_node = stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
+    return Record(
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        place,
+        status.st_nlink,
+        status.st_rdev if is_node else 0,
+    )
+
+
+def _lstat(root: int, name: bytes) -> os.stat_result:
+    fd = open_beneath(root, name, _PLACE)
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def readable(root: int, name: bytes, flags: int) -> Iterator[tuple[int, bool]]:
+    """Open what an ordinary user owns but may not read, with its mode put back at the end.
+
+    Yields the descriptor, and whether the mode had to be changed. Raises OSError.
+    """
+    mode = -1
+    try:
+        fd = open_beneath(root, name, flags)
+    except PermissionError:
+        place = open_beneath(root, name, _PLACE)
+        try:
+            mode = stat.S_IMODE(os.fstat(place).st_mode)
+            os.chmod(f"/proc/self/fd/{place}", mode | _READABLE)
+            fd = open_beneath(root, name, flags)
+        finally:
+            os.close(place)
+    try:
+        yield fd, mode >= 0
+    finally:
+        if mode >= 0:
+            os.fchmod(fd, mode)
+        os.close(fd)

@@ -1,0 +1,227 @@
+"""Scans of a directory, their file, and the difference of two."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagetool import limits
+from imagetool.errors import ImagetoolError, InvalidArchive, InvalidDocument, LimitExceeded, StorageError
+from imagetool.layer.diff import diff_directory
+from imagetool.layer.directory import Record, Scan, scan_directory
+from imagetool.layer.entry import Entry
+from imagetool.layer.rootless import OWNER, parse_owner, render_owner
+from imagetool.layer.scanfile import parse, render
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc" / "passwd").write_bytes(b"root")
+    (root / "etc" / "other").write_bytes(b"other")
+    (root / "link").symlink_to("etc/passwd")
+    return root
+
+
+def entries(root: Path, before: Scan, **options: object) -> list[Entry]:
+    warnings: list[str] = []
+    after = scan_directory(root, known=before)
+    return [e for e, _ in diff_directory(root, before, after, clamp=None, warn=warnings.append, **options)]  # type: ignore[arg-type]
+
+
+def names(root: Path, before: Scan) -> list[bytes]:
+    return [entry.name for entry in entries(root, before)]
+
+
+def test_an_untouched_tree_has_no_difference(tree: Path) -> None:
+    assert entries(tree, scan_directory(tree)) == []
+
+
+def test_content_changed_behind_an_old_size_and_time_is_found(tree: Path) -> None:
+    before = scan_directory(tree)
+    file = tree / "etc" / "passwd"
+    old = file.stat()
+    file.write_bytes(b"evil")
+    os.utime(file, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert names(tree, before) == [b"etc", b"etc/passwd"]
+
+
+def test_a_file_touched_and_put_back_is_compared_by_its_content_when_that_is_known(tree: Path) -> None:
+    file = tree / "etc" / "passwd"
+    known = scan_directory(tree, digests={b"etc/passwd": hashlib.sha256(b"root").digest()})
+    unknown = scan_directory(tree)
+    for change in (b"root", b"evil"):
+        old = file.stat()
+        file.write_bytes(change)
+        os.utime(file, ns=(old.st_atime_ns, old.st_mtime_ns))
+        assert names(tree, known) == ([] if change == b"root" else [b"etc", b"etc/passwd"])
+        assert names(tree, unknown) == [b"etc", b"etc/passwd"]
+
+
+def test_mode_and_attributes_put_back_are_no_change(tree: Path) -> None:
+    before = scan_directory(tree, digests={b"etc/passwd": hashlib.sha256(b"root").digest()})
+    file = tree / "etc" / "passwd"
+    mode = file.stat().st_mode
+    file.chmod(0o4711)
+    os.setxattr(file, "user.x", b"1")
+    assert [(e.name, e.mode, e.xattrs) for e in entries(tree, before)][1:] == [
+        (b"etc/passwd", 0o4711, {b"user.x": b"1"})
+    ]
+    file.chmod(mode & 0o7777)
+    os.removexattr(file, "user.x")
+    assert entries(tree, before) == []
+
+
+def test_whiteouts_come_before_what_is_beside_them(tree: Path) -> None:
+    before = scan_directory(tree)
+    (tree / "etc" / "passwd").unlink()
+    (tree / "etc" / "aaa").write_bytes(b"")
+    (tree / "link").unlink()
+    (tree / "link").mkdir()
+    assert names(tree, before) == [b".wh.link", b"etc", b"etc/.wh.passwd", b"etc/aaa", b"link"]
+
+
+def test_a_removed_directory_is_one_whiteout(tree: Path) -> None:
+    before = scan_directory(tree)
+    (tree / "etc" / "passwd").unlink()
+    (tree / "etc" / "other").unlink()
+    (tree / "etc").rmdir()
+    assert names(tree, before) == [b".wh.etc"]
+
+
+def test_a_new_name_of_an_old_file_carries_the_content(tree: Path) -> None:
+    before = scan_directory(tree)
+    os.link(tree / "etc" / "other", tree / "aaa")
+    found = {entry.name: (entry.kind, entry.size, entry.linkname) for entry in entries(tree, before)}
+    assert found[b"aaa"] == ("file", 5, b"")
+    assert found[b"etc/other"] == ("link", 0, b"aaa")
+
+
+def test_a_name_that_left_its_file_is_said_anew(tree: Path) -> None:
+    os.link(tree / "etc" / "other", tree / "aaa")
+    digest = hashlib.sha256(b"other").digest()
+    before = scan_directory(tree, digests={b"aaa": digest, b"etc/other": digest})
+    old = (tree / "aaa").stat()
+    (tree / "aaa").unlink()
+    (tree / "aaa").write_bytes(b"other")
+    os.chmod(tree / "aaa", old.st_mode)
+    os.utime(tree / "aaa", ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert b"etc/other" in names(tree, before) or b"aaa" in names(tree, before)
+
+
+def test_sockets_are_left_out_with_a_warning(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = scan_directory(tree)
+    monkeypatch.chdir(tree)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s")
+        warnings: list[str] = []
+        after = scan_directory(tree)
+        assert list(diff_directory(tree, before, after, clamp=None, warn=warnings.append)) == []
+    assert warnings == ["s is a socket and is left out of the layer"]
+
+
+def test_a_file_changed_after_the_scan_is_an_error_not_a_wrong_layer(tree: Path) -> None:
+    before = scan_directory(tree)
+    (tree / "new").write_bytes(b"1")
+    after = scan_directory(tree)
+    (tree / "new").write_bytes(b"12345")
+    with pytest.raises(StorageError, match="new changed while it was read"):
+        list(diff_directory(tree, before, after, clamp=None, warn=print))
+
+
+def test_names_a_layer_cannot_hold_are_refused(tree: Path) -> None:
+    before = scan_directory(tree)
+    (tree / ".wh.x").write_bytes(b"")
+    with pytest.raises(InvalidArchive, match=r"\.wh\."):
+        entries(tree, before)
+
+
+# Owners that could not be given
+
+
+def test_recorded_owners_are_put_into_the_layer(tree: Path) -> None:
+    before = scan_directory(tree)
+    (tree / "new").write_bytes(b"")
+    os.setxattr(tree / "new", OWNER, render_owner(1000, 50))
+    (tree / "root").write_bytes(b"")
+    os.chown(tree / "root", 4321 if os.geteuid() == 0 else -1, -1)
+    found = {entry.name: (entry.uid, entry.gid, entry.xattrs) for entry in entries(tree, before, rootless=True)}
+    assert found == {b"new": (1000, 50, {}), b"root": (0, 0, {})}
+
+
+@given(st.integers(0, 2**32 - 2), st.integers(0, 2**32 - 2))
+def test_owners_are_read_as_they_were_recorded(uid: int, gid: int) -> None:
+    assert parse_owner(render_owner(uid, gid), where="t") == (uid, gid)
+
+
+def test_owners_are_recorded_as_others_record_them() -> None:
+    # rootlesscontainers.Resource{Uid: 1000, Gid: 300}, and the "no-op" id in either field
+    assert render_owner(1000, 300) == bytes.fromhex("08e80710ac02")
+    assert parse_owner(bytes.fromhex("08ffffffff0f10ac02"), where="t") == (0, 300)
+
+
+@given(st.binary(max_size=20))
+def test_anything_else_is_an_owner_or_an_error(value: bytes) -> None:
+    try:
+        uid, gid = parse_owner(value, where="t")
+    except InvalidDocument:
+        return
+    assert 0 <= uid < 2**32 > gid >= 0
+
+
+# The file
+
+
+def scan() -> Scan:
+    record = Record(0o100644, 1, 2, 3, -4, 5, 6, 7, 8)
+    return Scan(
+        {b".": record, b"a": record, b"b\xff\n": record},
+        {b"a": {b"user.x": b"", b"user.y": b"\0\0"}},
+        {b"b\xff\n": b"../target"},
+        {b"a": bytes(32)},
+    )
+
+
+def test_a_scan_survives_its_file() -> None:
+    assert parse(render(scan(), {"image": "x"}), where="f") == (scan(), {"image": "x"})
+    assert parse(render(Scan(), {}), where="f") == (Scan(), {})
+
+
+def test_a_damaged_file_is_refused_wherever_it_was_hit() -> None:
+    raw = render(scan(), {"image": "x"})
+    for at in range(len(raw)):
+        with pytest.raises(InvalidDocument):
+            parse(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], where="f")
+        with pytest.raises(InvalidDocument):
+            parse(raw[:at], where="f")
+
+
+@given(at=st.integers(17, 10_000), value=st.binary(min_size=1, max_size=8))
+def test_a_forged_file_ends_in_a_scan_or_an_error_of_ours(at: int, value: bytes) -> None:
+    body = bytearray(render(scan(), {"image": "x"})[:-32])
+    at = at % (len(body) - 17) + 17
+    body[at : at + len(value)] = value
+    raw = bytes(body) + hashlib.sha256(body).digest()
+    with contextlib.suppress(ImagetoolError):
+        parse(raw, where="f")
+
+
+def test_a_file_is_read_at_its_limits_and_refused_past_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = render(scan(), {})
+    monkeypatch.setattr(limits, "SCAN_BYTES", len(raw))
+    monkeypatch.setattr(limits, "TAR_ENTRIES", 3)
+    assert parse(raw, where="f")[0] == scan()
+    monkeypatch.setattr(limits, "TAR_ENTRIES", 2)
+    with pytest.raises(LimitExceeded):
+        parse(raw, where="f")
+    monkeypatch.setattr(limits, "SCAN_BYTES", len(raw) - 1)
+    with pytest.raises(LimitExceeded):
+        parse(raw, where="f")
