@@ -211,8 +211,12 @@ def _worker(
         return snapshotter
 
     def executor() -> Any:
+        from imagetool.runtime.executors import EXECUTORS
+
+        if options.runtime not in EXECUTORS:
+            raise UsageError(f"--runtime {options.runtime!r}: there are {', '.join(EXECUTORS)}")
         if "executor" not in kept:
-            kept["executor"] = stack.enter_context(_executor(options.runtime))
+            kept["executor"] = stack.enter_context(EXECUTORS[options.runtime]())
         return kept["executor"]
 
     return Worker(
@@ -228,14 +232,6 @@ def _worker(
         times=Times(DEFAULT_EPOCH if epoch is None else epoch, options.preserve_times),
         user_namespace=namespaced,
     )
-
-
-def _executor(name: str) -> Any:
-    from imagetool.runtime.executors import EXECUTORS
-
-    if name not in EXECUTORS:
-        raise UsageError(f"--runtime {name!r}: there are {', '.join(EXECUTORS)}")
-    return EXECUTORS[name]()
 
 
 def _base(name: str, platform: Platform, place: Workplace, store: LayoutStore) -> Image:

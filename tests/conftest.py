@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bases import made_once
+from tests.support.bases import made_once, store_with
+from tests.support.command import imagetool
+from tests.support.debian import build_images
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,11 +35,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def busybox_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the image busybox:latest, to copy from; see `tests.support.bases`."""
-    return made_once(tmp_path_factory, "busybox")
+    """A store with busybox:latest, to copy from with `store_with`."""
+    return made_once(tmp_path_factory, "base-busybox", lambda root: _base("busybox", root))
 
 
 @pytest.fixture(scope="session")
 def debian_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the image debian:latest, which mmdebstrap makes (about 20 seconds), to copy from."""
-    return made_once(tmp_path_factory, "debian")
+    """A store with debian:latest, which mmdebstrap makes in about 20 seconds, to copy from with `store_with`."""
+    return made_once(tmp_path_factory, "base-debian", lambda root: _base("debian", root))
+
+
+@pytest.fixture(scope="session")
+def debian_images(debian_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the images of `tests.support.debian`, only to be read."""
+
+    def make(root: Path) -> None:
+        store_with(debian_base, root.parent / f"{root.name}-made")
+        build_images(root.parent / f"{root.name}-made/store", root.parent / f"{root.name}-context")
+        (root.parent / f"{root.name}-made/store").rename(root)
+
+    return made_once(tmp_path_factory, "debian-images", make)
+
+
+def _base(what: str, root: Path) -> None:
+    imagetool("base", what, root=root)

@@ -14,26 +14,25 @@ from imagetool.api import Workplace, opened
 from imagetool.image.image import load
 from imagetool.layer.merge import flatten
 from imagetool.layer.unpack import Ownership, unpack
-from tests.support.command import imagetool
 
 
-def made_once(factory: pytest.TempPathFactory, what: str) -> Path:
-    """Return a store that holds the base `what`; the first worker that asks makes it, the others wait."""
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a store that `make` has filled; the first worker that asks makes it, the others wait. Only to be read."""
     place = factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         place = place.parent
-    root = place / f"base-{what}"
-    with open(place / f"base-{what}.lock", "w") as lock:
+    root = place / name
+    with open(place / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (root / "made").exists():
-            imagetool("base", what, root=root)
+            make(root)
             (root / "made").touch()
     return root
 
 
 def store_with(base: Path, folder: Path) -> Path:
     """Return a fresh store that has the images of a store made by `made_once`."""
-    (folder / "store").mkdir()
+    (folder / "store").mkdir(parents=True)
     shutil.copytree(base / "layout", folder / "store/layout", copy_function=os.link)
     # The index is replaced, never written to, but links to it are not worth a thought.
     index = folder / "store/layout/index.json"

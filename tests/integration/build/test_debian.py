@@ -10,57 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bases import store_with, unpack_image
+from tests.support.bases import unpack_image
 from tests.support.command import imagetool, registry
 from tests.support.trees import describe
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 
-DOCKERFILE = """\
-FROM debian AS build
-RUN groupadd -g 700 team && useradd -m -u 701 -g team -G audio,video app
-WORKDIR /srv/app
-COPY --chown=app:team files/ ./
-COPY pinger /bin/
-RUN cp -a /bin/pinger /usr/local/bin/pinger2 && cp /bin/true setuid && chmod 4755 setuid \\
- && ln setuid hard && ln -s ../app/hard soft && mkfifo fifo
-RUN mkdir -p swap/dir/deep gone/deep refilled/old && echo 1 > swap/file && echo 2 > swap/dir/deep/file \\
- && echo 3 > gone/deep/file && echo 4 > removed && echo 5 > refilled/old/file && mkdir linked \\
- && echo 6 > first && touch -d '2001-02-03 04:05:06.789' old
-RUN rm -r removed gone swap/dir swap/file linked refilled && mkdir swap/file && echo in > swap/file/inside \\
- && echo now > swap/dir && ln -s swap linked && mkdir refilled && echo new > refilled/new && ln first second
-USER app
-RUN id -un > ~/who && id -Gn >> ~/who && umask >> ~/who && pwd >> ~/who
-
-FROM debian
-COPY --from=build --chown=700 /srv/app/hard /usr/bin/
-COPY --from=build / /
-USER app:audio
-RUN id -un > ~/again && id -Gn >> ~/again
-CMD ["cat", "/home/app/who"]
-"""
-
 
 @pytest.fixture(scope="module")
-def store(debian_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the Debian base and what `DOCKERFILE` makes of it."""
-    folder = tmp_path_factory.mktemp("debian")
-    root = store_with(debian_base, folder)
-    context = folder / "context"
-    (context / "files").mkdir(parents=True)
-    (context / "Dockerfile").write_text(DOCKERFILE)
-    (context / "files/plain").write_text("plain\n")
-    (context / "files/link").symlink_to("plain")
-    subprocess.run(["cp", "/bin/true", context / "pinger"], check=True)
-    subprocess.run(["setcap", "cap_net_raw+ep", context / "pinger"], check=True)
-    imagetool("build", "-t", "app:1", context, root=root)
-    imagetool("build", "-t", "stage:1", "--target", "build", context, root=root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def tree(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack_image(store, "stage:1", tmp_path_factory.mktemp("tree") / "rootfs")
+def tree(debian_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpack_image(debian_images, "stage:1", tmp_path_factory.mktemp("tree") / "rootfs")
 
 
 def test_users_by_name(tree: Path) -> None:
@@ -71,8 +30,8 @@ def test_users_by_name(tree: Path) -> None:
     assert (tree / "etc/passwd").read_text().count("app:x:701:700:") == 1
 
 
-def test_the_second_stage_is_the_first_one_copied(store: Path, tree: Path, tmp_path: Path) -> None:
-    copied = unpack_image(store, "app:1", tmp_path / "copied")
+def test_the_second_stage_is_the_first_one_copied(debian_images: Path, tree: Path, tmp_path: Path) -> None:
+    copied = unpack_image(debian_images, "app:1", tmp_path / "copied")
     assert (copied / "home/app/again").read_text() == "app\naudio\n"
     before, after = describe(tree), describe(copied)
     for name in (b"home/app/again", b"usr/bin/hard", b"home/app"):
@@ -115,10 +74,10 @@ def test_times_are_no_later_than_the_epoch_and_else_kept(tree: Path) -> None:
     assert os.lstat(tree / "srv/app/old").st_mtime == 315_532_800
 
 
-def test_push_pull_verify_convert(store: Path, tmp_path: Path) -> None:
+def test_push_pull_verify_convert(debian_images: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     with registry(tmp_path / "registry") as address:
-        pushed = imagetool("push", "stage:1", f"docker://{address}/team/stage:1", root=store).stdout
+        pushed = imagetool("push", "stage:1", f"docker://{address}/team/stage:1", root=debian_images).stdout
         assert imagetool("pull", f"{address}/team/stage:1", root=other).stdout == pushed
     name = f"{address}/team/stage:1"
     assert "FAILED" not in imagetool("verify", name, root=other).stdout
@@ -126,10 +85,10 @@ def test_push_pull_verify_convert(store: Path, tmp_path: Path) -> None:
     imagetool("convert", name, f"aci:{aci}", root=other)
     imagetool("convert", f"aci:{aci}", "back:1", root=other)
     assert "FAILED" not in imagetool("verify", "back:1", root=other).stdout
-    before = json.loads(imagetool("inspect", "stage:1", root=store).stdout)
+    before = json.loads(imagetool("inspect", "stage:1", root=debian_images).stdout)
     after = json.loads(imagetool("inspect", "back:1", root=other).stdout)
     assert before["config"] == after["config"]
-    expected = describe(unpack_image(store, "stage:1", tmp_path / "before"))
+    expected = describe(unpack_image(debian_images, "stage:1", tmp_path / "before"))
     assert describe(unpack_image(other, name, tmp_path / "pulled")) == expected
     assert describe(unpack_image(other, "back:1", tmp_path / "back")) == expected
     capability = bytes.fromhex("0100000200200000") + bytes(12)  # revision 2, effective: CAP_NET_RAW permitted
