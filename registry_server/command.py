@@ -29,8 +29,8 @@ def serve(
 ) -> None:
     """Serve a registry until it is interrupted.
 
-    On SIGTERM and SIGINT running requests get ten seconds to end. Uploads that nobody continued
-    and blobs that no image refers to go after a day.
+    Blobs that no image refers to, and uploads that nobody continued, are removed after a day.
+    On SIGTERM and SIGINT running requests get ten seconds to end.
     """
     from registry_server.accesslog import AccessLog
     from registry_server.serve import serve as run
