@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from imagetool.content.staging import storage_errors
+from imagetool.content.staging import StagedFile, storage_errors, sweep
 from imagetool.errors import VerificationError
 from imagetool.image.image import Layer
 from imagetool.oci import document
@@ -62,6 +61,8 @@ class FolderCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._staging = folder / ".staging"
+        sweep(self._staging)
 
     def lookup(self, key: str) -> Result | None:
         """Return a record; see `BuildCache`."""
@@ -105,9 +106,10 @@ class FolderCache:
 
     def clear(self) -> int:
         """Forget everything; return how many records there were."""
-        names = os.listdir(self._folder) if self._folder.is_dir() else []
-        for name in names:
-            (self._folder / name).unlink(missing_ok=True)
+        names = [name for name in os.listdir(self._folder) if name.endswith(".json")] if self._folder.is_dir() else []
+        with storage_errors(f"cannot clear the build cache {self._folder}"):
+            for name in names:
+                (self._folder / name).unlink(missing_ok=True)
         return sum(not name.endswith(".facts.json") for name in names)
 
     def _read(self, name: str) -> dict[str, Any] | None:
@@ -121,8 +123,8 @@ class FolderCache:
             return None
 
     def _write(self, name: str, tree: Mapping[str, Any]) -> None:
-        with storage_errors(f"cannot write the build cache {self._folder}"):
+        with storage_errors(f"cannot make the build cache {self._folder}"):
             self._folder.mkdir(parents=True, exist_ok=True)
-            staged = self._folder / f".{secrets.token_hex(8)}"
-            staged.write_bytes(document.encode(tree))
-            os.rename(staged, self._folder / name)
+        with StagedFile(self._staging) as file:
+            file.write(document.encode(tree))
+            file.place(self._folder / name, durable=False)

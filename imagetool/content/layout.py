@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from imagetool.content.staging import StagedBlob, locked, make_folder, replace_file, storage_errors, sweep
+from imagetool.content.staging import StagedBlob, StagedFile, locked, make_folder, storage_errors, sweep
 from imagetool.content.store import fetch_document
 from imagetool.errors import NotFound, StorageError, UsageError
 from imagetool.limits import CHUNK, DOCUMENT_BYTES
@@ -72,10 +72,11 @@ class LayoutStore:
 
         Raises UsageError when the directory holds other things and is not a layout.
         """
+        store = cls(folder)
         with storage_errors(f"cannot make the OCI layout {folder}"):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             if (folder / "oci-layout").exists():
-                store = cls.open(folder)
+                cls.open(folder)
                 sweep(store._staging)
                 return store
             others = [name for name in os.listdir(folder) if name not in ("blobs", "index.json", _STAGING)]
@@ -84,10 +85,10 @@ class LayoutStore:
             make_folder(folder / "blobs" / "sha256")
         with locked(folder):
             if not (folder / "index.json").exists():
-                replace_file(folder / "index.json", Index.make([]).raw)
+                store._write("index.json", Index.make([]).raw)
             if not (folder / "oci-layout").exists():
-                replace_file(folder / "oci-layout", _LAYOUT)
-        return cls(folder)
+                store._write("oci-layout", _LAYOUT)
+        return store
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -181,14 +182,14 @@ class LayoutStore:
                 if (other.annotations.get(REF_NAME) != reference if reference else True)
                 and not (other.digest == root.digest and REF_NAME not in other.annotations)
             ]
-            self._replace(index.with_manifests([*kept, root]))
+            self._write("index.json", index.with_manifests([*kept, root]).raw)
 
     def untag(self, reference: str) -> Descriptor:
         """Remove a root by name or digest from the index and return it; its blobs stay until `collect`."""
         with self._editing() as index:
             root = self.resolve(reference)
             kept = [other for other in index.manifests if other is not root and not _same(other, root)]
-            self._replace(index.with_manifests(kept))
+            self._write("index.json", index.with_manifests(kept).raw)
         return root
 
     def collect(self, *, keep: Iterable[Digest] = ()) -> tuple[int, int]:
@@ -206,9 +207,10 @@ class LayoutStore:
             for folder in sorted(self._blobs.iterdir()):
                 for path in sorted(folder.iterdir()):
                     if f"{folder.name}:{path.name}" not in names:
-                        freed += path.stat().st_size
+                        with storage_errors(f"cannot remove blob {path.name} from {self}"):
+                            freed += path.stat().st_size
+                            path.unlink()
                         count += 1
-                        path.unlink()
             sweep(self._staging)
         return count, freed
 
@@ -225,8 +227,10 @@ class LayoutStore:
         with locked(self.folder):
             yield self.index()
 
-    def _replace(self, index: Index) -> None:
-        replace_file(self.folder / "index.json", index.raw)
+    def _write(self, name: str, data: bytes) -> None:
+        with StagedFile(self._staging) as file:
+            file.write(data)
+            file.place(self.folder / name)
 
 
 def _same(one: Descriptor, other: Descriptor) -> bool:

@@ -33,24 +33,21 @@ def storage_errors(what: str) -> Iterator[None]:
         raise StorageError(f"{what}: {error.strerror or error}{hint}") from error
 
 
-class StagedBlob:
-    """A blob being written: hashed as it comes, committed under its digest or removed.
+class StagedFile:
+    """A file being written aside, locked while its writer lives; it is put in its place or removed.
 
-    A context manager; leaving it without `commit` leaves nothing behind.
+    A context manager. `staging` is made when missing and removed when it is empty.
     """
 
-    def __init__(self, staging: Path, place: Path, *, algorithm: str = "sha256") -> None:
+    def __init__(self, staging: Path) -> None:
         self._staging = staging
-        self._place = place
-        self._hasher = new_hasher(algorithm)
-        self._algorithm = algorithm
-        self.size = 0
+        self._placed = False
 
-    def __enter__(self) -> StagedBlob:
-        with storage_errors(f"cannot stage a blob in {self._staging}"):
+    def __enter__(self) -> StagedFile:
+        with storage_errors(f"cannot stage a file in {self._staging}"):
             while True:  # until a sweep or a neighbour's rmdir has not come in between
                 self._staging.mkdir(exist_ok=True)
-                self._path = self._staging / f"blob-{secrets.token_hex(8)}"
+                self._path = self._staging / secrets.token_hex(8)
                 with contextlib.suppress(FileNotFoundError):
                     self._file = open(self._path, "xb", buffering=0)
                     fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -60,12 +57,56 @@ class StagedBlob:
 
     def write(self, data: bytes) -> None:
         """Append; raises StorageError when the disk refuses."""
-        self._hasher.update(data)
-        self.size += len(data)
         view = memoryview(data)
         with storage_errors(f"cannot write to {self._staging}"):
             while view:
                 view = view[self._file.write(view) :]
+
+    def place(self, target: Path, *, durable: bool = True) -> None:
+        """Rename the file to `target`, whose directory exists; after a return it is there even after a power cut.
+
+        Not `durable`: it is there for everybody, and after a power cut it may be gone, or empty.
+        """
+        with storage_errors(f"cannot write {target}"):
+            if durable:
+                os.fsync(self._file.fileno())
+            os.chmod(self._path, 0o644)
+            os.rename(self._path, target)
+            self._placed = True
+            if durable:
+                sync_folder(target.parent)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if not self._placed:
+            with contextlib.suppress(OSError):  # the next sweep takes it
+                os.unlink(self._path)
+        with contextlib.suppress(OSError):  # another writer is staging here
+            os.rmdir(self._staging)
+
+
+class StagedBlob:
+    """A blob being written: hashed as it comes, committed under its digest or removed.
+
+    A context manager; leaving it without `commit` leaves nothing behind.
+    """
+
+    def __init__(self, staging: Path, place: Path, *, algorithm: str = "sha256") -> None:
+        self._file = StagedFile(staging)
+        self._place = place
+        self._hasher = new_hasher(algorithm)
+        self._algorithm = algorithm
+        self.size = 0
+
+    def __enter__(self) -> StagedBlob:
+        self._file.__enter__()
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Append; raises StorageError when the disk refuses."""
+        self._hasher.update(data)
+        self.size += len(data)
+        self._file.write(data)
 
     def commit(self, *, expected: Digest | None = None, size: int | None = None) -> tuple[Digest, int]:
         """Make the blob durable and visible.
@@ -79,25 +120,19 @@ class StagedBlob:
             raise DigestMismatch("blob", expected=str(expected), got=str(digest))
         folder = self._place / digest.algorithm
         with storage_errors(f"cannot store {digest} in {self._place}"):
-            os.fsync(self._file.fileno())
             make_folder(folder)
-            os.chmod(self._path, 0o644)
-            os.rename(self._path, folder / digest.hex)
-            sync_folder(folder)
+        self._file.place(folder / digest.hex)
         return digest, self.size
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        with contextlib.suppress(FileNotFoundError):  # committed
-            os.unlink(self._path)
-        with contextlib.suppress(OSError):  # another writer is staging here
-            os.rmdir(self._staging)
+        self._file.__exit__()
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder durably when it is missing."""
+    """Make a folder, and those above it, durably where they are missing."""
     if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
 
 
@@ -111,7 +146,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a small file in place atomically and durably."""
+    """Put a small file in place atomically and durably; what it is written to first stands beside it."""
     staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with storage_errors(f"cannot write {path}"):
         try:
@@ -120,9 +155,10 @@ def replace_file(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(staged, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
+        except OSError:
+            with contextlib.suppress(OSError):
                 os.unlink(staged)
+            raise
         sync_folder(path.parent)
 
 
@@ -135,7 +171,7 @@ def sweep(staging: Path) -> int:
         return 0
     for name in names:
         path = staging / name
-        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        with contextlib.suppress(OSError), open(path, "rb") as file:  # gone already, or left for the next sweep
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -38,12 +38,13 @@ def _store(chunks: Iterable[bytes], store: Ingester, codec: Codec) -> Layer:
             hasher.update(chunk)
             yield chunk
 
+    plain = codec.compression == "none"
     with store.ingest() as blob:
-        for piece in codec.compress(hashed()):
+        for piece in codec.compress(chunks if plain else hashed()):
             blob.write(piece)
         digest, size = blob.commit()
-    media_type = mediatype.OCI_LAYER_OF[codec.compression]
-    return Layer(Descriptor(media_type, digest, size), Digest("sha256", hasher.hexdigest()))
+    diff_id = digest if plain else Digest("sha256", hasher.hexdigest())
+    return Layer(Descriptor(mediatype.OCI_LAYER_OF[codec.compression], digest, size), diff_id)
 
 
 def tar_digest(tar: Iterable[bytes]) -> Digest:

@@ -4,7 +4,7 @@
     gzip:0-3      isal; 3 is the default, ten times as fast as zlib for a few per cent more bytes
     gzip:4-9      zlib-ng, smaller and slower
     zstd:1-22     libzstd, with a checksum; `long=N` looks for matches in a window of 2^N bytes
-    reproducible  gzip by stock zlib, refused where the linked library is another one (docs/adr/0006)
+    reproducible  gzip by stock zlib, refused where the linked library is another one (docs/adr/0010)
 
 Whatever the number of threads and however the input is cut, the output is the same.
 """

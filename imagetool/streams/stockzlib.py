@@ -2,7 +2,7 @@
 
 Distributions ship zlib-ng or vendors' forks under zlib's name, and those write other bytes. The
 stock library's deflate has written the same ones for many years. So no version is trusted:
-a known input is compressed and the result compared (docs/adr/0006).
+a known input is compressed and the result compared (docs/adr/0010).
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def test_this_zlib_gives_the_known_answers(level: int) -> None:
 
 
 def test_reproducible_gzip_is_a_recipe_that_needs_only_zlib() -> None:
-    """The format that docs/adr/0006 describes, made here by other means."""
+    """The format that docs/adr/0010 describes, made here by other means."""
     blocks = [SAMPLE[at : at + (1 << 20)] for at in range(0, len(SAMPLE), 1 << 20)]
     made = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
     for before, block in zip([b"", *blocks], blocks, strict=False):

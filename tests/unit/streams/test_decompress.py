@@ -107,7 +107,11 @@ def test_one_bit_changed_anywhere_is_noticed(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
-@pytest.mark.parametrize("junk", [b"junk that follows", b"\0\0\0\0junk", zstd(b"x"), gzip.compress(b"x")])
+@pytest.mark.parametrize(
+    "junk",
+    [b"junk that follows", b"\0\0\0\0junk", zstd(b"x"), gzip.compress(b"x")],
+    ids=["text", "zeros", "zstd", "gzip"],
+)
 @pytest.mark.parametrize("chunk", [1, 100_000])
 def test_what_follows_the_stream_is_an_error(kind: str, junk: bytes, chunk: int) -> None:
     if sniff(junk) == kind:
