@@ -81,3 +81,8 @@ def limit_bounding_set(keep: int) -> None:
 def hold(keep: int) -> None:
     """Keep of the capabilities held now those in `keep`; what is not held cannot be asked for."""
     syscalls.capset(keep & syscalls.capget())
+
+
+def raise_effective() -> None:
+    """Put in force all that is held: a change of the user id keeps it but no longer in force."""
+    syscalls.capset(syscalls.capget())

@@ -131,7 +131,7 @@ def _main(channel: socket.socket, request: dict[str, Any], output: tuple[int, in
     try:
         if "program" in request:
             hosted.execute(request["program"], output)
-        start(request["spec"]["process"], output, fake_ids=request["fake_ids"])
+        start(request["spec"]["process"], output, fake_ids=request["fake_ids"], filters=request["filters"])
     except ImageFault as error:
         _report(channel, problem=str(error), image=True)
     except OSError as error:

@@ -6,6 +6,7 @@ cannot be executed ends the process with 127 or 126 and a line on stderr, as a s
 
 from __future__ import annotations
 
+import binascii
 import errno
 import os
 import stat
@@ -24,13 +25,16 @@ class ImageFault(Exception):
     """What the image or the Dockerfile asks for cannot be done; the text is for the user."""
 
 
-def start(process: dict[str, Any], output: tuple[int, int], *, fake_ids: bool) -> NoReturn:
+def start(
+    process: dict[str, Any], output: tuple[int, int], *, fake_ids: bool, filters: list[tuple[str, int]]
+) -> NoReturn:
     """Become the described process.
 
     Args:
         process: `process` of the OCI config.
         output: descriptors that become its stdout and stderr; stdin is the container's /dev/null.
         fake_ids: there is one user id only; pretend that others can be taken on.
+        filters: seccomp programs, in base64, each with its flags.
     """
     os.setsid()
     null = os.open("/dev/null", os.O_RDONLY)
@@ -38,7 +42,7 @@ def start(process: dict[str, Any], output: tuple[int, int], *, fake_ids: bool) -
         os.dup2(source, target)
     os.umask(process["user"].get("umask", 0o022))
     _enter(process["cwd"])
-    _become(process, fake_ids=fake_ids)
+    _become(process, fake_ids=fake_ids, filters=filters)
     environment = dict(entry.split("=", 1) for entry in process["env"] if "=" in entry)
     syscalls.close_range(3)
     _execute(process["args"], environment)
@@ -56,19 +60,30 @@ def _enter(cwd: str) -> None:
         raise ImageFault(f"the working directory {cwd!r} is outside the container")
 
 
-def _become(process: dict[str, Any], *, fake_ids: bool) -> None:
+def _become(process: dict[str, Any], *, fake_ids: bool, filters: list[tuple[str, int]]) -> None:
     user = process["user"]
     keep = capabilities.mask(process.get("capabilities", {}).get("bounding", ()))
     capabilities.limit_bounding_set(keep)
-    if fake_ids:
-        if program := fake_ids_filter():
-            syscalls.install_seccomp_filter(program)
-    else:
+    if not fake_ids:
         syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
         _set_ids(user["uid"], user["gid"], user.get("additionalGids", []))
-    capabilities.hold(keep if user["uid"] == 0 or fake_ids else 0)
+    held = keep if user["uid"] == 0 or fake_ids else 0
+    # A filter that may not allow much comes as late as possible: without no_new_privs it needs CAP_SYS_ADMIN.
     if process.get("noNewPrivileges"):
+        capabilities.hold(held)
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        _filter(filters, fake_ids=fake_ids)
+    else:
+        capabilities.raise_effective()
+        _filter(filters, fake_ids=fake_ids)
+        capabilities.hold(held)
+
+
+def _filter(filters: list[tuple[str, int]], *, fake_ids: bool) -> None:
+    for program, flags in filters:
+        syscalls.install_seccomp_filter(binascii.a2b_base64(program), flags)
+    if fake_ids and (pretending := fake_ids_filter()):
+        syscalls.install_seccomp_filter(pretending)
 
 
 def _set_ids(uid: int, gid: int, groups: list[int]) -> None:

@@ -11,23 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from imagetool.errors import UsageError
-from imagetool.runtime.capabilities import NAMES
+from imagetool.runtime.security import Security
 from imagetool.runtime.users import User
 
-#: What a build step may do: buildah's set, which is Docker's without MKNOD, NET_RAW and AUDIT_WRITE.
-DEFAULT_CAPABILITIES: Final = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-)
 #: What of /proc and /sys tells about, or reaches, the host.
 MASKED_PATHS: Final = (
     "/proc/acpi",
@@ -113,30 +99,29 @@ def build_step_spec(
     hostname: str,
     mounts: Sequence[Mount] = (),
     network: Literal["host", "none"] = "host",
-    capabilities: Sequence[str] = DEFAULT_CAPABILITIES,
+    security: Security | None = None,
     readonly: bool = False,
-    no_new_privileges: bool = False,
 ) -> RuntimeSpec:
-    """Describe the container of one build step: fresh namespaces, few capabilities, private /proc and /dev.
+    """Describe the container of one build step: fresh namespaces, few privileges, private /proc and /dev.
 
     Args:
         args: the program, looked up in the PATH of `env` inside the root, and its arguments.
         mounts: made after the default ones, in this order.
         network: the host's, or one with nothing but a loopback interface.
+        security: `Security()` when None.
 
-    Raises UsageError for an empty command, a NUL anywhere, a relative `cwd`, an unknown capability.
+    Raises UsageError for an empty command, a NUL anywhere, a relative `cwd`.
     """
     if not args or not args[0]:
         raise UsageError("the command to run is empty")
     if not cwd.startswith("/"):
         raise UsageError(f"the working directory {cwd[:80]!r} is not an absolute path")
-    if unknown := sorted({*capabilities}.difference(NAMES)):
-        raise UsageError(f"unknown capabilities: {', '.join(unknown)}")
     _refuse_nul("the command", *args)
     _refuse_nul("the environment", *env, *env.values())
     _refuse_nul("the container", cwd, hostname)
     kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network == "none" else [])]
-    names = list(capabilities)
+    security = security or Security()
+    names, seccomp = list(security.capabilities), security.seccomp_tree()
     return RuntimeSpec(
         {
             "ociVersion": "1.0.2",
@@ -152,7 +137,7 @@ def build_step_spec(
                 "env": [f"{name}={value}" for name, value in env.items()],
                 "cwd": cwd,
                 "capabilities": {"bounding": names, "effective": names, "permitted": names},
-                "noNewPrivileges": no_new_privileges,
+                "noNewPrivileges": security.no_new_privileges,
             },
             "root": {"path": "rootfs", "readonly": readonly},
             "hostname": hostname,
@@ -161,6 +146,7 @@ def build_step_spec(
                 "namespaces": [{"type": kind} for kind in kinds],
                 "maskedPaths": list(MASKED_PATHS),
                 "readonlyPaths": list(READONLY_PATHS),
+                **({} if seccomp is None else {"seccomp": seccomp}),
             },
         }
     )

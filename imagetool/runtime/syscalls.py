@@ -175,9 +175,16 @@ def capset(mask: int) -> None:
     _check(_libc.capset(header, data), "capset")
 
 
-def install_seccomp_filter(program: bytes) -> None:
-    """Put a classic BPF program over all later system calls of this process and its children."""
+def install_seccomp_filter(program: bytes, flags: int = 0) -> None:
+    """Put a classic BPF program over all later system calls of this process and its children.
+
+    Needs CAP_SYS_ADMIN or no_new_privs. Flags are those of seccomp(2).
+    """
     code = ctypes.create_string_buffer(program, len(program))
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code)))
-    filter_mode = 2
-    prctl(PR_SET_SECCOMP, filter_mode, ctypes.addressof(header))
+    if not flags:
+        filter_mode = 2
+        prctl(PR_SET_SECCOMP, filter_mode, ctypes.addressof(header))
+        return
+    set_mode_filter, number = 1, {"x86_64": 317, "aarch64": 277}[os.uname().machine]
+    _syscall("seccomp", number, set_mode_filter, flags, ctypes.addressof(header))

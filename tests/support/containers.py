@@ -22,7 +22,7 @@ from imagetool.runtime.users import User
 
 APPLETS = (
     "sh cat ls id true false sleep hostname ps mount umount touch rm rmdir mkdir mv ln chown chmod mknod mkfifo env "
-    "head dd kill echo pwd ip grep test stat readlink su seq tr nc wc"
+    "head dd kill echo pwd ip grep test stat readlink su seq tr nc wc unshare"
 )
 NOBODY = 65534
 

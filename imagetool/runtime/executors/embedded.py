@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import binascii
 import os
 from types import TracebackType
+from typing import Final
 
+from imagetool.errors import HostError
 from imagetool.runtime.executors.launcher import Launcher
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import has_single_id
 from imagetool.runtime.rootfs import Directory, Rootfs
+from imagetool.runtime.seccomp.compiler import filter_of
 from imagetool.runtime.spec import RuntimeSpec
+
+#: For seccomp(2); there is one thread, so nothing is to be synchronized.
+_FLAGS: Final = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 0,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+}
 
 
 class EmbeddedExecutor:
@@ -34,5 +45,26 @@ class EmbeddedExecutor:
         """Run a container; see `Executor`."""
         # The overlay is mounted over its own upper directory, which needs no mount point of ours.
         target = root.path if isinstance(root, Directory) else root.upper
-        request = {"spec": spec.tree, "target": os.path.abspath(target), "fake_ids": self._fake_ids}
+        request = {
+            "spec": spec.tree,
+            "target": os.path.abspath(target),
+            "fake_ids": self._fake_ids,
+            "filters": _filters(spec),
+        }
         return self._launcher.launch(request, root, output)
+
+
+def _filters(spec: RuntimeSpec) -> list[tuple[str, int]]:
+    """Return the seccomp programs of a description, in base64, with their flags for seccomp(2)."""
+    seccomp = spec.tree["linux"].get("seccomp")
+    if seccomp is None:
+        return []
+    machine = os.uname().machine
+    program = filter_of(seccomp, machine)
+    if not program:
+        raise HostError(
+            f"no seccomp filter can be made for {machine}; --security-opt seccomp=unconfined runs without one"
+        )
+    return [
+        (binascii.b2a_base64(program, newline=False).decode(), sum(_FLAGS[name] for name in seccomp.get("flags", ())))
+    ]

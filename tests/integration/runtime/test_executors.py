@@ -7,11 +7,13 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from imagetool.runtime.executors import EXECUTORS, Executor
+from imagetool.runtime.executors import EXECUTORS, EmbeddedExecutor, Executor
 from imagetool.runtime.rootfs import Directory
+from imagetool.runtime.security import Security
 from imagetool.runtime.spec import Mount, build_step_spec
 from imagetool.runtime.users import User
 from tests.support.containers import (
@@ -178,8 +180,29 @@ def test_root_has_the_described_capabilities_and_no_other_user_has_any(executor:
     held = {"CapInh": 0, "CapPrm": expected, "CapEff": expected, "CapBnd": expected, "CapAmb": 0, "NoNewPrivs": 0}
     assert status() == held
     assert status(user=User(1000, 1000)) == {**held, "CapPrm": 0, "CapEff": 0}
-    none = status(capabilities=(), no_new_privileges=True)
+    none = status(security=Security((), no_new_privileges=True))
     assert none == {name: int(name == "NoNewPrivs") for name in held}
+
+
+def test_system_calls_are_filtered(executor: Executor, tmp_path: Path) -> None:
+    root = Directory(full_root(tmp_path / "root"))
+    probe = "grep -E '^Seccomp:' /proc/self/status; unshare -U true && echo userns; mount -t tmpfs x /tmp && echo mount"
+    ran = sh(executor, root, probe)
+    assert ran.text.split() == ["Seccomp:", "2"]
+    assert ran.err.count(b"Operation not permitted") + ran.err.count(b"permission denied") == 2
+    assert sh(executor, root, probe, user=User(1000, 1000)).text.split() == ["Seccomp:", "2"]
+    strict = Security(no_new_privileges=True)
+    assert sh(executor, root, probe, security=strict).text.split() == ["Seccomp:", "2"]
+    assert "userns" in sh(executor, root, probe, security=Security(seccomp=None)).text
+
+
+def test_a_profile_of_ones_own_is_in_force(executor: Executor, tmp_path: Path) -> None:
+    rules = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]
+    profile: dict[str, Any] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    if isinstance(executor, EmbeddedExecutor):  # runc 1.1 knows no flags
+        profile["flags"] = ["SECCOMP_FILTER_FLAG_LOG"]
+    ran = sh(executor, Directory(full_root(tmp_path / "root")), "mkdir /x", security=Security(seccomp=profile))
+    assert (ran.code, ran.err) == (1, b"mkdir: can't create directory '/x': No space left on device\n")
 
 
 def test_namespaces_are_fresh(executor: Executor, tmp_path: Path) -> None:
