@@ -221,11 +221,13 @@ def _with_heredocs(
 
 
 def _almost(physical: tuple[str, ...], at: int, heredoc: Heredoc) -> str:
-    """Return a hint when a line would end the heredoc but for its white space."""
+    """Return a hint when a line would end the heredoc but for its white space, or when none is meant."""
     for number in range(at, len(physical)):
         if physical[number].strip(SPACE) == heredoc.name:
             tabs = "" if heredoc.chomp else "; <<- allows tabs before it"
             return f"line {number + 1} has white space around {quoted(heredoc.name)}{tabs}"
+    if not re.fullmatch(r"[\w.-]+", heredoc.name):
+        return "where << is not meant to begin a heredoc, write it without white space around it, as in $((1<<3))"
     return ""
 
 

@@ -58,7 +58,9 @@ from imagetool.dockerfile.heredoc import marker
 from imagetool.dockerfile.statement import split_statement
 from imagetool.errors import DockerfileError
 
-FIXTURES = sorted((Path(__file__).parents[2] / "fixtures" / "dockerfiles").glob("*.Dockerfile"))
+DOCKERFILES = Path(__file__).parents[2] / "fixtures" / "dockerfiles"
+CORPUS = sorted((DOCKERFILES / "corpus").glob("*.Dockerfile"))
+FIXTURES = sorted(DOCKERFILES.glob("*.Dockerfile")) + CORPUS
 
 #: keyword, sub-keyword, first and last line, flags, values, heredocs
 Row = tuple[str, str, int, int, tuple[str, ...], tuple[str, ...], tuple[tuple[str, int, str], ...]]
@@ -147,10 +149,56 @@ def command_values(command: ShellForm | ExecForm) -> tuple[str, ...]:
     return (command.line,) if command.line else ()
 
 
-@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_a_fixture_is_read_as_buildkit_reads_it(path: Path) -> None:
     text = path.read_bytes().decode()
     assert rows_of_ours(text) == rows_of_buildkit(text)
+
+
+def test_the_corpus_is_large_and_holds_every_instruction_and_line_end() -> None:
+    texts = [path.read_bytes() for path in CORPUS]
+    assert len(texts) >= 200
+    keywords = {row[0] for text in texts for row in rows_of_buildkit(text.decode())}
+    assert len(keywords) == 18
+    assert sum(b"\r\n" in text for text in texts) > 2
+    assert sum(text.startswith(b"\xef\xbb\xbf") for text in texts) > 2
+    assert sum(b"<<" in text for text in texts) > 20
+
+
+#: What dockerfile-parse 2.0 misreads, so that its structure is no oracle.
+_STOCK_MISREADS = re.compile(
+    b"|".join(
+        [
+            rb"\A\xef\xbb\xbf",  # a byte order mark is part of the first keyword
+            rb"<<",  # bodies of heredocs are instructions
+            rb"escape\s*=\s*`",
+            rb"\\[ \t]*\r?\n[ \t]*\r?\n",  # a blank line ends an instruction
+            rb"\\\\\r?\n",  # two backslashes continue a line
+            rb"\\\r?\n?\Z",  # a file that ends in a continuation has lost its last instruction
+            rb"\\[ \t]*\r?\n(?:[ \t]*#.*\r?\n)+\Z",
+            rb"(?m:^[ \t]*\w+\\[ \t]*\r?$)",  # a keyword that is continued keeps its backslash
+        ]
+    ),
+    re.IGNORECASE,
+)
+
+
+def instructions_of(entries: list[dict[str, object]]) -> list[tuple[object, ...]]:
+    """Return keyword, lines and value; white space is not compared, and instructions without a value are left out."""
+    return [
+        (entry["instruction"], entry["startline"], entry["endline"], "".join(str(entry["value"]).split()))
+        for entry in entries
+        if entry["instruction"] != "COMMENT" and str(entry["value"]).strip()
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CORPUS if not _STOCK_MISREADS.search(path.read_bytes())], ids=lambda path: path.stem
+)
+def test_a_file_without_heredocs_has_the_structure_that_dockerfile_parse_gives_it(path: Path) -> None:
+    ours = Dockerfile(fileobj=io.BytesIO(path.read_bytes()))
+    stock = DockerfileParser(fileobj=io.BytesIO(path.read_bytes()))
+    assert instructions_of(ours.structure) == instructions_of(stock.structure)
 
 
 #: What only the instruction level knows, in words of our messages.
