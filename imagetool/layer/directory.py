@@ -55,17 +55,17 @@ class Scan:
     digests: dict[bytes, bytes] = field(default_factory=dict)
 
 
-def scan_directory(root: Path, *, known: Scan | None = None, digests: Mapping[bytes, bytes] | None = None) -> Scan:
+def scan_directory(root: Path, *, known: Scan | None = None, digests: Mapping[int, bytes] | None = None) -> Scan:
     """Scan a tree that nobody changes meanwhile.
 
     Args:
         known: an earlier scan of the same tree; what it says is taken over for untouched paths.
-        digests: SHA-256 of files whose content is known, by path.
+        digests: SHA-256 of files whose content is known, by inode number (`unpack`).
 
     Raises StorageError.
     """
     known = known or Scan()
-    found = Scan(digests=dict(digests or {}))
+    found = Scan()
     try:
         with _opened(root) as fd:
             devices = {os.fstat(fd).st_dev: 0}
@@ -78,8 +78,12 @@ def scan_directory(root: Path, *, known: Scan | None = None, digests: Mapping[by
     except OSError as error:
         raise StorageError(f"cannot scan {root}: {error.strerror}") from error
     for name, digest in known.digests.items():
-        if name in found.records and known.records[name] == found.records[name]:
-            found.digests.setdefault(name, digest)
+        if known.records[name] == found.records.get(name):
+            found.digests[name] = digest
+    if digests:
+        for name, record in found.records.items():
+            if stat.S_ISREG(record.mode) and record.inode in digests:
+                found.digests[name] = digests[record.inode]
     return found
 
 

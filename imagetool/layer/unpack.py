@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,26 +21,28 @@ from typing import Final, Literal
 
 from imagetool.errors import ImagetoolError, InvalidArchive, StorageError
 from imagetool.layer import whiteout
+from imagetool.layer.dressing import Dressing, Warn
+from imagetool.layer.dressing import Ownership as Ownership
 from imagetool.layer.entry import Entry, Item, display, is_private, parents
 from imagetool.safefs.root import Root
 
-Warn = Callable[[str], None]
 Whiteouts = Literal["apply", "overlay", "overlay-user"]
+_AS_STATED: Final = Ownership()
 _NODE_TYPE: Final = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
-_REFUSED: Final = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True, slots=True)
-class Ownership:
-    """What may be set on unpacked files.
+class Unpacked:
+    """What unpacking for an overlay leaves to be done by who stacks the layers.
 
-    owners: whether entries get the owner they state; without it everything stays the caller's.
-    lenient: whether what the kernel refuses (an owner outside the user namespace, a device, an
-        attribute) is left out with one warning for each kind instead of an error.
+    hides_all: the layer hides everything below it (an opaque marker at its root), which no mark
+        on an overlay's root directory could say.
+    implied: directories that only the names of other entries speak of, made as root's with mode
+        0755; in a merged root an older layer may say what they are. Parents first.
     """
 
-    owners: bool = True
-    lenient: bool = False
+    hides_all: bool
+    implied: tuple[bytes, ...]
 
 
 def unpack(
@@ -48,9 +51,10 @@ def unpack(
     *,
     where: str,
     whiteouts: Whiteouts = "apply",
-    ownership: Ownership = Ownership(),
+    ownership: Ownership = _AS_STATED,
     warn: Warn,
-) -> bool:
+    digests: dict[int, bytes] | None = None,
+) -> Unpacked:
     """Apply the entries of one layer to a directory that exists.
 
     Args:
@@ -59,9 +63,7 @@ def unpack(
         whiteouts: "apply" removes what is hidden from `target`; "overlay" writes the kernel's
             whiteouts and opaque markers, for a directory that will be a lower layer ("overlay-user"
             with the user.* attribute of mounts inside a user namespace).
-
-    Returns whether the layer hides everything below it (an opaque marker at its root), which no
-    mark on an overlay's root directory could say.
+        digests: gets the SHA-256 of every file written, by inode number.
 
     Raises InvalidArchive or StorageError, naming the layer and the entry; the target is then
     partly written and must be thrown away.
@@ -71,14 +73,20 @@ def unpack(
             root = stack.enter_context(Root(target))
         except OSError as error:
             raise StorageError(f"{where}: cannot unpack into {target}: {error.strerror}") from error
-        unpacking = _Unpacking(root, whiteouts, ownership, warn, where)
+        unpacking = _Unpacking(root, whiteouts, ownership, warn, where, digests)
         for entry, content in items:
             try:
                 unpacking.apply(entry, content)
             except OSError as error:
                 raise _explained(error, f"{where}: cannot unpack {display(entry.name)}") from error
         unpacking.finish()
-        return unpacking.hides_all
+        return Unpacked(unpacking.hides_all, tuple(unpacking.implied))
+
+
+def _hashed(content: Iterable[bytes], hasher: hashlib._Hash) -> Iterator[bytes]:
+    for chunk in content:
+        hasher.update(chunk)
+        yield chunk
 
 
 def _explained(error: OSError, what: str) -> ImagetoolError:
@@ -97,18 +105,26 @@ class _Unpacking:
     an older layer has where an entry needs a directory gives way to one.
     """
 
-    def __init__(self, root: Root, whiteouts: Whiteouts, ownership: Ownership, warn: Warn, where: str) -> None:
+    def __init__(
+        self,
+        root: Root,
+        whiteouts: Whiteouts,
+        ownership: Ownership,
+        warn: Warn,
+        where: str,
+        digests: dict[int, bytes] | None,
+    ) -> None:
+        self._digests = digests
         self._root = root
         self._overlay = whiteouts != "apply"
+        self._dressing = Dressing(root, ownership, warn, where)
         self._opaque = b"user.overlay.opaque" if whiteouts == "overlay-user" else b"trusted.overlay.opaque"
-        self._ownership = ownership
-        self._warn = warn
         self._where = where
         self._folders: dict[bytes, Entry] = {}  # dressed at the end
         self._touched: dict[bytes, int] = {}  # directories no entry describes, and the time they keep
         self._made: set[bytes] = set()  # by this layer: a whiteout of the same layer does not hide them
         self._hidden: set[bytes] = set()  # whited out by this layer, so a new directory there starts empty
-        self._warned: set[str] = set()
+        self.implied: list[bytes] = []  # directories that no entry describes
         self.hides_all = False
 
     def apply(self, entry: Entry, content: Iterable[bytes]) -> None:
@@ -142,6 +158,7 @@ class _Unpacking:
             else:
                 self._root.make_folder(folder)
                 self._folders[folder] = Entry(folder, "dir", 0o755)
+                self.implied.append(folder)
                 if folder in self._hidden:
                     self._mark_opaque(folder)
             self._made.add(folder)
@@ -149,9 +166,12 @@ class _Unpacking:
     def _create(self, entry: Entry, content: Iterable[bytes]) -> None:
         root, name = self._root, entry.name
         if entry.kind == "file":
-            fd = root.write_file(name, content)
+            hasher = None if self._digests is None else hashlib.sha256()
+            fd = root.write_file(name, content if hasher is None else _hashed(content, hasher))
             try:
-                self._dress(fd, entry)
+                if self._digests is not None and hasher is not None:
+                    self._digests[os.fstat(fd).st_ino] = hasher.digest()
+                self._dressing.dress(fd, entry)
             finally:
                 os.close(fd)
         elif entry.kind == "dir":
@@ -163,8 +183,8 @@ class _Unpacking:
             self._folders[name] = entry
         elif entry.kind == "symlink":
             root.symlink(name, entry.linkname)
-            self._own(entry)
-            self._set_xattrs(entry, partial(root.set_node_xattr, name))
+            self._dressing.own(entry)
+            self._dressing.set_xattrs(entry, partial(root.set_node_xattr, name))
             root.set_times(name, entry.mtime)
         elif entry.kind == "link":
             self._link(entry)
@@ -190,42 +210,13 @@ class _Unpacking:
         try:
             self._root.device(entry.name, kind | 0o600, os.makedev(entry.devmajor, entry.devminor))
         except PermissionError:
-            self._refused("a device node", entry)
+            self._dressing.refused("a device node", entry)
             self._root.remove(entry.name)
             return
-        self._own(entry)
+        self._dressing.own(entry)
         self._root.set_node_mode(entry.name, entry.mode)
-        self._set_xattrs(entry, partial(self._root.set_node_xattr, entry.name))
+        self._dressing.set_xattrs(entry, partial(self._root.set_node_xattr, entry.name))
         self._root.set_times(entry.name, entry.mtime)
-
-    def _dress(self, fd: int, entry: Entry) -> None:
-        """Set owner, mode, attributes and time of an open file, in the order that keeps setuid and capabilities."""
-        if self._ownership.owners:
-            try:
-                os.fchown(fd, entry.uid, entry.gid)
-            except OSError as error:
-                self._check_refused(error, f"owner {entry.uid}:{entry.gid}", "an owner", entry)
-        os.fchmod(fd, self._mode(fd, entry) if entry.mode & 0o6000 else entry.mode)
-        self._set_xattrs(entry, partial(os.setxattr, fd))
-        os.utime(fd, ns=(entry.mtime, entry.mtime))
-
-    def _set_xattrs(self, entry: Entry, put: Callable[[bytes, bytes], None]) -> None:
-        for attribute, value in entry.xattrs.items():
-            if is_private(attribute):
-                self._leave_out(f"{display(attribute)} belongs to a host", "an attribute of a host", entry)
-                continue
-            try:
-                put(attribute, value)
-            except OSError as error:
-                self._check_refused(error, f"attribute {display(attribute)}", "an extended attribute", entry)
-
-    def _mode(self, fd: int, entry: Entry) -> int:
-        """Return the mode; without setuid and setgid when the file could not be given its owner."""
-        status = os.fstat(fd)
-        if entry.kind == "dir" or (status.st_uid, status.st_gid) == (entry.uid, entry.gid):
-            return entry.mode
-        self._leave_out("it is set-id for an owner it does not have", "a set-id bit", entry)
-        return entry.mode & ~0o6000
 
     def _undress(self, name: bytes) -> None:
         """Take from an older layer's directory the attributes that this layer may not say it has."""
@@ -238,34 +229,6 @@ class _Unpacking:
                     os.removexattr(fd, attribute)
         finally:
             os.close(fd)
-
-    def _own(self, entry: Entry) -> None:
-        if not self._ownership.owners:
-            return
-        try:
-            self._root.set_owner(entry.name, entry.uid, entry.gid)
-        except OSError as error:
-            self._check_refused(error, f"owner {entry.uid}:{entry.gid}", "an owner", entry)
-
-    def _check_refused(self, error: OSError, what: str, kind: str, entry: Entry) -> None:
-        if error.errno not in _REFUSED:
-            raise error
-        self._refused(kind, entry, detail=what)
-
-    def _refused(self, kind: str, entry: Entry, *, detail: str = "") -> None:
-        """Note something the kernel does not let us set; an error unless it may be left out."""
-        text = f"this user or file system may not set {detail or kind}"
-        if not self._ownership.lenient:
-            raise StorageError(
-                f"{self._where}: {display(entry.name)}: {text}; run as root or with a range of subordinate ids"
-            )
-        self._leave_out(text, kind, entry)
-
-    def _leave_out(self, why: str, kind: str, entry: Entry) -> None:
-        if kind not in self._warned:
-            self._warned.add(kind)
-            text = f"{self._where}: {display(entry.name)}: {why}"
-            self._warn(f"{text}; {kind} is left out, here and wherever else it occurs")
 
     def _hide(self, name: bytes) -> None:
         if name in self._made:
@@ -333,7 +296,7 @@ class _Unpacking:
             if name not in self._folders:
                 self._finish(name, partial(os.utime, ns=(mtime, mtime)))
         for name in sorted(self._folders, reverse=True):
-            self._finish(name, partial(self._dress, entry=self._folders[name]))
+            self._finish(name, partial(self._dressing.dress, entry=self._folders[name]))
 
     def _finish(self, name: bytes, dress: Callable[[int], None]) -> None:
         try:

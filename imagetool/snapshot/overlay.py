@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,9 +25,11 @@ from imagetool.content.staging import storage_errors
 from imagetool.image.image import Layer
 from imagetool.layer.merge import Opener
 from imagetool.layer.tarreader import read
-from imagetool.layer.unpack import Ownership, unpack
+from imagetool.layer.unpack import Ownership, Unpacked, unpack
 from imagetool.oci.digest import Digest, chain_ids
-from imagetool.safefs.root import remove_tree
+from imagetool.snapshot.folders import STAGED, new_folder, remove_folder, sweep
+from imagetool.snapshot.inherit import inherit
+from imagetool.snapshot.parallel import in_parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +66,20 @@ class OverlaySnapshotter:
     def __init__(self, folder: Path, *, user_xattr: bool, ownership: Ownership, warn: Callable[[str], None]) -> None:
         self._folder = folder
         self._user_xattr = user_xattr
+        self._opaque = b"user.overlay.opaque" if user_xattr else b"trusted.overlay.opaque"
         self._ownership = ownership
         self._warn = warn
         with storage_errors(f"cannot make {folder}"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "empty").mkdir(exist_ok=True)
-        self._sweep()
+        sweep(folder)
 
     @contextmanager
     def prepare(self, layers: Sequence[Layer], opener: Callable[[Layer], Opener]) -> Iterator[Workspace]:
-        """Open a workspace; see `Snapshotter`."""
-        lowers: list[Path] = []
-        for layer, chain in zip(layers, chain_ids(layer.diff_id for layer in layers), strict=True):
-            snapshot = self._folder / chain.hex
-            if not snapshot.is_dir():
-                self._unpack(layer, chain, opener(layer))
-            if (snapshot / "bottom").exists():
-                lowers.clear()
-            lowers.append(snapshot / "fs")
-        with self._new() as folder:
+        """Open a workspace; see `Snapshotter`. Layers that are not yet unpacked are so in parallel."""
+        chains = list(chain_ids(layer.diff_id for layer in layers))
+        lowers = self._unpacked(layers, chains, opener)
+        with new_folder(self._folder) as folder:
             with storage_errors(f"cannot make a workspace in {self._folder}"):
                 (folder / "work").mkdir()
                 (folder / "fs").mkdir()
@@ -93,7 +89,7 @@ class OverlaySnapshotter:
     def adopt(self, workspace: Workspace, layers: Sequence[Layer]) -> None:
         """Keep a workspace's upper directory; see `Snapshotter`."""
         *_, chain = chain_ids(layer.diff_id for layer in layers)
-        with self._new() as folder:
+        with new_folder(self._folder) as folder:
             with storage_errors(f"cannot keep the snapshot {chain}"):
                 os.rename(workspace.upper, folder / "fs")
             self._publish(folder, chain)
@@ -101,30 +97,60 @@ class OverlaySnapshotter:
     def discard(self, keep: frozenset[Digest] = frozenset()) -> int:
         """Remove snapshots but those of the ChainIDs in `keep`; return how many went."""
         names = {chain.hex for chain in keep} | {"empty"}
-        gone = [name for name in os.listdir(self._folder) if name not in names and not name.startswith("new-")]
+        gone = [name for name in os.listdir(self._folder) if name not in names and not name.startswith(STAGED)]
         for name in gone:
-            self._remove(name)
+            remove_folder(self._folder, name)
         return len(gone)
 
-    def _unpack(self, layer: Layer, chain: Digest, opener: Opener) -> None:
+    def _unpacked(
+        self, layers: Sequence[Layer], chains: Sequence[Digest], opener: Callable[[Layer], Opener]
+    ) -> list[Path]:
+        """Return the layers as overlay directories, bottom first.
+
+        Each layer has a directory of its own, so all can be written at once; only what a layer
+        leaves unsaid about directories is taken from those below it, one layer after the other.
+        """
+        snapshots = [self._folder / chain.hex for chain in chains]
+        missing = [at for at, snapshot in enumerate(snapshots) if not snapshot.is_dir()]
+        lowers: list[Path] = []
+        with contextlib.ExitStack() as stack:
+            made: dict[int, tuple[Path, Unpacked]] = {}
+            if missing:
+                folders = [stack.enter_context(new_folder(self._folder)) for _ in missing]
+                jobs = [
+                    partial(self._unpack, folder, layers[at], opener)
+                    for folder, at in zip(folders, missing, strict=True)
+                ]
+                made = dict(zip(missing, zip(folders, in_parallel(jobs), strict=True), strict=True))
+            for at, (snapshot, chain) in enumerate(zip(snapshots, chains, strict=True)):
+                if at in made:
+                    folder, unpacked = made[at]
+                    with storage_errors(f"cannot finish {chain}"):
+                        inherit(folder / "fs", unpacked.implied, lowers[::-1], opaque=self._opaque)
+                    self._publish(folder, chain)
+                if (snapshot / "bottom").exists():
+                    lowers.clear()
+                lowers.append(snapshot / "fs")
+        return lowers
+
+    def _unpack(self, folder: Path, layer: Layer, opener: Callable[[Layer], Opener]) -> Unpacked:
         where = f"layer {layer.descriptor.digest}"
-        with self._new() as folder:
-            target = folder / "fs"
-            with storage_errors(f"cannot unpack {where}"):
-                target.mkdir()
-                os.chmod(target, 0o755)
-            with opener() as tar:
-                bottom = unpack(
-                    read(tar, where=where),
-                    target,
-                    where=where,
-                    whiteouts="overlay-user" if self._user_xattr else "overlay",
-                    ownership=self._ownership,
-                    warn=self._warn,
-                )
-            if bottom:
-                (folder / "bottom").touch()
-            self._publish(folder, chain)
+        target = folder / "fs"
+        with storage_errors(f"cannot unpack {where}"):
+            target.mkdir()
+            os.chmod(target, 0o755)
+        with opener(layer)() as tar:
+            unpacked = unpack(
+                read(tar, where=where),
+                target,
+                where=where,
+                whiteouts="overlay-user" if self._user_xattr else "overlay",
+                ownership=self._ownership,
+                warn=self._warn,
+            )
+        if unpacked.hides_all:
+            (folder / "bottom").touch()
+        return unpacked
 
     def _publish(self, folder: Path, chain: Digest) -> None:
         with storage_errors(f"cannot keep the snapshot {chain}"):
@@ -133,40 +159,3 @@ class OverlaySnapshotter:
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another process was first
                     raise
-
-    @contextmanager
-    def _new(self) -> Iterator[Path]:
-        folder = self._folder / f"new-{secrets.token_hex(8)}"
-        with storage_errors(f"cannot make a snapshot in {self._folder}"):
-            folder.mkdir(mode=0o700)
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        try:
-            yield folder
-        finally:
-            self._remove(folder.name)
-            os.close(fd)
-
-    def _remove(self, name: str) -> None:
-        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            remove_tree(fd, os.fsencode(name))
-        finally:
-            os.close(fd)
-
-    def _sweep(self) -> None:
-        """Remove what processes that no longer exist left behind."""
-        for name in os.listdir(self._folder):
-            if not name.startswith("new-"):
-                continue
-            try:
-                fd = os.open(self._folder / name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._remove(name)
-            except BlockingIOError:
-                continue
-            finally:
-                os.close(fd)

@@ -19,7 +19,7 @@ from imagetool.layer.merge import flatten
 from imagetool.layer.scan import scan_upper
 from imagetool.layer.tarcodec import write
 from imagetool.layer.tarreader import read
-from imagetool.layer.unpack import unpack
+from imagetool.layer.unpack import Unpacked, unpack
 from tests.support.changes import START, change, operations
 from tests.support.trees import describe
 
@@ -57,7 +57,7 @@ def quiet(text: str) -> None:
     raise AssertionError(f"nothing should be left out: {text}")
 
 
-def apply(tar: bytes, target: Path, **options: object) -> bool:
+def apply(tar: bytes, target: Path, **options: object) -> Unpacked:
     return unpack(read(opener(tar)().__enter__(), where="t"), target, where="t", warn=quiet, **options)  # type: ignore[arg-type]
 
 

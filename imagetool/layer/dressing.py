@@ -1,0 +1,123 @@
+"""What an entry says of its file beside the content: owner, mode, attributes, time.
+
+What this user or file system may not set is an error, or left out, or recorded for later, as
+`Ownership` says.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from imagetool.errors import StorageError
+from imagetool.layer.entry import Entry, display, is_private
+from imagetool.layer.rootless import OWNER, render_owner
+from imagetool.safefs.root import Root
+
+Warn = Callable[[str], None]
+_REFUSED: Final = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What may be set on unpacked files.
+
+    owners: whether entries get the owner they state; without it everything stays the caller's.
+    lenient: whether what the kernel refuses (an owner outside the user namespace, a device, an
+        attribute) is left out with one warning for each kind instead of an error.
+    recorded: whether the owner goes into an attribute (`layer.rootless`) instead; set-id bits
+        are kept, so nobody else may reach what is unpacked.
+    """
+
+    owners: bool = True
+    lenient: bool = False
+    recorded: bool = False
+
+
+class Dressing:
+    """Sets owner, mode, attributes and times of what a layer's entries made.
+
+    Args:
+        root: the root filesystem that is being unpacked into.
+        where: the layer's name for errors and warnings.
+    """
+
+    def __init__(self, root: Root, ownership: Ownership, warn: Warn, where: str) -> None:
+        self._root = root
+        self._ownership = ownership
+        self._warn = warn
+        self._where = where
+        self._warned: set[str] = set()
+
+    def dress(self, fd: int, entry: Entry) -> None:
+        """Set owner, mode, attributes and time of an open file, in the order that keeps setuid and capabilities."""
+        if self._ownership.owners:
+            try:
+                os.fchown(fd, entry.uid, entry.gid)
+            except OSError as error:
+                self._check_refused(error, f"owner {entry.uid}:{entry.gid}", "an owner", entry)
+        elif self._ownership.recorded and (entry.uid or entry.gid):
+            self._record(fd, entry)
+        os.fchmod(fd, self._mode(fd, entry) if entry.mode & 0o6000 else entry.mode)
+        self.set_xattrs(entry, partial(os.setxattr, fd))
+        os.utime(fd, ns=(entry.mtime, entry.mtime))
+
+    def _record(self, fd: int, entry: Entry) -> None:
+        try:
+            os.setxattr(fd, OWNER, render_owner(entry.uid, entry.gid))
+        except OSError as error:
+            self._check_refused(error, f"attribute {OWNER.decode()}", "an extended attribute", entry)
+
+    def set_xattrs(self, entry: Entry, put: Callable[[bytes, bytes], None]) -> None:
+        for attribute, value in entry.xattrs.items():
+            if self._ownership.recorded and attribute == OWNER:
+                continue  # ours to say
+            if is_private(attribute):
+                self._leave_out(f"{display(attribute)} belongs to a host", "an attribute of a host", entry)
+                continue
+            try:
+                put(attribute, value)
+            except OSError as error:
+                self._check_refused(error, f"attribute {display(attribute)}", "an extended attribute", entry)
+
+    def _mode(self, fd: int, entry: Entry) -> int:
+        """Return the mode; without setuid and setgid when the file could not be given its owner."""
+        status = os.fstat(fd)
+        if self._ownership.recorded or entry.kind == "dir" or (status.st_uid, status.st_gid) == (entry.uid, entry.gid):
+            return entry.mode
+        self._leave_out("it is set-id for an owner it does not have", "a set-id bit", entry)
+        return entry.mode & ~0o6000
+
+    def own(self, entry: Entry) -> None:
+        if not self._ownership.owners:
+            if self._ownership.recorded and (entry.uid or entry.gid):
+                self._leave_out("its owner cannot be recorded", f"the owner of a {entry.kind}", entry)
+            return
+        try:
+            self._root.set_owner(entry.name, entry.uid, entry.gid)
+        except OSError as error:
+            self._check_refused(error, f"owner {entry.uid}:{entry.gid}", "an owner", entry)
+
+    def _check_refused(self, error: OSError, what: str, kind: str, entry: Entry) -> None:
+        if error.errno not in _REFUSED:
+            raise error
+        self.refused(kind, entry, detail=what)
+
+    def refused(self, kind: str, entry: Entry, *, detail: str = "") -> None:
+        """Note something the kernel does not let us set; an error unless it may be left out."""
+        text = f"this user or file system may not set {detail or kind}"
+        if not self._ownership.lenient:
+            raise StorageError(
+                f"{self._where}: {display(entry.name)}: {text}; run as root or with a range of subordinate ids"
+            )
+        self._leave_out(text, kind, entry)
+
+    def _leave_out(self, why: str, kind: str, entry: Entry) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            text = f"{self._where}: {display(entry.name)}: {why}"
+            self._warn(f"{text}; {kind} is left out, here and wherever else it occurs")

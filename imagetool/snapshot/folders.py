@@ -1,0 +1,58 @@
+"""Folders in the making: locked by who makes them, swept once nobody holds them any more."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from imagetool.content.staging import storage_errors
+from imagetool.safefs.root import remove_tree
+
+STAGED: Final = "new-"
+
+
+@contextmanager
+def new_folder(place: Path) -> Iterator[Path]:
+    """Make a folder that is removed on exit, unless it was renamed."""
+    folder = place / f"{STAGED}{secrets.token_hex(8)}"
+    with storage_errors(f"cannot make a snapshot in {place}"):
+        folder.mkdir(mode=0o700)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        remove_folder(place, folder.name)
+        os.close(fd)
+
+
+def remove_folder(place: Path, name: str) -> None:
+    """Remove a folder and all that is in it; one that is not there is fine."""
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        remove_tree(fd, os.fsencode(name))
+    finally:
+        os.close(fd)
+
+
+def sweep(place: Path) -> None:
+    """Remove what processes that no longer exist left behind."""
+    for name in os.listdir(place):
+        if not name.startswith(STAGED):
+            continue
+        try:
+            fd = os.open(place / name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_folder(place, name)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
