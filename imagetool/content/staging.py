@@ -46,7 +46,8 @@ class StagedFile:
     def __enter__(self) -> StagedFile:
         with storage_errors(f"cannot stage a file in {self._staging}"):
             while True:  # until a sweep or a neighbour's rmdir has not come in between
-                self._staging.mkdir(exist_ok=True)
+                with contextlib.suppress(FileExistsError):  # Path.mkdir(exist_ok=True) has a race with rmdir
+                    os.mkdir(self._staging)
                 self._path = self._staging / secrets.token_hex(8)
                 with contextlib.suppress(FileNotFoundError):
                     self._file = open(self._path, "xb", buffering=0)
