@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from imagetool.distribution.auth import Credentials
     from imagetool.image.verify import Check
     from imagetool.streams.codecs import Codec
-    from imagetool.transfer import CopyReport
+    from imagetool.transfer import CopyReport, Origins
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,13 @@ class Workplace:
         return FolderCache(self.root / "cache")
 
     @property
+    def origins(self) -> Origins:
+        """Which registries' repositories have which blobs."""
+        from imagetool.transfer.origins import FolderOrigins
+
+        return FolderOrigins(self.root / "origins")
+
+    @property
     def surroundings(self) -> Surroundings:
         """What transports need."""
         epoch = source_date_epoch()
@@ -62,15 +69,15 @@ class Workplace:
         )
 
     def _repository(self, registry: str, repository: str) -> Any:
+        from imagetool.config.certificates import tls_for
         from imagetool.config.credentials import trusted_realms
-        from imagetool.remote.connect import Tls
         from imagetool.remote.registry import open_repository
 
         return open_repository(
             registry,
             repository,
             credentials=self._credentials,
-            tls=Tls(verify=self.tls_verify),
+            tls=tls_for(registry, verify=self.tls_verify),
             trusted_realms=trusted_realms(),
         )
 
@@ -259,7 +266,8 @@ def _pull_into(name: str, place: Workplace, store: LayoutStore) -> CopyReport:
     from imagetool.transports.docker import Docker
 
     with Docker().source(name, place.surroundings) as source:
-        return transfer(source.store, store, source.root, tags=(local_name(name),), observer=place.observer)
+        tags = (local_name(name),)
+        return transfer(source.store, store, source.root, tags=tags, observer=place.observer, origins=place.origins)
 
 
 def pull(name: str, place: Workplace) -> CopyReport:
@@ -275,15 +283,15 @@ def login(registry: str, username: str, password: str, place: Workplace) -> str:
     Raises AuthError when it does not take them; then nothing is kept.
     """
     from imagetool.config import credentials
+    from imagetool.config.certificates import tls_for
     from imagetool.distribution.auth import Credentials
     from imagetool.oci.reference import check_registry
-    from imagetool.remote.connect import Tls
     from imagetool.remote.registry import Registry
 
     check_registry(registry)
     given = Credentials(username, password)
     realms = credentials.trusted_realms()
-    tls = Tls(verify=place.tls_verify)
+    tls = tls_for(registry, verify=place.tls_verify)
     with Registry(registry, credentials=lambda _, __: given, tls=tls, trusted_realms=realms) as asked:
         asked.login()
     return credentials.login(registry, given, authfile=place.authfile)
@@ -306,7 +314,13 @@ def copy(source: str, destination: str, place: Workplace, *, platform: Platform 
     writer, to_rest = find(destination)
     with reader.source(from_rest, around) as opened, writer.destination(to_rest, around) as target:
         return transfer(
-            opened.store, target.store, opened.root, tags=target.tags, platform=platform, observer=place.observer
+            opened.store,
+            target.store,
+            opened.root,
+            tags=target.tags,
+            platform=platform,
+            observer=place.observer,
+            origins=place.origins,
         )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from imagetool.distribution.auth import is_loopback
+from imagetool.errors import UsageError
 from imagetool.oci.reference import DEFAULT_REGISTRY, check_registry
 
 _HUB: Final = "registry-1.docker.io"
@@ -22,13 +23,31 @@ _SYSTEM_ROOTS: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/cert
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How the other end proves who it is; `ca_file` (PEM) is trusted in place of the system's roots.
+    """How the other end proves who it is, and how we do; all files are PEM.
 
-    `verify=False` accepts any certificate, and plain HTTP where TLS does not answer.
+    verify: False accepts any certificate, and plain HTTP where TLS does not answer.
+    ca_file: trusted in place of the system's roots. authorities: trusted besides them.
+    client: our certificate and its key, for the registry's own host and no other.
     """
 
     verify: bool = True
     ca_file: Path | None = None
+    authorities: tuple[Path, ...] = ()
+    client: tuple[Path, Path] | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for a file that holds no certificate, or a key of another one."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for path in self.authorities:
+            try:
+                context.load_verify_locations(cafile=path)
+            except (OSError, ssl.SSLError) as error:
+                raise UsageError(f"{path} cannot be read as a certificate: {error}") from None
+        if self.client:
+            try:
+                context.load_cert_chain(*self.client)
+            except (OSError, ssl.SSLError) as error:
+                raise UsageError(f"{self.client[0]} and its key cannot be used: {error}") from None
 
     @property
     def roots(self) -> str | bool:
@@ -48,13 +67,18 @@ def base_url(registry: str, tls: Tls) -> str:
     tried with a TLS handshake, and plain http is spoken when it is not answered. No HTTP request
     is made. Raises InvalidReference for something that is no host.
     """
-    check_registry(registry)
-    host = _HUB if registry == DEFAULT_REGISTRY else registry
+    host = host_of(registry)
     parts = urlsplit(f"//{host}")
     name = parts.hostname or host
     if tls.verify and not is_loopback(name):
         return f"https://{host}"
     return f"https://{host}" if _answers_tls(name, parts.port or 443) else f"http://{host}"
+
+
+def host_of(registry: str) -> str:
+    """Return the `host[:port]` that a registry's name stands for; raises InvalidReference for none."""
+    check_registry(registry)
+    return _HUB if registry == DEFAULT_REGISTRY else registry
 
 
 def _answers_tls(host: str, port: int) -> bool:

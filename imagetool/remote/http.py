@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.util.ssl_ import create_urllib3_context
 
 from imagetool import __version__, limits
 from imagetool.distribution.auth import origin
@@ -26,7 +28,7 @@ from imagetool.distribution.headers import parse_retry_after, printable
 from imagetool.errors import NetworkError
 from imagetool.oci.descriptor import Descriptor
 from imagetool.remote.answer import Answer
-from imagetool.remote.connect import Tls
+from imagetool.remote.connect import Tls, host_of
 from imagetool.remote.faults import ConnectionBroken, translated
 from imagetool.streams.verify import verified
 
@@ -129,13 +131,17 @@ class Http:
         self._sleep = sleep
         self._waited = 0.0
         self._lock = threading.Lock()
-        self._adapter = HTTPAdapter(pool_connections=_POOL, pool_maxsize=_POOL)
+        tls.check()
+        self._adapter = _adapter(tls)
+        # urllib3 leaves a certificate it has shown in the context it shares among hosts: two adapters.
+        self._home = _adapter(tls, client=tls.client) if tls.client else self._adapter
         if not tls.verify:  # the user asked for it once; urllib3 would say so at every request
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def close(self) -> None:
         """Close the idle connections."""
         self._adapter.close()
+        self._home.close()
 
     def send(self, request: Request) -> Answer:
         """Return the last answer to a request, whatever its status, after retries and redirects.
@@ -220,7 +226,7 @@ class Http:
         try:
             with translated(where):
                 prepared = requests.Request(request.method, request.url, headers, data=body).prepare()
-                response = self._adapter.send(
+                response = self._adapter_for(request.url).send(
                     prepared, stream=True, timeout=(_CONNECT_SECONDS, read), verify=self._verify
                 )
         except NetworkError:
@@ -228,3 +234,22 @@ class Http:
                 raise request.body.failure from None
             raise
         return Answer(response, where=where, url=request.url)
+
+    def _adapter_for(self, url: str) -> HTTPAdapter:
+        """Return the connections that show our certificate for the registry itself; no other host learns who we are."""
+        if self._home is not self._adapter and origin(url) == origin(f"https://{host_of(self.registry)}"):
+            return self._home
+        return self._adapter
+
+
+def _adapter(tls: Tls, client: tuple[Path, Path] | None = None) -> HTTPAdapter:
+    """Return a pool of connections that trusts the further authorities and shows `client`."""
+    adapter = HTTPAdapter(pool_connections=_POOL, pool_maxsize=_POOL)
+    if client or (tls.authorities and tls.verify):
+        context = create_urllib3_context()
+        for path in tls.authorities:
+            context.load_verify_locations(cafile=path)
+        if client:
+            context.load_cert_chain(*client)
+        adapter.init_poolmanager(_POOL, _POOL, ssl_context=context)
+    return adapter

@@ -61,6 +61,11 @@ class Repository:
     def __str__(self) -> str:
         return f"{self.registry}/{self.name}"
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The registry's name and the repository's."""
+        return self.registry.name, self.name
+
     def resolve(self, reference: str) -> Descriptor:
         """Return what a tag or digest points at, by HEAD (which registries do not count); raises NotFound.
 

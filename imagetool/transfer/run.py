@@ -12,6 +12,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
 from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Observer, silent
 from imagetool.transfer.crew import Crew
+from imagetool.transfer.origins import Origins
 from imagetool.transfer.plan import BlobReport, CopyReport, Graph, Leaf, Outcome, RegistryStore, choose, read_graph
 
 Action = Literal["push", "pull", "copy"]
@@ -27,7 +28,7 @@ def copy(
     platform: Platform | None = None,
     observer: Observer = silent,
     jobs: int = 4,
-    mount_from: str | None = None,
+    origins: Origins | None = None,
 ) -> CopyReport:
     """Copy everything that `root` reaches, byte for byte, and point the tags at it.
 
@@ -38,7 +39,9 @@ def copy(
     Args:
         platform: takes that image of an index; it becomes the root.
         jobs: blobs that are asked for or moved at the same time.
-        mount_from: a repository of the destination's registry that may have the blobs.
+        origins: remembers which repositories of a registry have which blobs. A blob that the
+            destination lacks and a sibling has is mounted from there, as it is from a source in
+            the same registry.
 
     Raises the first error of any blob, with a note that says which one it was.
     """
@@ -51,11 +54,20 @@ def copy(
                 _finish(destination, root, fetch_bytes(source, root), missing)
             return CopyReport(root, (), missing)
     graph = read_graph(source, root)
-    blobs = _Blobs(source, destination, observer, jobs, mount_from).move(graph)
+    blobs = _Blobs(source, destination, observer, jobs, origins).move(graph)
     for descriptor, document in graph.documents[:-1]:
         _push_document(destination, descriptor, document.raw)
     _finish(destination, root, graph.documents[-1][1].raw, missing)
+    if origins is not None:
+        _record(origins, [store for store in (source, destination) if isinstance(store, RegistryStore)], blobs)
     return CopyReport(root, blobs, missing)
+
+
+def _record(origins: Origins, stores: Sequence[RegistryStore], blobs: Sequence[BlobReport]) -> None:
+    """Remember that the registries have the blobs now."""
+    for store in stores:
+        for blob in blobs:
+            origins.record(*store.place, blob.descriptor.digest)
 
 
 def _points_at(destination: RegistryStore, tag: str, root: Descriptor) -> bool:
@@ -93,13 +105,13 @@ class _Blobs:
     """The blobs of one copy."""
 
     def __init__(
-        self, source: Fetcher, destination: Destination, observer: Observer, jobs: int, mount_from: str | None
+        self, source: Fetcher, destination: Destination, observer: Observer, jobs: int, origins: Origins | None
     ) -> None:
         self.source = source
         self.observer = observer
         self._destination = destination
         self._jobs = jobs
-        self._mount_from = mount_from
+        self._origins = origins
         self._action: Action = "copy"
         if isinstance(source, RegistryStore) != isinstance(destination, RegistryStore):
             self._action = "pull" if isinstance(source, RegistryStore) else "push"
@@ -142,9 +154,18 @@ class _Blobs:
         if self._destination.exists(leaf.descriptor):
             return "exists"
         mounter = self._destination
-        if self._mount_from and isinstance(mounter, RegistryStore) and mounter.mount(leaf.descriptor, self._mount_from):
-            return "mounted"
+        if isinstance(mounter, RegistryStore):
+            sibling = self._sibling(*mounter.place, leaf)
+            if sibling is not None and mounter.mount(leaf.descriptor, sibling):
+                return "mounted"
         return None
+
+    def _sibling(self, registry: str, repository: str, leaf: Leaf) -> str | None:
+        """Return the repository to mount a blob from. Only one is tried: each costs a request."""
+        if isinstance(self.source, RegistryStore) and self.source.place[0] == registry:
+            return self.source.place[1]
+        known = self._origins.find(registry, leaf.descriptor.digest) if self._origins else ()
+        return next((name for name in known if name != repository), None)
 
     def _send(self, leaf: Leaf, crew: Crew[Outcome | None]) -> Outcome:
         self.observer(

@@ -12,7 +12,7 @@ import pytest
 
 from imagetool import limits
 from imagetool.distribution.auth import Credentials
-from imagetool.errors import AuthError, ImagetoolError, LimitExceeded, NetworkError
+from imagetool.errors import AuthError, ImagetoolError, LimitExceeded, NetworkError, UsageError
 from imagetool.oci import mediatype
 from imagetool.oci.descriptor import Descriptor
 from imagetool.remote.connect import Tls, base_url
@@ -293,3 +293,33 @@ def test_only_loopback_may_speak_plain_http_without_being_told(other: WireRegist
 def test_the_roots_of_the_system_are_used() -> None:
     roots = Tls().roots
     assert roots is True or ssl.create_default_context(cafile=str(roots)).cert_store_stats()["x509_ca"] > 0
+
+
+def test_an_authority_is_trusted_besides_those_of_the_system(
+    secured: WireRegistry, certificate: tuple[Path, Path]
+) -> None:
+    assert read(opened(secured, tls=Tls(authorities=(certificate[0],)))) == BLOB
+
+
+def test_a_file_that_is_no_certificate_is_one_clear_error(secured: WireRegistry, tmp_path: Path) -> None:
+    (tmp_path / "bad.crt").write_text("hello")
+    for tls in (Tls(authorities=(tmp_path / "bad.crt",)), Tls(client=(tmp_path / "bad.crt", tmp_path / "none.key"))):
+        with pytest.raises(UsageError, match=r"bad\.crt"):
+            opened(secured, tls=tls)
+
+
+def test_a_client_certificate_is_shown_to_the_registry_and_to_no_other_host(certificate: tuple[Path, Path]) -> None:
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    asking.load_cert_chain(*certificate)
+    asking.load_verify_locations(cafile=certificate[0])
+    asking.verify_mode = ssl.CERT_REQUIRED
+    tls = Tls(authorities=(certificate[0],), client=certificate)
+    with serving(tls=asking) as registry, serving(tls=asking) as elsewhere:
+        registry.add_blob(BLOB)
+        assert read(opened(registry, tls=tls)) == BLOB
+        with pytest.raises(NetworkError):
+            read(opened(registry, tls=Tls(authorities=(certificate[0],))))
+        registry.on("GET", "/blobs/", lambda e: e.answer(307, b"", {"Location": elsewhere.url + e.path}), times=9)
+        with pytest.raises(NetworkError):
+            read(opened(registry, tls=tls))
+        assert not elsewhere.seen

@@ -278,8 +278,10 @@ class Exchange(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(registry: WireRegistry | None = None, *, tls: tuple[Path, Path] | None = None) -> Iterator[WireRegistry]:
-    """Run a registry on a free port of 127.0.0.1; `tls` is (certificate, key)."""
+def serving(
+    registry: WireRegistry | None = None, *, tls: tuple[Path, Path] | ssl.SSLContext | None = None
+) -> Iterator[WireRegistry]:
+    """Run a registry on a free port of 127.0.0.1; `tls` is (certificate, key), or says more."""
     registry = registry or WireRegistry()
 
     class Handler(Exchange):
@@ -296,8 +298,9 @@ def serving(registry: WireRegistry | None = None, *, tls: tuple[Path, Path] | No
     server = Server(("127.0.0.1", 0), Handler)
     registry.host = f"127.0.0.1:{server.server_address[1]}"
     if tls is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*tls)
+        context = tls if isinstance(tls, ssl.SSLContext) else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if not isinstance(tls, ssl.SSLContext):
+            context.load_cert_chain(*tls)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         registry.scheme = "https"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -27,7 +27,7 @@ from imagetool.oci.manifest import Manifest
 from imagetool.oci.platform import Platform
 from imagetool.remote.registry import Registry
 from imagetool.remote.repository import Repository
-from imagetool.transfer import copy
+from imagetool.transfer import FolderOrigins, copy
 from tests.support.images import add_image, add_index
 
 BLOB = b"some bytes" * 300000
@@ -172,12 +172,15 @@ def test_an_index_goes_there_and_one_image_of_it_back(repository: Repository) ->
     assert len(one.blobs) == 5
 
 
-def test_blobs_are_mounted_from_a_sibling(repository: Repository) -> None:
+def test_blobs_are_mounted_from_a_sibling(repository: Repository, tmp_path: Path) -> None:
     source = MemoryStore()
     root = add_image(source, seed=77)
     sibling = repository.registry.repository(f"{repository.name}-base")
-    copy(source, sibling, root, tags=["v1"])
-    report = copy(source, repository, root, tags=["v1"], mount_from=sibling.name)
+    report = copy(source, sibling, root, tags=["v1"])
+    origins = FolderOrigins(tmp_path)
+    for blob in report.blobs:
+        origins.record(*sibling.place, blob.descriptor.digest)
+    report = copy(source, repository, root, tags=["v1"], origins=origins)
     mounted = [blob.outcome for blob in report.blobs]
     assert mounted.count("mounted") == 3 or set(mounted) <= {"mounted", "exists"}
     assert fetch_bytes(repository, report.blobs[1].descriptor)

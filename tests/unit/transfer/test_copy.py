@@ -24,7 +24,7 @@ from imagetool.oci.platform import Platform
 from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Event
 from imagetool.remote.registry import Registry
 from imagetool.remote.repository import Repository
-from imagetool.transfer import copy
+from imagetool.transfer import FolderOrigins, copy
 from tests.support.images import add_image, add_index
 from tests.support.wire import Exchange, WireRegistry, serving, token_server
 
@@ -212,13 +212,45 @@ def test_a_pull_with_tokens_costs_a_challenge_and_a_token_more(source: MemorySto
     assert sorted(wire.summary()) == ["GET blobs"] * 4 + ["GET manifests"] * 2 + ["GET token"]
 
 
-def test_blobs_of_a_sibling_repository_are_mounted(source: MemoryStore, wire: WireRegistry) -> None:
+def test_blobs_of_a_sibling_repository_are_mounted(source: MemoryStore, wire: WireRegistry, tmp_path: Path) -> None:
     root = add_image(source)
-    copy(source, opened(wire, "team/base"), root, tags=["v1"])
+    origins = FolderOrigins(tmp_path)
+    copy(source, opened(wire, "team/base"), root, tags=["v1"], origins=origins)
     wire.on("HEAD", "/team/app/blobs/", lambda e: e.fail(404, "BLOB_UNKNOWN"), times=9)
-    report = copy(source, opened(wire), root, tags=["v1"], mount_from="team/base")
+    report = copy(source, opened(wire), root, tags=["v1"], origins=origins)
     assert {blob.outcome for blob in report.blobs} == {"mounted"}
     assert report.moved == 0
+    assert all("from=team%2Fbase" in seen.path for seen in wire.requests("POST", "team/app/blobs/uploads"))
+
+
+def test_what_was_pulled_is_mounted_when_it_is_pushed_elsewhere_in_its_registry(
+    source: MemoryStore, wire: WireRegistry, tmp_path: Path
+) -> None:
+    copy(source, opened(wire, "team/base"), add_image(source), tags=["v1"])
+    base, local = opened(wire, "team/base"), MemoryStore()
+    root = copy(base, local, base.fetch_root("v1"), origins=FolderOrigins(tmp_path)).root
+    wire.on("HEAD", "/team/app/blobs/", lambda e: e.fail(404, "BLOB_UNKNOWN"), times=9)
+    report = copy(local, opened(wire), root, tags=["v1"], origins=FolderOrigins(tmp_path))
+    assert {blob.outcome for blob in report.blobs} == {"mounted"}
+
+
+def test_a_hint_that_is_wrong_costs_no_request_more(source: MemoryStore, wire: WireRegistry, tmp_path: Path) -> None:
+    root = add_image(source, layers=4)
+    origins = FolderOrigins(tmp_path)
+    for digest in source.blobs:
+        origins.record(wire.host, "team/gone", digest)
+    report = copy(source, opened(wire), root, tags=["v1"], origins=origins)
+    assert {blob.outcome for blob in report.blobs} == {"done"}
+    assert len(wire.seen) <= 3 * 5 + 1
+
+
+def test_within_one_registry_blobs_are_mounted_from_the_source(source: MemoryStore, wire: WireRegistry) -> None:
+    copy(source, opened(wire, "team/base"), add_image(source), tags=["v1"])
+    wire.on("HEAD", "/team/app/blobs/", lambda e: e.fail(404, "BLOB_UNKNOWN"), times=9)
+    with Registry(wire.host) as registry:
+        base = registry.repository("team/base")
+        report = copy(base, registry.repository("team/app"), base.fetch_root("v1"), tags=["v1"])
+    assert {blob.outcome for blob in report.blobs} == {"mounted"}
 
 
 def test_a_push_to_a_place_we_may_not_read_is_tried(source: MemoryStore, wire: WireRegistry) -> None:
