@@ -457,14 +457,17 @@ def export(
         with writer.destination(rest, place.surroundings) as target:
             transfer(image.content, target.store, image.descriptor, tags=target.tags, observer=place.observer)
     elif kind == "tar":
-        from imagetool.content.staging import storage_errors
+        from imagetool.content.staging import new_file
 
-        with storage_errors(f"cannot write {destination}"), open(destination, "wb") as file:
+        with new_file(Path(destination)) as file:
             for chunk in write(flatten(image.openers())):
                 file.write(chunk)
     elif kind == "local":
+        from imagetool.content.staging import storage_errors
+
         folder = Path(destination)
-        folder.mkdir(parents=True, exist_ok=True)
+        with storage_errors(f"cannot make {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
         rootless = os.geteuid() != 0
 
         def warn(text: str) -> None:

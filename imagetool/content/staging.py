@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from imagetool.errors import DigestMismatch, SizeMismatch, StorageError
 from imagetool.oci.digest import Digest, new_hasher
@@ -161,6 +162,30 @@ def replace_file(path: Path, data: bytes) -> None:
                 os.unlink(staged)
             raise
         sync_folder(path.parent)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name, durably, when the block ends without an error.
+
+    What exists and is no regular file (a pipe, /dev/stdout) is written to as it is. Raises
+    StorageError when the disk refuses, the writes in the block included.
+    """
+    with storage_errors(f"cannot write {path}"):
+        if path.exists() and not path.is_file():
+            with open(path, "wb") as file:
+                yield file
+            return
+        staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            with open(staged, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(staged, path)
+        finally:
+            staged.unlink(missing_ok=True)
+        sync_folder(path.absolute().parent)
 
 
 def sweep(staging: Path) -> int:

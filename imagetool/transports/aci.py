@@ -5,13 +5,11 @@ Source: appc spec v0.8.11 aci.md, "Image Archives".
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from imagetool.appc.manifest import ImageManifest
-from imagetool.content.staging import storage_errors, sync_folder
+from imagetool.content.staging import new_file
 from imagetool.content.store import Ingester
 from imagetool.errors import InvalidArchive, NotFound
 from imagetool.image.image import Layer
@@ -39,18 +37,9 @@ def write_aci(path: Path, manifest: ImageManifest, items: Iterator[Item], *, tim
             hasher.update(chunk)
             yield chunk
 
-    staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with storage_errors(f"cannot write {path}"):
-        try:
-            with open(staged, "xb") as file:
-                for chunk in Codec(reproducible=True).compress(hashed()):
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(staged, path)
-            sync_folder(path.absolute().parent)
-        finally:
-            staged.unlink(missing_ok=True)
+    with new_file(path) as file:
+        for chunk in Codec(reproducible=True).compress(hashed()):
+            file.write(chunk)
     return Digest("sha512", hasher.hexdigest())
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from imagetool.content.layout import REF_NAME, LayoutStore
-from imagetool.content.staging import storage_errors, sync_folder
+from imagetool.content.staging import new_file, storage_errors
 from imagetool.content.store import fetch_bytes, fetch_document, push_bytes
 from imagetool.errors import InvalidArchive, NotFound
 from imagetool.image.image import Layer
@@ -82,9 +81,7 @@ class DockerArchive:
 @contextmanager
 def _unpacked(path: Path, around: Surroundings) -> Iterator[Path]:
     """Unpack an archive's regular files into a scratch directory. Links are followed inside the archive only."""
-    around.scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=around.scratch) as name:
-        folder = Path(name)
+    with _scratch(around) as folder:
         try:
             file = open(path, "rb")
         except OSError as error:
@@ -179,22 +176,21 @@ def _import_layer(path: Path, diff_id: Digest, store: LayoutStore, where: str) -
 @contextmanager
 def _packed(path: Path, tag: str, around: Surroundings) -> Iterator[LayoutStore]:
     """Collect an image in a scratch layout, and write it as one archive in the end."""
-    around.scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=around.scratch) as name:
-        store = LayoutStore.create(Path(name) / "layout")
+    with _scratch(around) as folder:
+        store = LayoutStore.create(folder / "layout")
         yield store
-        staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        with storage_errors(f"cannot write {path}"):
-            try:
-                with open(staged, "xb") as file:
-                    for chunk in write(_archive_items(store, tag, around.epoch * 10**9)):
-                        file.write(chunk)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.rename(staged, path)
-                sync_folder(path.absolute().parent)
-            finally:
-                staged.unlink(missing_ok=True)
+        with new_file(path) as file:
+            for chunk in write(_archive_items(store, tag, around.epoch * 10**9)):
+                file.write(chunk)
+
+
+@contextmanager
+def _scratch(around: Surroundings) -> Iterator[Path]:
+    with storage_errors(f"cannot make a directory in {around.scratch}"):
+        around.scratch.mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(dir=around.scratch)
+    with made as name:
+        yield Path(name)
 
 
 def _archive_items(store: LayoutStore, tag: str, time: int) -> Iterator[Item]:
