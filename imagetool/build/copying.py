@@ -271,8 +271,13 @@ def _need_folder(plan: _Plan, name: bytes) -> None:
     if name in plan.present:
         return
     plan.present.add(name)
-    if name == b"." or name in plan.taken or plan.base.kind(name, follow=False)[1] == "dir":
+    if name == b"." or name in plan.taken:
         return
+    there = plan.base.kind(name, follow=False)[1]
+    if there == "dir":
+        return
+    if there is not None:
+        raise BuildError(f"cannot copy below {display(name)}: a {there} is there")
     for above in parents(name):
         _need_folder(plan, above)
     uid, gid = plan.request.owner or (0, 0)

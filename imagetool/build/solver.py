@@ -30,7 +30,7 @@ from imagetool.dockerfile import (
     expand_instruction,
     parse_trigger,
 )
-from imagetool.errors import BuildError, DockerfileError, ImagetoolError
+from imagetool.errors import BuildError, DockerfileError, ImagetoolError, InvalidReference
 from imagetool.image.image import Image, Layer
 from imagetool.image.write import write_image
 from imagetool.oci.config import ImageConfig, RunConfig
@@ -145,6 +145,9 @@ class _Build:
             return StageState(planned.platform, run, variables=run.environment)
         image = self._worker.base(planned.base, planned.platform)
         self._images[planned.base] = image
+        if not planned.platform.runs(image.config.platform):
+            text = f"{planned.base} is an image for {image.config.platform}, not for {planned.platform}"
+            self._observer(Note(text, "warning"))
         run = with_defaults(image.config.run)
         return StageState(
             platform=image.config.platform,
@@ -177,6 +180,8 @@ class _Build:
             state = action()
         except DockerfileError as error:
             raise instruction.source.placed(error) from error.__cause__
+        except InvalidReference as error:
+            raise instruction.source.error(str(error)) from error
         except BuildError as error:
             if instruction.source.first_line:
                 error.add_note(instruction.source.error("").excerpt)

@@ -6,6 +6,7 @@ A staged file is locked by the process that writes it, so a sweep can tell an ab
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import fcntl
@@ -51,6 +52,7 @@ class StagedFile:
                     os.mkdir(self._staging)
                 self._path = self._staging / secrets.token_hex(8)
                 with contextlib.suppress(FileNotFoundError):
+                    _staged.add(self._path)
                     self._file = open(self._path, "xb", buffering=0)
                     fcntl.flock(self._file, fcntl.LOCK_EX)
                     if os.fstat(self._file.fileno()).st_nlink:
@@ -83,8 +85,23 @@ class StagedFile:
         if not self._placed:
             with contextlib.suppress(OSError):  # the next sweep takes it
                 os.unlink(self._path)
+        _staged.discard(self._path)
         with contextlib.suppress(OSError):  # another writer is staging here
             os.rmdir(self._staging)
+
+
+#: What this process is writing. A thread that waits for a dead network is left behind at the end of
+#: the process; what it has staged is not.
+_staged: set[Path] = set()
+
+
+@atexit.register
+def _remove_left() -> None:
+    for path in list(_staged):
+        with contextlib.suppress(OSError):  # placed or removed after all
+            os.unlink(path)
+        with contextlib.suppress(OSError):  # another writer is staging here
+            os.rmdir(path.parent)
 
 
 class StagedBlob:

@@ -20,15 +20,17 @@ STAGED: Final = "new-"
 def new_folder(place: Path) -> Iterator[Path]:
     """Make a folder that is removed on exit, unless it was renamed."""
     folder = place / f"{STAGED}{secrets.token_hex(8)}"
-    with storage_errors(f"cannot make a snapshot in {place}"):
-        folder.mkdir(mode=0o700)
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    try:
+    fd = -1
+    try:  # from here on, because ^C may come between any two lines
+        with storage_errors(f"cannot make a snapshot in {place}"):
+            folder.mkdir(mode=0o700)
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
         yield folder
     finally:
         remove_folder(place, folder.name)
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
 
 
 def remove_folder(place: Path, name: str) -> None:

@@ -32,7 +32,7 @@ def assert_nothing_left(root: Path) -> None:
     left = [
         path
         for path in root.rglob("*")
-        if path.name.startswith(("new-", "blob-", ".staging", ".index.json")) or path.parent.name == "scratch"
+        if path.name.startswith(("new-", ".staging", ".index.json")) or path.parent.name == "scratch"
     ]
     assert left == []
     if not (root / "layout/index.json").exists():
