@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetool.config.environment import source_date_epoch
-from imagetool.content.layout import LayoutStore
+from imagetool.content.layout import REF_NAME, LayoutStore
 from imagetool.errors import NotFound, StorageError, UsageError
 from imagetool.image.image import Image, load
 from imagetool.oci.descriptor import Descriptor
@@ -22,6 +22,7 @@ from imagetool.transports.local import local_name, resolve
 
 if TYPE_CHECKING:
     from imagetool.build.cache import FolderCache
+    from imagetool.build.worker import Witness
     from imagetool.distribution.auth import Credentials
     from imagetool.image.verify import Check
     from imagetool.streams.codecs import Codec
@@ -106,20 +107,26 @@ class BuildOptions:
     network: str = "default"
 
 
-def build(context: Path, options: BuildOptions, place: Workplace) -> Image:
-    """Build the Dockerfile of a directory; name the image in the local store and return it."""
+def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Witness | None = None) -> Image:
+    """Build the Dockerfile of a directory; name the image in the local store and return it.
+
+    `witness` is told of all that the build looks at.
+    """
     from imagetool.build.solver import BuildRequest, solve
+    from imagetool.build.worker import Unwatched
     from imagetool.dockerfile import parse
+
+    witness = witness or Unwatched()
 
     if not context.is_dir():
         raise NotFound(f"build context {context} is not a directory")
-    path, text = _dockerfile(context, options)
+    path, text = _dockerfile(context, options, witness)
     names = [local_name(tag) for tag in options.tags]
     host = Platform.parse(f"linux/{os.uname().machine}")
     request = BuildRequest(
         dockerfile=parse(text, file=_shown(path, options)),
         context=context,
-        ignore=_ignore(path, context),
+        ignore=_ignore(path, context, witness),
         build_args=options.build_args,
         labels=options.labels,
         target=options.target,
@@ -132,20 +139,23 @@ def build(context: Path, options: BuildOptions, place: Workplace) -> Image:
     store = place.store
     with ExitStack() as stack:
         stack.enter_context(store.session())
-        worker = _worker(context, options, place, store, in_namespace=in_namespace, stack=stack)
+        worker = _worker(context, options, place, store, witness, in_namespace=in_namespace, stack=stack)
         image = solve(request, worker, observer=place.observer)
         for name in names or [""]:
             store.tag(image.descriptor, name)
     return image
 
 
-def _dockerfile(context: Path, options: BuildOptions) -> tuple[Path, bytes]:
+def _dockerfile(context: Path, options: BuildOptions, witness: Witness) -> tuple[Path, bytes]:
     """Return a build's Dockerfile: where it is, or would be, and what it says."""
     path = options.file or context / "Dockerfile"
     if options.text is not None:
+        witness.opaque()
         return path, options.text
+    witness.opened(str(path))
     if options.file is None and not path.exists() and (context / "Containerfile").exists():
         path = context / "Containerfile"
+        witness.opened(str(path))
     try:
         return path, path.read_bytes()
     except FileNotFoundError:
@@ -161,10 +171,11 @@ def _shown(path: Path, options: BuildOptions) -> str:
     return str(path) if options.file else os.path.relpath(path)
 
 
-def _ignore(dockerfile: Path, context: Path) -> Any:
+def _ignore(dockerfile: Path, context: Path, witness: Witness) -> Any:
     from imagetool.dockerfile import IgnoreRules
 
     for path in (dockerfile.with_name(dockerfile.name + ".dockerignore"), context / ".dockerignore"):
+        witness.opened(str(path))
         if path.is_file():
             return IgnoreRules.parse(path.read_bytes(), file=str(path))
     return IgnoreRules()
@@ -192,7 +203,14 @@ def _is_initial_namespace() -> bool:
 
 
 def _worker(
-    context: Path, options: BuildOptions, place: Workplace, store: LayoutStore, *, in_namespace: str, stack: ExitStack
+    context: Path,
+    options: BuildOptions,
+    place: Workplace,
+    store: LayoutStore,
+    witness: Witness,
+    *,
+    in_namespace: str,
+    stack: ExitStack,
 ) -> Any:
     from imagetool.build.commit import commit_time
     from imagetool.build.worker import DEFAULT_EPOCH, Times, Worker
@@ -200,9 +218,13 @@ def _worker(
     from imagetool.snapshot.overlay import OverlaySnapshotter
     from imagetool.streams.codecs import Codec
 
+    def untimed(text: str) -> None:
+        witness.opaque()  # it hangs on more than the commit
+        place.observer(Note(text, "warning"))
+
     epoch = source_date_epoch()
     if epoch is None:
-        epoch = commit_time(context, warn=lambda text: place.observer(Note(text, "warning")))
+        epoch = commit_time(context, warn=untimed)
     namespaced = in_namespace != "root"
     kept: dict[str, Any] = {}
 
@@ -231,25 +253,29 @@ def _worker(
         snapshots=snapshots,
         executor=executor,
         cache=place.cache,
-        base=lambda name, platform: _base(name, platform, place, store),
+        base=lambda name, platform: _base(name, platform, place, store, witness),
         download=_download,
         scratch=place.root / "scratch",
         caches=place.root / "cache-mounts",
         codec=options.codec or Codec(),
         times=Times(DEFAULT_EPOCH if epoch is None else epoch, options.preserve_times),
         user_namespace=namespaced,
+        witness=witness,
     )
 
 
-def _base(name: str, platform: Platform, place: Workplace, store: LayoutStore) -> Image:
+def _base(name: str, platform: Platform, place: Workplace, store: LayoutStore, witness: Witness) -> Image:
     """Find a base image in the local store, else in its registry."""
     try:
-        return load(store, resolve(store, name), platform=platform)
+        root = resolve(store, name)
+        image = load(store, root, platform=platform)
     except NotFound:
-        pass
-    place.observer(Note(f"pulling {name}"))
-    _pull_into(name, place, store)
-    return load(store, resolve(store, name), platform=platform)
+        place.observer(Note(f"pulling {name}"))
+        _pull_into(name, place, store)
+        root = resolve(store, name)
+        image = load(store, root, platform=platform)
+    witness.based(name, root.annotations.get(REF_NAME, ""), str(root.digest))
+    return image
 
 
 @contextmanager
@@ -403,8 +429,8 @@ def remove(names: Sequence[str], place: Workplace) -> tuple[list[str], int, int]
     gone = []
     for name in names:
         root = resolve(store, name)
-        removed = store.untag(root.annotations.get("org.opencontainers.image.ref.name", str(root.digest)))
-        gone.append(removed.annotations.get("org.opencontainers.image.ref.name", str(removed.digest)))
+        removed = store.untag(root.annotations.get(REF_NAME, str(root.digest)))
+        gone.append(removed.annotations.get(REF_NAME, str(removed.digest)))
     count, freed = store.collect(keep=place.cache.layers())
     return gone, count, freed
 

@@ -6,7 +6,8 @@ once, so it must be thread-safe, and it must return fast. `silent` is the one fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +68,28 @@ class BlobFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class PhaseStarted:
+    """Something begins that has no digest, as exporting a root filesystem; `name` says what, and is its identity."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseAdvanced:
+    """`amount` more bytes of a phase are done."""
+
+    name: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseFinished:
+    """A phase is over, whether or not it worked."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """One line for the user that is neither a result nor an error."""
 
@@ -74,9 +97,37 @@ class Note:
     level: Literal["info", "warning"] = "info"
 
 
-Event = StepStarted | StepOutput | StepFinished | BlobStarted | BlobAdvanced | BlobFinished | Note
+Event = (
+    StepStarted
+    | StepOutput
+    | StepFinished
+    | BlobStarted
+    | BlobAdvanced
+    | BlobFinished
+    | PhaseStarted
+    | PhaseAdvanced
+    | PhaseFinished
+    | Note
+)
 Observer = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
     """Take an event and do nothing with it."""
+
+
+@contextmanager
+def phase(observer: Observer, name: str) -> Iterator[None]:
+    """Tell of a phase around a block of code."""
+    observer(PhaseStarted(name))
+    try:
+        yield
+    finally:
+        observer(PhaseFinished(name))
+
+
+def advancing(chunks: Iterable[bytes], observer: Observer, name: str) -> Iterator[bytes]:
+    """Yield a phase's chunks and tell how many bytes have passed."""
+    for chunk in chunks:
+        observer(PhaseAdvanced(name, len(chunk)))
+        yield chunk

@@ -31,7 +31,7 @@ def archives(inputs: Inputs, sources: Sequence[str], unpack: bool | None) -> lis
     """Return which sources of the context are archives that ADD unpacks: told by what they hold, not by name."""
     if unpack is False:
         return []
-    with FolderFiles(inputs.context, ignore=inputs.ignore, times=inputs.worker.times.of_context) as files:
+    with inputs.context_files() as files:
         return [source for source in sources if _is_archive(files, source)]
 
 
@@ -63,7 +63,7 @@ def _items(
 ) -> Iterator[Item]:
     """Yield plain sources first, then what was fetched, then what archives hold; the last of a name counts."""
     times = inputs.worker.times
-    files = stack.enter_context(FolderFiles(inputs.context, ignore=inputs.ignore, times=times.of_context))
+    files = stack.enter_context(inputs.context_files())
     local = [source for source in instruction.sources if not is_remote(source)]
     packed = archives(inputs, local, instruction.unpack)
     request = replace(steps.copy_request(inputs, instruction, base), sources=tuple(s for s in local if s not in packed))
@@ -129,7 +129,7 @@ def _is_archive(files: FolderFiles, source: str) -> bool:
 
 
 def _local_digests(inputs: Inputs, instruction: Add, stack: ExitStack) -> list[str]:
-    files = stack.enter_context(FolderFiles(inputs.context, ignore=inputs.ignore, times=lambda _: 0))
+    files = stack.enter_context(inputs.context_files(lambda _: 0))
     local = tuple(source for source in instruction.sources if not is_remote(source))
     request = CopyRequest(local, "/", exclude=IgnoreRules.of(instruction.exclude))
     return [str(steps.content(request, files))] if local else []
@@ -143,6 +143,7 @@ def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetch
         )
     folder.mkdir(parents=True, exist_ok=True)
     hasher = new_hasher()
+    inputs.worker.witness.opaque()
     with inputs.worker.download(source) as download:
         name = download.name
         if instruction.dest.endswith("/") and not name:

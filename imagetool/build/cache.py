@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from imagetool.build.unchanged import SUFFIX
 from imagetool.content.staging import StagedFile, storage_errors, sweep
 from imagetool.errors import VerificationError
 from imagetool.image.image import Layer
@@ -99,7 +100,7 @@ class FolderCache:
         """Yield the digest of every layer that a record names."""
         if self._folder.is_dir():
             for name in sorted(os.listdir(self._folder)):
-                if name.endswith(".json") and not name.endswith(".facts.json"):
+                if name.endswith(".json") and not name.endswith((".facts.json", SUFFIX)):
                     result = self.lookup(name.removesuffix(".json"))
                     if result is not None and result.layer is not None:
                         yield result.layer.descriptor.digest
@@ -110,7 +111,7 @@ class FolderCache:
         with storage_errors(f"cannot clear the build cache {self._folder}"):
             for name in names:
                 (self._folder / name).unlink(missing_ok=True)
-        return sum(not name.endswith(".facts.json") for name in names)
+        return sum(not name.endswith((".facts.json", SUFFIX)) for name in names)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:

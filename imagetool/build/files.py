@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
 from imagetool.errors import InvalidArchive, NotFound, StorageError
@@ -16,6 +16,9 @@ from imagetool.layer.merge import Opener, Tree, merge
 from imagetool.layer.scan import file_content, read_xattrs
 from imagetool.layer.tarreader import read
 from imagetool.safefs.openat2 import open_beneath, open_in_root
+
+if TYPE_CHECKING:
+    from imagetool.build.worker import Witness
 
 _KIND: Final[dict[int, Kind]] = {
     stat.S_IFREG: "file",
@@ -77,8 +80,11 @@ class FolderFiles:
     Files belong to 0:0 whoever owns them on disk. What `ignore` excludes is not there.
     """
 
-    def __init__(self, folder: Path, *, ignore: IgnoreRules, times: Callable[[int], int]) -> None:
+    def __init__(
+        self, folder: Path, *, ignore: IgnoreRules, times: Callable[[int], int], witness: Witness | None = None
+    ) -> None:
         self._folder = folder
+        self._witness = witness
         self._ignore = ignore
         self._times = times
         self._judged: dict[bytes, IgnoreMatch] = {b"": IgnoreMatch()}  # directories only
@@ -109,6 +115,8 @@ class FolderFiles:
         try:
             fd = open_in_root(self._fd, path, os.O_PATH if follow else _LOOK)
         except (FileNotFoundError, NotADirectoryError):
+            if self._witness:
+                self._witness.opaque()
             return path, None
         except OSError as error:
             raise StorageError(f"cannot read {display(path)} in {self._folder}: {error.strerror}") from error
@@ -118,9 +126,25 @@ class FolderFiles:
             linkname = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
         finally:
             os.close(fd)
+        if self._witness:
+            self._tell(self._witness, path, name, status)
         if name != b"." and self.is_ignored(name):
             return name, None
         return name, self._entry(name, status, linkname)
+
+    @staticmethod
+    def _tell(witness: Witness, path: bytes, name: bytes, status: os.stat_result) -> None:
+        """Tell of a path that was resolved; one that symlinks led elsewhere cannot be told by `stat`."""
+        parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+        if (b"/".join(parts) or b".") != name:
+            witness.opaque()
+            return
+        for depth in range(1, len(parts)):
+            witness.passed(b"/".join(parts[:depth]))
+        if stat.S_ISDIR(status.st_mode):
+            witness.passed(name)
+        else:
+            witness.saw(name, status)
 
     def _name_of(self, fd: int) -> bytes:
         """Return where the kernel has resolved a path to, relative to this directory."""
@@ -137,6 +161,8 @@ class FolderFiles:
         prefix = b"" if folder == b"." else folder + b"/"
         found: list[Child] = []
         try:
+            if self._witness:
+                self._witness.saw(folder, os.fstat(fd))
             with os.scandir(fd) as entries:
                 listed = sorted((os.fsencode(entry.name), entry) for entry in entries)
             for base, item in listed:
@@ -155,6 +181,8 @@ class FolderFiles:
                 inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
                 entry = self._entry(name, status, linkname)
                 if entry is not None:
+                    if self._witness and entry.kind not in ("file", "dir"):  # those are told of when they are read
+                        self._witness.saw(name, status)
                     found.append(Child(base, entry, inode, excluded))
         finally:
             os.close(fd)
@@ -181,6 +209,8 @@ class FolderFiles:
                 fd = open_beneath(self._fd, item.source, _READ)
             except OSError as error:
                 raise StorageError(f"cannot read {display(item.source)} in {self._folder}: {error.strerror}") from error
+            if self._witness:
+                self._witness.saw(item.source, os.fstat(fd))
             xattrs = read_xattrs(fd)
             if xattrs:
                 entry = entry._replace(xattrs=_portable(xattrs))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from imagetool.build.copying import CopyRequest, copy_items
-from imagetool.build.files import Files, FolderFiles, LayerFiles
+from imagetool.build.files import Files, LayerFiles
 from imagetool.build.root import Root
 from imagetool.build.steps import Inputs, content
 from imagetool.content.staging import storage_errors
@@ -66,7 +66,7 @@ def _request(mount: RunMount) -> CopyRequest:
 def _files(inputs: Inputs, instruction: Run, mount: RunMount) -> Iterator[Files]:
     """Open where a bind mount's files come from: the build context, a stage or an image."""
     if mount.from_ is None:
-        with FolderFiles(inputs.context, ignore=inputs.ignore, times=inputs.worker.times.of_context) as files:
+        with inputs.context_files() as files:
             yield files
         return
     store = inputs.worker.store

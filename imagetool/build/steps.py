@@ -45,6 +45,13 @@ class Inputs:
     source: Callable[[str, Instruction], tuple[Layer, ...]]
     observer: Observer
 
+    def context_files(self, times: Callable[[int], int] | None = None) -> FolderFiles:
+        """Return the files of the build context, to be opened; what is read of them the witness gets to know."""
+        worker = self.worker
+        return FolderFiles(
+            self.context, ignore=self.ignore, times=times or worker.times.of_context, witness=worker.witness
+        )
+
     def key(self, **inputs: Any) -> str:
         """Return a cache key over the parent's files, what the worker adds, and `inputs`."""
         worker = self.worker
@@ -160,7 +167,7 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
     layers = () if instruction.link else inputs.state.layers
     base = Root(inputs.worker.store, layers, facts)
     with ExitStack() as stack:
-        files = stack.enter_context(FolderFiles(inputs.context, ignore=inputs.ignore, times=times.of_context))
+        files = stack.enter_context(inputs.context_files())
         request = copy_request(inputs, instruction, base)
         digest = _content(inputs, request, files, base) if facts is not None or times.preserve else None
         if digest is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -81,9 +82,55 @@ class Download:
 Downloader = Callable[[str], AbstractContextManager[Download]]
 
 
+class Witness(Protocol):
+    """Is told of everything outside the store that a build looks at; see `unchanged`."""
+
+    def saw(self, name: bytes, status: os.stat_result) -> None:
+        """A file's content and attributes, a directory's names, or a link's target; `name` is as of `Entry.name`."""
+        ...
+
+    def passed(self, name: bytes) -> None:
+        """That there is a directory of the context on the way to a file, whatever else is in it."""
+        ...
+
+    def opened(self, path: str) -> None:
+        """A file outside the context's rules, as the Dockerfile; also that there is none."""
+        ...
+
+    def based(self, text: str, name: str, digest: str) -> None:
+        """Which image `text` names: the root's name in the local store, "" for none, and its digest."""
+        ...
+
+    def opaque(self) -> None:
+        """Something that cannot be told: this build is never known to be unchanged."""
+        ...
+
+
+class Unwatched:
+    """The witness of builds that are not recorded."""
+
+    def saw(self, name: bytes, status: os.stat_result) -> None:
+        """Do nothing."""
+
+    def passed(self, name: bytes) -> None:
+        """Do nothing."""
+
+    def opened(self, path: str) -> None:
+        """Do nothing."""
+
+    def based(self, text: str, name: str, digest: str) -> None:
+        """Do nothing."""
+
+    def opaque(self) -> None:
+        """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """The resources of a build. `executor` starts one when the first RUN step needs it."""
+    """The resources of a build. `executor` starts one when the first RUN step needs it.
+
+    `witness` must be told by whatever reads anything that is not in the store.
+    """
 
     store: Store
     snapshots: Callable[[], Snapshotter]
@@ -96,3 +143,4 @@ class Worker:
     codec: Codec
     times: Times
     user_namespace: bool = False
+    witness: Witness = field(default_factory=Unwatched)

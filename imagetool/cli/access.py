@@ -18,7 +18,8 @@ _PASSWORD_BYTES = 64 * 1024
 def login(globals: Globals, *, registry: str, username: str | None, password: str | None, password_stdin: bool) -> None:
     """Ask a registry whether it takes a user name and password, and keep them."""
     from imagetool import api
-    from imagetool.cli.options import workplace
+    from imagetool.cli.options import plain_workplace
+    from imagetool.progress import silent
 
     if password is not None and password_stdin:
         raise UsageError("--password and --password-stdin exclude each other")
@@ -34,7 +35,7 @@ def login(globals: Globals, *, registry: str, username: str | None, password: st
         sys.stderr.write("warning: --password shows in the list of processes; use --password-stdin\n")
     if not password or len(password) > _PASSWORD_BYTES:
         raise UsageError("the password is empty" if not password else "the password is too long")
-    place = api.login(_host(registry), username, password, workplace(globals))
+    place = api.login(_host(registry), username, password, plain_workplace(globals, silent))
     sys.stderr.write(f"logged in to {_host(registry)}; kept in {place}\n")
 
 

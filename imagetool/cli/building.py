@@ -8,9 +8,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imagetool.api import BuildOptions
+    from imagetool.build.unchanged import Answer, Watch
     from imagetool.cli.app import Globals
     from imagetool.image.image import Image
+    from imagetool.progress import Event, Observer
 
 
 def build(
@@ -35,22 +36,48 @@ def build(
     quiet: bool,
 ) -> None:
     """Build an image; print its ID, or nothing but the tar when an output is stdout."""
+    from imagetool.build.unchanged import Watch, find, request
+    from imagetool.config.environment import build_argument, source_date_epoch_text, store_root_text
+
+    progress = "quiet" if quiet else progress
+    root = store_root_text(globals.root)
+    build_args = dict(pair for text in build_arg if (pair := build_argument(text)))
+    asked = request(
+        context,
+        file=file,
+        tags=tag,
+        build_args=build_args,
+        labels=label,
+        target=target,
+        platform=platform,
+        timestamps=timestamps,
+        compression=compression,
+        runtime=runtime,
+        network=network,
+        epoch=source_date_epoch_text(),
+    )
+    known = None if no_cache or output else find(root, asked)
+    if known is not None:
+        _replay(known, progress)
+        _record(known, tag, iidfile, metadata_file)
+        sys.stdout.write(f"{known.identity}\n")
+        return
+
     from pathlib import Path
 
     from imagetool import api
-    from imagetool.cli.options import workplace
+    from imagetool.cli.display import display, tee
+    from imagetool.cli.options import plain_workplace
     from imagetool.cli.outputs import Output
-    from imagetool.config.environment import build_argument
     from imagetool.oci.platform import Platform
     from imagetool.streams.codecs import Codec
 
     outputs = [Output.parse(text) for text in output]
-    place = workplace(globals, "quiet" if quiet else progress)
     options = api.BuildOptions(
         file=Path(file) if file and file != "-" else None,
         text=_from_stdin() if file == "-" else None,
         tags=tag,
-        build_args=dict(pair for text in build_arg if (pair := build_argument(text))),
+        build_args=build_args,
         labels=dict(_label(text) for text in label),
         target=target,
         platform=Platform.parse(platform) if platform else None,
@@ -60,12 +87,75 @@ def build(
         runtime=runtime,
         network=network,
     )
-    image = api.build(Path(context), options, place)
-    for wanted in outputs:
-        wanted.write(image, place, name=tag[0] if tag else "")
-    _record(image, options, iidfile, metadata_file)
+    watch = Watch(root, asked)
+    with display(progress) as shown:
+        place = plain_workplace(globals, tee(_noting(watch), shown))
+        image = api.build(Path(context), options, place, witness=watch)
+        for wanted in outputs:
+            wanted.write(image, place, name=tag[0] if tag else "")
+    answer = _remember(watch, image, tag)
+    _record(answer, tag, iidfile, metadata_file)
     result = sys.stderr if any(wanted.is_stdout for wanted in outputs) else sys.stdout
-    result.write(f"{image.config.descriptor.digest}\n")
+    result.write(f"{answer.identity}\n")
+
+
+def _noting(watch: Watch) -> Observer:
+    """Return an observer that notes what will be shown when the build need not be carried out."""
+    from imagetool.progress import Note, StepFinished, StepStarted
+
+    def note(event: Event) -> None:
+        match event:
+            case StepStarted(number=number, total=total, name=name, stage=stage):
+                watch.step(number, total, name, stage)
+            case StepFinished(number=number, layer=layer):
+                watch.done(number, layer)
+            case Note(text=text, level=level):
+                watch.note(text, level)
+
+    return note
+
+
+def _remember(watch: Watch, image: Image, tags: Sequence[str]) -> Answer:
+    """Record what the build gave, so that the same one need not be carried out again; return it."""
+    from imagetool.build.unchanged import Answer
+    from imagetool.transports.local import local_name
+
+    root, config = image.descriptor, image.config.descriptor
+    answer = Answer(str(config.digest), root.tree(), watch.shown)
+    names: list[tuple[str | None, str]] = [(local_name(tag), str(root.digest)) for tag in tags]
+    blobs = [(str(one.digest), one.size) for one in (root, config, *(layer.descriptor for layer in image.layers))]
+    watch.record(answer, names=names or [(None, str(root.digest))], blobs=blobs)
+    return answer
+
+
+def _replay(answer: Answer, progress: str) -> None:
+    """Show what the build showed, its steps as cached ones; lines need no display."""
+    if progress == "quiet":
+        return
+    if progress == "plain" or (progress == "auto" and not sys.stderr.isatty()):
+        from imagetool.cli.lines import cached_line, note_line, step_line
+
+        lines = []
+        for kind, *fields in answer.shown:
+            if kind == "step":
+                lines.append(step_line(*fields))
+            elif kind == "note":
+                lines.append(note_line(*fields))
+            elif fields[1]:
+                lines.append(cached_line(fields[1]))
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        return
+    from imagetool.cli.display import display
+    from imagetool.progress import Note, StepFinished, StepStarted
+
+    with display(progress) as observer:
+        for kind, *fields in answer.shown:
+            if kind == "step":
+                observer(StepStarted(*fields))
+            elif kind == "note":
+                observer(Note(*fields))
+            else:
+                observer(StepFinished(fields[0], bool(fields[1]), fields[1], 0.0))
 
 
 def _from_stdin() -> bytes:
@@ -78,7 +168,7 @@ def _from_stdin() -> bytes:
     return text
 
 
-def _record(image: Image, options: BuildOptions, iidfile: str | None, metadata_file: str | None) -> None:
+def _record(answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_file: str | None) -> None:
     """Write --iidfile and --metadata-file, whole and only after everything else has worked."""
     if not iidfile and not metadata_file:
         return
@@ -87,15 +177,14 @@ def _record(image: Image, options: BuildOptions, iidfile: str | None, metadata_f
 
     from imagetool.content.staging import replace_file
 
-    identity = str(image.config.descriptor.digest)
     if iidfile:
-        replace_file(Path(iidfile), identity.encode())
+        replace_file(Path(iidfile), answer.identity.encode())
     if metadata_file:
         known = {
-            "containerimage.config.digest": identity,
-            "containerimage.digest": str(image.descriptor.digest),
-            "containerimage.descriptor": image.descriptor.tree(),
-            "image.name": ",".join(options.tags),
+            "containerimage.config.digest": answer.identity,
+            "containerimage.digest": answer.descriptor["digest"],
+            "containerimage.descriptor": answer.descriptor,
+            "image.name": ",".join(tags),
         }
         replace_file(Path(metadata_file), json.dumps(known, indent=2).encode() + b"\n")
 
@@ -114,5 +203,6 @@ def base(globals: Globals, *, what: str, tag: str | None, progress: str) -> None
     from imagetool import api
     from imagetool.cli.options import workplace
 
-    name, _ = api.base(what, tag, workplace(globals, progress))
+    with workplace(globals, progress) as place:
+        name, _ = api.base(what, tag, place)
     sys.stdout.write(f"{name}\n")

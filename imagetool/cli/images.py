@@ -6,8 +6,10 @@ import sys
 from json import dumps
 
 from imagetool import api
-from imagetool.cli.options import workplace
-from imagetool.cli.render import amount_of, printable, table
+from imagetool.cli.lines import printable
+from imagetool.cli.options import plain_workplace, workplace
+from imagetool.cli.render import amount_of, table
+from imagetool.progress import silent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def images(globals: Globals, *, json: bool) -> None:
     """List the images of the local store."""
     from imagetool.image.image import load
 
-    store = workplace(globals).store
+    store = plain_workplace(globals, silent).store
     found: list[dict[str, Any]] = []
     for root in store.index().manifests:
         name = root.annotations.get("org.opencontainers.image.ref.name", "<none>")
@@ -47,7 +49,7 @@ def inspect(globals: Globals, *, reference: str, raw: bool, config: bool) -> Non
 
     if raw and config:
         raise UsageError("--raw and --config exclude each other: the manifest, or the config")
-    with api.opened(reference, workplace(globals)) as (store, root):
+    with workplace(globals) as place, api.opened(reference, place) as (store, root):
         if raw:
             sys.stdout.buffer.write(fetch_bytes(store, root))
             return
@@ -75,7 +77,7 @@ def history(globals: Globals, *, reference: str, json: bool) -> None:
     """Show how an image was made, newest step first."""
     from imagetool.image.image import load
 
-    with api.opened(reference, workplace(globals)) as (store, root):
+    with workplace(globals) as place, api.opened(reference, place) as (store, root):
         image = load(store, root)
     layers = iter(image.layers)
     entries = []
@@ -98,14 +100,16 @@ def verify(globals: Globals, *, reference: str, json: bool, progress: str) -> in
     """Recompute every digest, size and diff ID of an image; return 6 when one does not hold."""
     failed = 0
     found = []
-    for check in api.verify(reference, workplace(globals, progress)):
-        failed += bool(check.problem)
-        entry = {"what": check.what, "digest": str(check.descriptor.digest), "size": check.descriptor.size}
-        found.append(entry | {"ok": not check.problem, "problem": check.problem})
-        if not json:
-            verdict = f"FAILED  {printable(check.problem)}" if check.problem else "ok"
-            sys.stdout.write(f"{check.what:<8} {check.descriptor.digest}  {verdict}\n")
-    if json:
+    with workplace(globals, progress) as place:
+        for check in api.verify(reference, place):
+            failed += bool(check.problem)
+            entry = {"what": check.what, "digest": str(check.descriptor.digest), "size": check.descriptor.size}
+            found.append(entry | {"ok": not check.problem, "problem": check.problem})
+    if not json:
+        for entry in found:
+            verdict = "ok" if entry["ok"] else f"FAILED  {printable(str(entry['problem']))}"
+            sys.stdout.write(f"{entry['what']:<8} {entry['digest']}  {verdict}\n")
+    else:
         sys.stdout.write(dumps(found, indent=2) + "\n")
     if failed:
         sys.stderr.write(f"imagetool: {failed} of {len(found)} checks failed\n")
@@ -115,12 +119,12 @@ def verify(globals: Globals, *, reference: str, json: bool, progress: str) -> in
 
 def tag(globals: Globals, *, source: str, name: str) -> None:
     """Give a local image one more name."""
-    sys.stdout.write(f"{api.tag(source, name, workplace(globals))}\n")
+    sys.stdout.write(f"{api.tag(source, name, plain_workplace(globals, silent))}\n")
 
 
 def rmi(globals: Globals, *, names: Sequence[str]) -> None:
     """Remove images from the local store, and blobs that nothing needs any more."""
-    gone, count, freed = api.remove(names, workplace(globals))
+    gone, count, freed = api.remove(names, plain_workplace(globals, silent))
     for name in gone:
         sys.stdout.write(f"{printable(name)}\n")
     sys.stderr.write(f"removed {count} blobs, {amount_of(freed)}\n")

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 def push(globals: Globals, *, source: str, destination: str | None, progress: str) -> None:
     """Push an image to a registry; print its digest."""
-    report = api.push(source, destination, workplace(globals, progress))
+    with workplace(globals, progress) as place:
+        report = api.push(source, destination, place)
     sys.stdout.write(f"{report.root.digest}\n")
 
 
 def pull(globals: Globals, *, reference: str, progress: str) -> None:
     """Pull an image into the local store; print its digest."""
-    report = api.pull(reference, workplace(globals, progress))
+    with workplace(globals, progress) as place:
+        report = api.pull(reference, place)
     sys.stdout.write(f"{report.root.digest}\n")
 
 
@@ -29,13 +31,15 @@ def copy(globals: Globals, *, source: str, destination: str, platform: str | Non
     from imagetool.oci.platform import Platform
 
     wanted = Platform.parse(platform) if platform else None
-    report = api.copy(source, destination, workplace(globals, progress), platform=wanted)
+    with workplace(globals, progress) as place:
+        report = api.copy(source, destination, place, platform=wanted)
     sys.stdout.write(f"{report.root.digest}\n")
 
 
 def convert(globals: Globals, *, source: str, destination: str, progress: str) -> None:
     """Convert between OCI images and ACIs; print the image ID or digest. What is lost is told on stderr."""
-    made = api.convert(source, destination, workplace(globals, progress))
+    with workplace(globals, progress) as place:
+        made = api.convert(source, destination, place)
     for line in made.lost:
         sys.stderr.write(f"not carried: {line}\n")
     sys.stdout.write(f"{made.identity}\n")

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imagetool.api import Workplace
+from imagetool.cli.display import display
+from imagetool.config.environment import store_root
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from imagetool.api import Workplace
     from imagetool.cli.app import Globals
+    from imagetool.progress import Observer
 
 
-def workplace(globals: Globals, progress: str = "auto") -> Workplace:
+def plain_workplace(globals: Globals, observer: Observer) -> Workplace:
     """Return the local store and the rest, as the global options say."""
-    from pathlib import Path
-
-    from imagetool.api import Workplace
-    from imagetool.cli.render import observer
-    from imagetool.config.environment import store_root
-
     authfile = Path(globals.authfile) if globals.authfile else None
-    return Workplace(store_root(globals.root), globals.tls_verify, observer(progress), authfile)
+    return Workplace(store_root(globals.root), globals.tls_verify, observer, authfile)
+
+
+@contextmanager
+def workplace(globals: Globals, progress: str = "auto") -> Iterator[Workplace]:
+    """Yield the local store and the rest, with a display of what happens; results are for after it."""
+    with display(progress) as observer:
+        yield plain_workplace(globals, observer)

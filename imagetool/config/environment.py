@@ -3,38 +3,54 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
-from imagetool.errors import UsageError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 
-def store_root(given: Path | str | None, environment: Mapping[str, str] = os.environ) -> Path:
+def store_root(given: str | None, environment: Mapping[str, str] = os.environ) -> Path:
     """Return the local store's directory: --root, else IMAGETOOL_ROOT, else root's or the user's data directory."""
-    if given is not None:
-        return Path(given).absolute()
-    if environment.get("IMAGETOOL_ROOT"):
-        return Path(environment["IMAGETOOL_ROOT"]).absolute()
+    from pathlib import Path
+
+    return Path(store_root_text(given, environment))
+
+
+def store_root_text(given: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Return `store_root` as text."""
+    named = given or environment.get("IMAGETOOL_ROOT")
+    if named:
+        return os.path.join(os.getcwd(), named)
     if os.geteuid() == 0:
-        return Path("/var/lib/imagetool")
-    data = environment.get("XDG_DATA_HOME") or str(Path(environment.get("HOME") or "/nonexistent") / ".local/share")
-    return Path(data) / "imagetool"
+        return "/var/lib/imagetool"
+    data = environment.get("XDG_DATA_HOME") or os.path.join(environment.get("HOME") or "/nonexistent", ".local/share")
+    return os.path.join(data, "imagetool")
 
 
 def source_date_epoch(environment: Mapping[str, str] = os.environ) -> int | None:
     """Return SOURCE_DATE_EPOCH, None when it is not set; raises UsageError for anything but seconds."""
-    text = environment.get("SOURCE_DATE_EPOCH", "")
+    text = source_date_epoch_text(environment)
     if not text:
         return None
     if not text.isdigit() or len(text) > 11:
+        from imagetool.errors import UsageError
+
         raise UsageError(f"SOURCE_DATE_EPOCH is {text[:40]!r}; it must be a number of seconds since 1970")
     return int(text)
+
+
+def source_date_epoch_text(environment: Mapping[str, str] = os.environ) -> str:
+    """Return SOURCE_DATE_EPOCH as it is, "" when it is not set."""
+    return environment.get("SOURCE_DATE_EPOCH", "")
 
 
 def build_argument(text: str, environment: Mapping[str, str] = os.environ) -> tuple[str, str] | None:
     """Read KEY=VALUE, or KEY for the environment's value; None when that is not set."""
     name, equals, value = text.partition("=")
     if not name:
+        from imagetool.errors import UsageError
+
         raise UsageError(f"--build-arg {text!r}: write KEY=VALUE, or KEY to take it from the environment")
     if equals:
         return name, value

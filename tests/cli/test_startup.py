@@ -5,6 +5,9 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 
 def test_version_imports_nothing_heavy() -> None:
@@ -24,3 +27,14 @@ def test_version_costs_less_than_80_ms_of_cpu() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(spent) <= 0.080
+
+
+@pytest.mark.parametrize("args", [["images"], ["verify", "nothing"], ["inspect", "nothing"], ["completion", "bash"]])
+def test_a_right_command_line_starts_neither_typer_nor_the_network(args: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from imagetool.cli.app import run; code = run(sys.argv[1:]);"
+        "print(*sorted({'requests', 'urllib3', 'rich', 'cryptography', 'typer', 'granian'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "--root", str(tmp_path / "root"), *args]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "", "imported: " + out

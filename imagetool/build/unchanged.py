@@ -1,0 +1,280 @@
+"""Answer a build whose inputs are all as they were: without reading a file, planning a step, or loading the builder.
+
+A build that worked is recorded with all it looked at: files and directories by what `stat` says of
+them, the names of base images by digest, the names it gave, the blobs it is made of. When the very
+same request comes again and all of that still holds, the image is what it was. Anything else — one
+difference, one thing that cannot be recorded, as what ADD gets from a URL — is a build as always,
+from the cache of steps. What a build may look at, it tells its `Witness` (docs/adr/0021).
+
+This module is on the path of every build, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+#: Part of every record; raised when what a build makes of the same request changes.
+VERSION = 1
+
+SUFFIX = ".unchanged.json"
+
+_REF_NAME = "org.opencontainers.image.ref.name"
+
+#: A file that changed this short a time before the build began may change again without `stat`
+#: showing it: the coarsest clocks of file systems tick every two seconds.
+_RACY_NS = 2_000_000_000
+
+_HEX = frozenset("0123456789abcdef")
+
+
+class Answer:
+    """What a build gave: its image, by digest, and the steps and notes it showed.
+
+    identity: the config's digest. descriptor: the manifest's, as JSON.
+    shown: ["step", number, total, name, stage], ["done", number, layer] and ["note", text, level], in order.
+    """
+
+    __slots__ = ("descriptor", "identity", "shown")
+
+    def __init__(self, identity: str, descriptor: dict[str, Any], shown: list[list[Any]]) -> None:
+        self.identity = identity
+        self.descriptor = descriptor
+        self.shown = shown
+
+
+def request(context: str, **values: Any) -> dict[str, Any] | None:
+    """Return a request as JSON: all that a user says, apart from the files; None when it cannot be told.
+
+    `values` must hold everything from the command line and the environment that the image depends
+    on, SOURCE_DATE_EPOCH as `epoch` among them; without it, the commit of the context counts.
+    """
+    from imagetool import __version__
+
+    folder = os.path.realpath(context)
+    revision = "" if values.get("epoch") else _revision(folder)
+    if revision is None:
+        return None
+    own = {"version": [__version__, VERSION], "context": folder, "cwd": os.getcwd(), "user": os.geteuid()}
+    return {**values, **own, "revision": revision}
+
+
+def find(root: str, asked: dict[str, Any] | None) -> Answer | None:
+    """Return what the same request gave when nothing has changed since, None when it must be built.
+
+    `root` is the directory of the local store and the cache.
+    """
+    if asked is None:
+        return None
+    import json
+
+    try:
+        with open(_path(root, asked), "rb") as file:
+            record = json.loads(file.read())
+        with open(f"{root}/layout/index.json", "rb") as file:
+            roots = json.loads(file.read())["manifests"]
+        names = {(entry.get("annotations", {}).get(_REF_NAME), entry["digest"]) for entry in roots}
+        wanted = [(name, digest) for name, digest in record["names"]]
+        if not names.issuperset(wanted) or not all(_has_blob(root, *blob) for blob in record["blobs"]):
+            return None
+        if not _files_hold(asked["context"], record["files"]):
+            return None
+        return Answer(record["identity"], record["descriptor"], record["shown"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or cut by a crash: built anew
+        return None
+
+
+def _path(root: str, asked: Mapping[str, Any]) -> str:
+    import json
+    from hashlib import sha256
+
+    key = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return f"{root}/cache/{key}{SUFFIX}"
+
+
+def _has_blob(root: str, digest: str, size: int) -> bool:
+    algorithm, _, encoded = digest.partition(":")
+    return os.stat(f"{root}/layout/blobs/{algorithm}/{encoded}").st_size == size
+
+
+def _files_hold(context: str, files: dict[str, Any]) -> bool:
+    """Say whether files and directories are the same; raises OSError when one has gone."""
+    for path in files["absent"]:
+        if os.path.lexists(path):
+            return False
+    for path, device, inode in files["folders"]:
+        status = os.lstat(f"{context}/{path}")
+        if (status.st_dev, status.st_ino) != (device, inode):
+            return False
+    if files["outside"] != [_line(path, os.stat(path)) for path in files["outside_paths"]]:
+        return False
+    from hashlib import sha256
+
+    lstat, prefix = os.lstat, f"{context}/"
+    lines = [_line(path, lstat(prefix + path)) for path in files["paths"]]
+    return bool(sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest() == files["digest"])
+
+
+def _line(path: str, status: os.stat_result) -> str:
+    """Return what identifies a file's content and attributes; any change of them shows in it."""
+    return (
+        f"{path}\0{status.st_mode} {status.st_dev} {status.st_ino} {status.st_size}"
+        f" {status.st_mtime_ns} {status.st_ctime_ns}"
+    )
+
+
+def _revision(folder: str) -> str | None:
+    """Return which commit a directory is at, "" outside Git, None when that cannot be told by looking.
+
+    A commit's time never changes, so the commit stands for it.
+    """
+    while not os.path.lexists(f"{folder}/.git"):
+        if folder == "/":
+            return ""
+        folder = os.path.dirname(folder)
+    try:
+        head = _text(f"{folder}/.git/HEAD")
+        if not head.startswith("ref: "):
+            return _commit(head)
+        name = head[5:]
+        if not name.startswith("refs/") or ".." in name:
+            return None
+        if os.path.exists(f"{folder}/.git/{name}"):
+            return _commit(_text(f"{folder}/.git/{name}"))
+        lines = _text(f"{folder}/.git/packed-refs").splitlines()
+        return next((_commit(line.partition(" ")[0]) for line in lines if line.endswith(f" {name}")), None)
+    except (OSError, ValueError):  # a linked work tree, a submodule, no commit yet …
+        return None
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _commit(text: str) -> str | None:
+    return text if len(text) in (40, 64) and not set(text) - _HEX else None
+
+
+class Watch:
+    """Notes what one build looks at and shows, and records it; a `Witness`.
+
+    root, asked: as for `find`. Make it before the build reads anything.
+    """
+
+    def __init__(self, root: str, asked: dict[str, Any] | None) -> None:
+        self._root = root
+        self._asked = asked
+        self._started = time.time_ns()
+        self._opaque = asked is None
+        self._context = asked["context"] if asked else ""
+        self._seen: list[tuple[bytes, os.stat_result]] = []
+        self._folders: dict[str, tuple[int, int]] = {}
+        self._outside: dict[str, os.stat_result] = {}
+        self._absent: list[str] = []
+        self._bases: list[tuple[str, str]] = []
+        self._shown: list[list[Any]] = []
+        self._in_step = False
+
+    def opaque(self) -> None:
+        """See `Witness`."""
+        self._opaque = True
+
+    def saw(self, name: bytes, status: os.stat_result) -> None:
+        """See `Witness`."""
+        self._seen.append((name, status))
+
+    def passed(self, name: bytes) -> None:
+        """See `Witness`."""
+        folder = os.fsdecode(name)
+        if folder not in self._folders:
+            try:
+                status = os.lstat(f"{self._context}/{folder}")
+            except OSError:
+                self._opaque = True
+                return
+            self._folders[folder] = status.st_dev, status.st_ino
+
+    def opened(self, path: str) -> None:
+        """See `Witness`."""
+        path = os.path.abspath(path)
+        try:
+            self._outside[path] = os.stat(path)
+        except OSError:
+            self._absent.append(path)
+
+    def based(self, text: str, name: str, digest: str) -> None:
+        """See `Witness`."""
+        if not name or not set(text.removeprefix("sha256:")) - _HEX:  # found by digest: may become ambiguous
+            self._opaque = True
+        self._bases.append((name, digest))
+
+    def step(self, number: int, total: int, name: str, stage: str) -> None:
+        """Note that a step began."""
+        self._in_step = True
+        self._shown.append(["step", number, total, name, stage])
+
+    def done(self, number: int, layer: str) -> None:
+        """Note that a step ended."""
+        self._in_step = False
+        self._shown.append(["done", number, layer])
+
+    def note(self, text: str, level: str) -> None:
+        """Note what the user was told; what a step tells is said only when it is carried out."""
+        if not self._in_step:
+            self._shown.append(["note", text, level])
+
+    def record(self, answer: Answer, *, names: list[tuple[str | None, str]], blobs: list[tuple[str, int]]) -> bool:
+        """Record the build, which gave `answer`; say whether it can be answered from now on.
+
+        names: what the image is called in the local store, with its digest; None for no name.
+        blobs: digest and size of its manifest, config and layers.
+
+        Raises StorageError when the disk refuses.
+        """
+        newest = self._started - _RACY_NS
+        statuses = [status for _, status in self._seen] + list(self._outside.values())
+        racy = any(status.st_ctime_ns > newest or status.st_mtime_ns > newest for status in statuses)
+        if self._opaque or racy or self._asked is None:
+            return False
+        import json
+        from hashlib import sha256
+        from pathlib import Path
+
+        from imagetool.content.staging import StagedFile, storage_errors
+
+        seen = {os.fsdecode(name): status for name, status in self._seen}
+        lines = "\n".join(_line(path, status) for path, status in seen.items())
+        files = {
+            "paths": list(seen),
+            "digest": sha256(lines.encode("utf-8", "surrogatepass")).hexdigest(),
+            "folders": [[path, *identity] for path, identity in self._folders.items()],
+            "outside_paths": list(self._outside),
+            "outside": [_line(path, status) for path, status in self._outside.items()],
+            "absent": self._absent,
+        }
+        record = {
+            "identity": answer.identity,
+            "descriptor": answer.descriptor,
+            "shown": answer.shown,
+            "names": [*self._bases, *names],
+            "blobs": blobs,
+            "files": files,
+        }
+        folder = Path(self._root) / "cache"
+        with storage_errors(f"cannot make the build cache {folder}"):
+            folder.mkdir(exist_ok=True)
+        with StagedFile(folder / ".staging") as file:
+            file.write(json.dumps(record).encode("ascii"))
+            file.place(Path(_path(self._root, self._asked)), durable=False)
+        return True
+
+    @property
+    def shown(self) -> list[list[Any]]:
+        """What the build showed, as of `Answer`."""
+        return self._shown
