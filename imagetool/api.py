@@ -213,6 +213,7 @@ def _worker(
     stack: ExitStack,
 ) -> Any:
     from imagetool.build.commit import commit_time
+    from imagetool.build.graph import EPOCH_ARG
     from imagetool.build.worker import DEFAULT_EPOCH, Times, Worker
     from imagetool.layer.unpack import Ownership
     from imagetool.snapshot.overlay import OverlaySnapshotter
@@ -222,7 +223,8 @@ def _worker(
         witness.opaque()  # it hangs on more than the commit
         place.observer(Note(text, "warning"))
 
-    epoch = source_date_epoch()
+    given = {EPOCH_ARG: options.build_args[EPOCH_ARG]} if EPOCH_ARG in options.build_args else os.environ
+    epoch = source_date_epoch(given)
     if epoch is None:
         epoch = commit_time(context, warn=untimed)
     namespaced = in_namespace != "root"

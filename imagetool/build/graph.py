@@ -28,6 +28,8 @@ PROXY_ARGS = frozenset(
     for lower in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
     for name in (lower, lower.upper())
 )
+#: The moment of the build, which --build-arg may say as well as the environment.
+EPOCH_ARG = "SOURCE_DATE_EPOCH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +186,4 @@ def unused_args(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> list[s
         for instruction in stage.instructions:
             if isinstance(instruction, Arg):
                 declared |= {name for name, _ in instruction.pairs}
-    return sorted(set(build_args) - declared - PROXY_ARGS)
+    return sorted(set(build_args) - declared - PROXY_ARGS - {EPOCH_ARG})
