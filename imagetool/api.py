@@ -325,31 +325,59 @@ def login(registry: str, username: str, password: str, place: Workplace) -> str:
     return credentials.login(registry, given, authfile=place.authfile)
 
 
-def push(source: str, destination: str | None, place: Workplace) -> CopyReport:
+def push(source: str, destination: str | None, place: Workplace, *, codec: Codec | None = None) -> CopyReport:
     """Copy a local image, or one of any transport, to a registry (or any transport)."""
     target = destination or source
     if "://" not in target and not target.startswith(("oci:", "oci-archive:", "docker-archive:", "dir:", "aci:")):
         target = f"docker://{target}"
-    return copy(source, target, place)
+    return copy(source, target, place, codec=codec)
 
 
-def copy(source: str, destination: str, place: Workplace, *, platform: Platform | None = None) -> CopyReport:
-    """Copy an image between any two places, byte for byte."""
+def copy(
+    source: str,
+    destination: str,
+    place: Workplace,
+    *,
+    platform: Platform | None = None,
+    codec: Codec | None = None,
+) -> CopyReport:
+    """Copy an image between any two places, byte for byte; with a codec, its layers get another compression."""
     from imagetool.transfer import copy as transfer
 
     around = place.surroundings
     reader, from_rest = find(source)
     writer, to_rest = find(destination)
     with reader.source(from_rest, around) as opened, writer.destination(to_rest, around) as target:
-        return transfer(
-            opened.store,
-            target.store,
-            opened.root,
-            tags=target.tags,
-            platform=platform,
-            observer=place.observer,
-            origins=place.origins,
-        )
+        options: dict[str, Any] = {"tags": target.tags, "observer": place.observer, "origins": place.origins}
+        if codec is None:
+            return transfer(opened.store, target.store, opened.root, platform=platform, **options)
+        with _recompressed(opened, target.store, codec, place, platform) as image:
+            return transfer(image.content, target.store, image.root, **options)
+
+
+@contextmanager
+def _recompressed(
+    source: Any, destination: Any, codec: Codec, place: Workplace, platform: Platform | None
+) -> Iterator[Any]:
+    """Compress an image's layers anew, right at the destination when that is a layout; say what changed."""
+    import tempfile
+
+    from imagetool.transfer.recompress import recompress
+
+    around = place.surroundings
+    with ExitStack() as stack:
+        scratch = destination
+        if not isinstance(destination, LayoutStore):
+            around.scratch.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=around.scratch))
+            scratch = LayoutStore.create(Path(folder) / "layout")
+        image = recompress(source.store, source.root, scratch, codec, platform=platform, observer=place.observer)
+        for before, after in image.layers:
+            sizes = f"{before.size} → {after.size} bytes"
+            place.observer(Note(f"layer {before.digest.short} → {after.digest.short} ({codec.format}, {sizes})"))
+        if image.root.digest != source.root.digest:
+            place.observer(Note(f"image {source.root.digest} → {image.root.digest}"))
+        yield image
 
 
 @dataclass(frozen=True, slots=True)

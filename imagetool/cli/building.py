@@ -30,6 +30,7 @@ def build(
     metadata_file: str | None,
     timestamps: str,
     compression: str,
+    reproducible_compression: bool,
     runtime: str,
     network: str,
     progress: str,
@@ -67,10 +68,9 @@ def build(
 
     from imagetool import api
     from imagetool.cli.display import display, tee
-    from imagetool.cli.options import plain_workplace
+    from imagetool.cli.options import plain_workplace, wanted_codec
     from imagetool.cli.outputs import Output
     from imagetool.oci.platform import Platform
-    from imagetool.streams.codecs import Codec
 
     outputs = [Output.parse(text) for text in output]
     options = api.BuildOptions(
@@ -83,7 +83,7 @@ def build(
         platform=Platform.parse(platform) if platform else None,
         use_cache=not no_cache,
         preserve_times=timestamps == "preserve",
-        codec=Codec.parse(compression),
+        codec=wanted_codec(compression, reproducible_compression),
         runtime=runtime,
         network=network,
     )

@@ -22,6 +22,16 @@ _PROGRESS = Option(
     help="How to show what happens, on stderr.",
 )
 _JSON = Option("--json", kind="flag", help="Print JSON.")
+_CODECS = "gzip[:0-9], zstd[:1-22][:long[=10-27]], zstd:chunked[:1-22] or none"
+_REPRODUCIBLE = Option(
+    "--reproducible-compression",
+    kind="flag",
+    help="The same bytes on every machine, now and later, or an error; gzip and none only.",
+)
+_RECOMPRESS = (
+    Option("--compression", help=f"Compress the layers anew: {_CODECS}. [default: every byte stays]"),
+    _REPRODUCIBLE,
+)
 _PLATFORM = Option("--platform", help="Only the image of this os/arch[/variant].")
 
 
@@ -56,7 +66,8 @@ def _make() -> dict[str, Command]:
                 choices=("clamp", "preserve"),
                 help="Times of files: clamp to SOURCE_DATE_EPOCH, or preserve.",
             ),
-            Option("--compression", default="gzip", help="gzip[:0-9], zstd[:1-22] or none."),
+            Option("--compression", default="gzip", help=f"{_CODECS}."),
+            _REPRODUCIBLE,
             Option("--runtime", default="embedded", choices=("embedded", "runc"), help="The executor of RUN steps."),
             Option(
                 "--network", default="default", choices=("default", "host", "none"), help="The network of RUN steps."
@@ -77,6 +88,7 @@ def _make() -> dict[str, Command]:
             "push",
             "moving:push",
             "Push an image to a registry; print its digest.",
+            *_RECOMPRESS,
             _PROGRESS,
             _image("source"),
             Argument("destination", required=False, help="Where to. [default: the registry that the name says]"),
@@ -93,6 +105,7 @@ def _make() -> dict[str, Command]:
             "moving:copy",
             "Copy an image between any two places, byte for byte; print its digest.",
             _PLATFORM,
+            *_RECOMPRESS,
             _PROGRESS,
             _image("source"),
             Argument("destination", kind="image", help="Where to, in the same words."),

@@ -5,17 +5,26 @@ from __future__ import annotations
 import sys
 
 from imagetool import api
-from imagetool.cli.options import workplace
+from imagetool.cli.options import wanted_codec, workplace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imagetool.cli.app import Globals
 
 
-def push(globals: Globals, *, source: str, destination: str | None, progress: str) -> None:
+def push(
+    globals: Globals,
+    *,
+    source: str,
+    destination: str | None,
+    compression: str | None,
+    reproducible_compression: bool,
+    progress: str,
+) -> None:
     """Push an image to a registry; print its digest."""
+    codec = wanted_codec(compression, reproducible_compression)
     with workplace(globals, progress) as place:
-        report = api.push(source, destination, place)
+        report = api.push(source, destination, place, codec=codec)
     sys.stdout.write(f"{report.root.digest}\n")
 
 
@@ -26,13 +35,23 @@ def pull(globals: Globals, *, reference: str, progress: str) -> None:
     sys.stdout.write(f"{report.root.digest}\n")
 
 
-def copy(globals: Globals, *, source: str, destination: str, platform: str | None, progress: str) -> None:
+def copy(
+    globals: Globals,
+    *,
+    source: str,
+    destination: str,
+    platform: str | None,
+    compression: str | None,
+    reproducible_compression: bool,
+    progress: str,
+) -> None:
     """Copy an image between any two places; print its digest."""
     from imagetool.oci.platform import Platform
 
     wanted = Platform.parse(platform) if platform else None
+    codec = wanted_codec(compression, reproducible_compression)
     with workplace(globals, progress) as place:
-        report = api.copy(source, destination, place, platform=wanted)
+        report = api.copy(source, destination, place, platform=wanted, codec=codec)
     sys.stdout.write(f"{report.root.digest}\n")
 
 

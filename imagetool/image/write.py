@@ -16,21 +16,24 @@ from imagetool.streams.codecs import Codec
 from imagetool.streams.pump import in_thread
 
 
-def write_layer(tar: Iterable[bytes], store: Ingester, codec: Codec) -> Layer:
+def write_layer(tar: Iterable[bytes], store: Ingester, codec: Codec, *, diff_id: Digest | None = None) -> Layer:
     """Store an uncompressed tar stream as a layer: tar → sha256 → codec → sha256 → store, each byte once.
 
     A tar of more than one chunk is produced in a thread of its own, while this one hashes and
-    compresses.
+    others compress.
+
+    Args:
+        diff_id: the tar's digest when `tar` itself makes sure of it, raising at its end when it is wrong.
     """
     source = iter(tar)
     head = list(itertools.islice(source, 2))
     if len(head) < 2:
-        return _store(head, store, codec)
+        return _store([*head, *source], store, codec, diff_id)
     with in_thread(itertools.chain(head, source)) as chunks:
-        return _store(chunks, store, codec)
+        return _store(chunks, store, codec, diff_id)
 
 
-def _store(chunks: Iterable[bytes], store: Ingester, codec: Codec) -> Layer:
+def _store(chunks: Iterable[bytes], store: Ingester, codec: Codec, known: Digest | None) -> Layer:
     hasher = new_hasher()
 
     def hashed() -> Iterator[bytes]:
@@ -40,10 +43,10 @@ def _store(chunks: Iterable[bytes], store: Ingester, codec: Codec) -> Layer:
 
     plain = codec.compression == "none"
     with store.ingest() as blob:
-        for piece in codec.compress(chunks if plain else hashed()):
+        for piece in codec.compress(chunks if plain or known else hashed()):
             blob.write(piece)
         digest, size = blob.commit()
-    diff_id = digest if plain else Digest("sha256", hasher.hexdigest())
+    diff_id = known or (digest if plain else Digest("sha256", hasher.hexdigest()))
     return Layer(Descriptor(mediatype.OCI_LAYER_OF[codec.compression], digest, size), diff_id)
 
 
