@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from imagetool.oci.platform import Platform
 from imagetool.remote.registry import Registry
 from imagetool.remote.repository import Repository
 from imagetool.transfer import FolderOrigins, copy
+from tests.support.command import registry as our_server
 from tests.support.images import add_image, add_index
 
 BLOB = b"some bytes" * 300000
@@ -78,12 +79,8 @@ def docker_registry(folder: Path, *, auth: str = "") -> Iterator[str]:
         yield host
 
 
-@contextmanager
-def our_registry(folder: Path) -> Iterator[str]:
-    port = free_port()
-    command = ["-m", "imagetool", "registry", "serve", "--root", str(folder / "data"), "--listen", f"127.0.0.1:{port}"]
-    with running([sys.executable, *command], port) as host:
-        yield host
+def our_registry(folder: Path) -> AbstractContextManager[str]:
+    return our_server(folder / "data")
 
 
 SERVERS = {"docker-registry": docker_registry, "ours": our_registry}
