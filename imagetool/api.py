@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.config.environment import source_date_epoch
 from imagetool.content.layout import REF_NAME, LayoutStore
-from imagetool.errors import NotFound, StorageError, UsageError
+from imagetool.errors import InvalidReference, NotFound, StorageError, UsageError
 from imagetool.image.image import Image, load
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from imagetool.build.cache import FolderCache
     from imagetool.build.worker import Witness
     from imagetool.distribution.auth import Credentials
+    from imagetool.dockerfile.lint import Report
     from imagetool.image.verify import Check
     from imagetool.streams.codecs import Codec
     from imagetool.transfer import CopyReport, Origins
@@ -144,6 +145,33 @@ def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Wi
         for name in names or [""]:
             store.tag(image.descriptor, name)
     return image
+
+
+def check(context: Path, options: BuildOptions, place: Workplace) -> Report:
+    """Lint the Dockerfile of a directory. Nothing is built or pulled: of base images only local ones are known."""
+    from imagetool.build.worker import Unwatched
+    from imagetool.dockerfile import parse
+    from imagetool.dockerfile.lint import BaseImage, lint
+
+    platform = options.platform or Platform.parse(f"linux/{os.uname().machine}")
+
+    def known(name: str) -> BaseImage | None:
+        if not place.root.exists():
+            return None
+        try:
+            config = load(place.store, resolve(place.store, name), platform=platform).config
+        except (NotFound, InvalidReference):
+            return None
+        return BaseImage(str(config.platform), config.run.environment, shell=bool(config.run.shell))
+
+    path, text = _dockerfile(context, options, Unwatched())
+    return lint(
+        parse(text, file=_shown(path, options)),
+        ignore=_ignore(path, context, Unwatched()),
+        build_args=options.build_args,
+        platform=platform,
+        bases=known,
+    )
 
 
 def _dockerfile(context: Path, options: BuildOptions, witness: Witness) -> tuple[Path, bytes]:

@@ -16,6 +16,7 @@
     │   ├── InvalidDocument             JSON that breaks its schema or our safety limits
     │   ├── InvalidArchive              a tar or compressed stream that is malformed or hostile
     │   └── LimitExceeded               a named limit of imagetool.limits was reached
+    ├── ChecksFailed                 7  the lint found something
     ├── StorageError                 8  the local disk or store refused (full, read-only, damaged)
     └── HostError                    9  this machine lacks something a RUN step needs
 
@@ -152,6 +153,12 @@ class InvalidArchive(VerificationError):
 
 class LimitExceeded(VerificationError):
     """A limit of `imagetool.limits` was reached; the message names it and its value."""
+
+
+class ChecksFailed(ImagetoolError):
+    """The lint found something; what it found is printed already."""
+
+    exit_code = 7
 
 
 class StorageError(ImagetoolError):

@@ -35,8 +35,14 @@ def build(
     network: str,
     progress: str,
     quiet: bool,
+    check: bool,
 ) -> None:
     """Build an image; print its ID, or nothing but the tar when an output is stdout."""
+    if check:
+        from imagetool.cli import checking
+
+        checking.check(globals, context=context, file=file, build_arg=build_arg, platform=platform)
+        return
     from imagetool.build.unchanged import Watch, find, request
     from imagetool.config.environment import build_argument, source_date_epoch_text, store_root_text
 
@@ -75,7 +81,7 @@ def build(
     outputs = [Output.parse(text) for text in output]
     options = api.BuildOptions(
         file=Path(file) if file and file != "-" else None,
-        text=_from_stdin() if file == "-" else None,
+        text=from_stdin() if file == "-" else None,
         tags=tag,
         build_args=build_args,
         labels=dict(_label(text) for text in label),
@@ -158,7 +164,8 @@ def _replay(answer: Answer, progress: str) -> None:
                 observer(StepFinished(fields[0], bool(fields[1]), fields[1], 0.0))
 
 
-def _from_stdin() -> bytes:
+def from_stdin() -> bytes:
+    """Read a Dockerfile."""
     from imagetool.errors import UsageError
     from imagetool.limits import DOCKERFILE_BYTES
 

@@ -74,7 +74,28 @@ def _make() -> dict[str, Command]:
             ),
             _PROGRESS,
             Option("--quiet", "-q", kind="flag", help="Show nothing but the image ID; --progress quiet."),
+            Option("--check", kind="flag", help="Lint the Dockerfile instead; exit with 7 when something is found."),
             Argument("context", kind="file", help="The directory that COPY takes files from."),
+        ),
+        Command(
+            "lint",
+            "checking:lint",
+            "Look Dockerfiles over for what is legal but not meant; exit with 7 when something is found.",
+            Option(
+                "--format",
+                default="text",
+                choices=("text", "json", "sarif", "github", "gitlab"),
+                help="How to print what is found.",
+            ),
+            Option("--build-arg", many=True, help="KEY=VALUE, or KEY for the environment's value."),
+            Option("--platform", help="The platform that would be built for. [default: this machine's]"),
+            Argument(
+                "files",
+                kind="file",
+                required=False,
+                many=True,
+                help="Dockerfiles, directories, or - for stdin. [default: the one here]",
+            ),
         ),
         Command(
             "base",

@@ -66,7 +66,7 @@ class Argument:
         kind: str = "text",
         required: bool = True,
         many: bool = False,
-        default: str | None = None,
+        default: Any = None,
         choices: Sequence[str] = (),
     ) -> None:
         self.name = name
@@ -74,7 +74,7 @@ class Argument:
         self.kind = kind
         self.required = required
         self.many = many
-        self.default = default
+        self.default = [] if many else default
         self.choices = tuple(choices)
 
 

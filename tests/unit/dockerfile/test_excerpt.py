@@ -30,8 +30,11 @@ def shown(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", sorted(ERRORS.glob("*.Dockerfile")), ids=lambda path: path.stem)
-def test_a_mistake_is_shown_as_in_its_golden_file(path: Path) -> None:
-    assert shown(path) == path.with_suffix(".txt").read_text()
+def test_a_mistake_is_shown_as_in_its_golden_file(path: Path, request: pytest.FixtureRequest) -> None:
+    golden = path.with_suffix(".txt")
+    if request.config.getoption("--update-golden"):
+        golden.write_text(shown(path))
+    assert shown(path) == golden.read_text(), "if this is meant: pytest --update-golden"
 
 
 def test_every_golden_file_has_its_mistake() -> None:

@@ -23,8 +23,12 @@ def rendered(form: str) -> Any:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_report_is_as_in_its_golden_file(form: str) -> None:
-    assert render([report()], form, version="1.2.3") == SAMPLE.with_suffix(f".{form}").read_text()
+def test_a_report_is_as_in_its_golden_file(form: str, request: pytest.FixtureRequest) -> None:
+    golden = SAMPLE.with_suffix(f".{form}")
+    found = render([report()], form, version="1.2.3")
+    if request.config.getoption("--update-golden"):
+        golden.write_text(found)
+    assert found == golden.read_text(), "if this is meant: pytest --update-golden"
 
 
 @pytest.mark.parametrize(

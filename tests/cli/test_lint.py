@@ -1,0 +1,91 @@
+"""`imagetool lint` and `imagetool build --check`, run as programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BAD = "FROM scratch\nCMD echo one\n"
+GOOD = 'FROM scratch\nCMD ["echo", "one"]\n'
+
+
+def run(*args: str, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "IMAGETOOL_ROOT": str(cwd / "store")}
+    program = [sys.executable, "-m", "imagetool", *args]
+    return subprocess.run(program, cwd=cwd, input=text, capture_output=True, text=True, env=env, check=False)
+
+
+def test_a_clean_file_is_silent_and_ends_with_0(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(GOOD)
+    done = run("lint", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (tmp_path / "store").exists()
+
+
+def test_findings_go_to_stdout_and_the_exit_code_is_7(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(BAD)
+    done = run("lint", cwd=tmp_path)
+    assert done.returncode == 7
+    assert done.stdout.startswith("Dockerfile:2: warning: JSONArgsRecommended: ")
+    assert "   2 | >>> CMD echo one\n     |     ^^^\n" in done.stdout
+    assert done.stderr.startswith("imagetool: 1 finding in Dockerfile")
+
+
+def test_build_check_looks_and_builds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY left-out /\n")
+    (tmp_path / ".dockerignore").write_text("left-*\n")
+    done = run("build", "--check", ".", cwd=tmp_path)
+    assert done.returncode == 7
+    assert "CopyIgnoredFile" in done.stdout
+    assert not (tmp_path / "store").exists()
+    (tmp_path / ".dockerignore").unlink()
+    assert run("build", "--check", ".", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("form", ["json", "sarif", "gitlab"])
+def test_formats_for_programs_are_json_and_nothing_else(form: str, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text(BAD)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "Containerfile").write_text(BAD)
+    done = run("lint", "--format", form, "one", "two", "-", cwd=tmp_path, text=BAD)
+    assert done.returncode == 7
+    text = json.dumps(json.loads(done.stdout))
+    assert text.count("JSONArgsRecommended") >= 3
+    assert "two/Containerfile" in text
+
+
+def test_a_wrong_file_ends_with_1_and_a_missing_one_with_3(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nRUNN x\n")
+    done = run("lint", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("imagetool: Dockerfile:2: unknown instruction: RUNN (did you mean RUN?)\n")
+    assert "     |     ^^^^\n" in done.stderr
+    assert run("lint", "missing", cwd=tmp_path).returncode == 3
+    assert run("lint", "--format", "xml", cwd=tmp_path).returncode == 2
+
+
+def test_build_arguments_and_the_platform_are_heard(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nARG dir\nWORKDIR $dir\n")
+    assert run("lint", cwd=tmp_path).returncode == 0
+    assert run("lint", "--build-arg", "dir=x", cwd=tmp_path).returncode == 7
+    skip = "BUILDKIT_DOCKERFILE_CHECK=skip=all"
+    assert run("lint", "--build-arg", "dir=x", "--build-arg", skip, cwd=tmp_path).returncode == 0
+
+
+def test_what_a_local_base_image_brings_is_known(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nENV TOOL_HOME=/tools\n")
+    made = run("build", "--platform", "linux/arm64", "-t", "tools:1", ".", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "Dockerfile").write_text("FROM tools:1\nWORKDIR $TOOL_HOME\nUSER $TOOL_USER\n")
+
+    def found(platform: str) -> list[tuple[str, int]]:
+        done = run("lint", "--platform", platform, "--format", "json", cwd=tmp_path)
+        return [(row["rule"], row["line"]) for row in json.loads(done.stdout)["findings"]]
+
+    assert found("linux/arm64") == [("UndefinedVar", 3)]
+    assert found("linux/amd64") == [("InvalidBaseImagePlatform", 1), ("UndefinedVar", 3)]
