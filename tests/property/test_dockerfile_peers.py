@@ -326,8 +326,8 @@ def test_a_thousand_lines_are_parsed_in_fifty_milliseconds() -> None:
     parse(text)
     took = []
     for _ in range(5):
-        before = time.perf_counter()
+        before = time.process_time()
         parse(text)
-        took.append(time.perf_counter() - before)
+        took.append(time.process_time() - before)
     assert text.count("\n") > 1000
     assert min(took) < 0.05

@@ -1,4 +1,4 @@
-"""Large hostile files are parsed or refused in bounded time."""
+"""Large hostile files are parsed or refused in bounded time: our own, whatever else the machine does."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ LONG = " \\\n".join
     ],
 )
 def test_a_hostile_file_takes_bounded_time(text: str) -> None:
-    before = time.perf_counter()
+    before = time.process_time()
     try:
         for instruction in parse(text).stages[0].instructions:
             expand_instruction(instruction, {"b": "c"})
     except DockerfileError as error:
         assert len(str(error)) < 500  # noqa: PT017 some are refused, some are read
-    assert time.perf_counter() - before < 10
+    assert time.process_time() - before < 10
 
 
 def test_a_hostile_ignore_file_takes_bounded_time() -> None:
-    before = time.perf_counter()
+    before = time.process_time()
     rules = IgnoreRules.parse("\n".join(["*a" * 1000 + "[a-z]" * 1000, "**/" * 1000 + "x", "../" * LINE + "a"]))
     assert not rules.excludes("a/" * 50 + "b")
-    assert time.perf_counter() - before < 10
+    assert time.process_time() - before < 10

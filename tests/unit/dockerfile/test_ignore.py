@@ -112,18 +112,18 @@ def test_a_directory_is_pruned_when_no_rule_can_take_anything_back_in(rules: str
 
 def test_a_walk_of_many_files_is_fast() -> None:
     found = IgnoreRules.parse("\n".join(["**/*.pyc", "**/node_modules", ".git", "dist/**", "*.log", "!keep.log"] * 3))
-    before = time.perf_counter()
+    before = time.process_time()
     above = found.match("src")
     for number in range(10_000):
         found.match(f"src/module{number}.py", above)
-    assert time.perf_counter() - before < 2
+    assert time.process_time() - before < 2
 
 
 def test_a_hostile_rule_takes_linear_time() -> None:
     found = IgnoreRules.parse("**/" + "*a" * 20 + "b\n" + "**/z" * 20)
-    before = time.perf_counter()
+    before = time.process_time()
     assert not found.excludes("a" * 255 + "/" + "x/" * 500 + "y")
-    assert time.perf_counter() - before < 5
+    assert time.process_time() - before < 5
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_a_pattern_has_a_longest_length() -> None:
 
 def test_a_pattern_that_defeats_backtracking_takes_linear_time() -> None:
     hostile = {"v": "a" * 20_000}
-    before = time.perf_counter()
+    before = time.process_time()
     assert expand("${v##" + "a*" * 20 + "b}", hostile) == hostile["v"]
     assert expand("${v//a*b/x}", hostile) == hostile["v"]
-    assert time.perf_counter() - before < 5
+    assert time.process_time() - before < 5
