@@ -33,6 +33,26 @@ _RECOMPRESS = (
     _REPRODUCIBLE,
 )
 _PLATFORM = Option("--platform", help="Only the image of this os/arch[/variant].")
+_ENV = Option("--env", "-e", many=True, help="KEY=VALUE, or KEY for the environment's value.")
+_USER = Option("--user", "-u", help="user[:group], names of the image or numbers.")
+_WORKDIR = Option("--workdir", "-w", help="The directory to start in.")
+#: What `bundle` can write for; the table of their writers is imagetool.verbs.bundle.SYSTEMS.
+SYSTEMS = (
+    "oci",
+    "nspawn",
+    "nspawn-oci",
+    "lxc",
+    "chroot",
+    "docker",
+    "podman",
+    "containerd",
+    "crio",
+    "rkt",
+    "freebsd-jail",
+    "solaris-zone",
+    "openvz",
+    "kata",
+)
 
 
 def _image(name: str = "reference") -> Argument:
@@ -170,6 +190,37 @@ def _make() -> dict[str, Command]:
             "images:rmi",
             "Remove images from the local store, and blobs that nothing needs any more.",
             Argument("names", kind="image", many=True, help="Images to remove."),
+        ),
+        Command(
+            "bundle",
+            "systems:bundle",
+            "Write an image as what another system runs: runc, LXC, systemd-nspawn, FreeBSD, Solaris and others.",
+            Option("--for", default="oci", choices=SYSTEMS, help="The system."),
+            Option("--entrypoint", help="Program in place of the image's; the image's command falls away."),
+            Option("--cmd", help="Command in place of the image's, as one line."),
+            _ENV,
+            _USER,
+            _WORKDIR,
+            _PLATFORM,
+            Option("--rootless", kind="switch", help="For an ordinary user. [default: when you are one]"),
+            Option("--ctid", default="101", help="Number of the OpenVZ container."),
+            _PROGRESS,
+            _image(),
+            Argument("destination", kind="file", help="The directory, or for archives the file, to make."),
+        ),
+        Command(
+            "save",
+            "systems:save",
+            "Write an image as one archive, which docker, podman, containerd and skopeo load.",
+            Option("--output", "-o", kind="file", help="The file to write."),
+            Option(
+                "--format",
+                default="docker",
+                choices=("docker", "oci", "aci"),
+                help="docker or oci (one archive is both), or aci for appc.",
+            ),
+            _PROGRESS,
+            _image(),
         ),
         Command(
             "login",

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+_KEYWORDS = ("for", "from", "import", "in", "is", "with")
+
 
 class Option:
     """An option.
 
-    names: as written, the long one first; its name in the values is the long one's without dashes.
+    names: as written, the long one first; its name in the values is the long one's without dashes,
+    with an underscore after it when that is a word of Python.
     kind: text, file (completed as a path), flag (takes no value), switch (--x and --no-x; --x=false too).
     many: may be given several times; the value is a list.
     choices: the only values there are, empty when any will do.
@@ -35,7 +38,8 @@ class Option:
         choices: Sequence[str] = (),
     ) -> None:
         self.names = names
-        self.name = names[0].lstrip("-").replace("-", "_")
+        name = names[0].lstrip("-").replace("-", "_")
+        self.name = f"{name}_" if name in _KEYWORDS else name
         self.help = help
         self.kind = kind
         self.many = many

@@ -31,6 +31,7 @@ from imagetool.oci.config import ImageConfig
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Index, Manifest
+from imagetool.oci.reference import Reference
 from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.transports import OpenDestination, OpenSource, Surroundings
@@ -200,7 +201,7 @@ def _archive_items(store: LayoutStore, tag: str, time: int) -> Iterator[Item]:
         annotations = dict(root.annotations)
         if tag:
             annotations = {REF_NAME: tag.rpartition(":")[2] if "/" in tag or ":" in tag else tag}
-            annotations["io.containerd.image.name"] = tag
+            annotations["io.containerd.image.name"] = str(Reference.parse(tag)) if ":" in tag else tag
         roots.append(Descriptor(root.media_type, root.digest, root.size, annotations, root.platform))
     yield _file(b"oci-layout", b'{"imageLayoutVersion":"1.0.0"}', time)
     yield _file(b"index.json", Index.make(roots if tag else list(index.manifests)).raw, time)

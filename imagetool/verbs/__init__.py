@@ -1,0 +1,1 @@
+"""What the larger commands do, each in a module of its own; `api` offers them under one name."""
