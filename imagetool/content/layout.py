@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from imagetool.content.staging import StagedBlob, StagedFile, locked, make_folder, storage_errors, sweep
+from imagetool.content.staging import StagedBlob, StagedFile, locked, make_folder, place_blob, storage_errors, sweep
 from imagetool.content.store import fetch_document
 from imagetool.errors import NotFound, StorageError, UsageError
 from imagetool.limits import CHUNK, DOCUMENT_BYTES
@@ -121,10 +121,10 @@ class LayoutStore:
 
     def push(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         """Store a blob; see `Pusher`."""
-        with StagedBlob(self._staging, self._blobs, algorithm=descriptor.digest.algorithm) as blob:
+        with StagedFile(self._staging) as file:
             for chunk in verified(chunks, descriptor, where=f"{descriptor.digest} for {self}"):
-                blob.write(chunk)
-            blob.commit(expected=descriptor.digest, size=descriptor.size)
+                file.write(chunk)
+            place_blob(file, self._blobs, descriptor.digest)
 
     def ingest(self) -> StagedBlob:
         """Open a blob whose digest is not known yet; see `Ingester`."""

@@ -137,14 +137,19 @@ class StagedBlob:
             raise SizeMismatch(str(expected or digest), expected=size, got=self.size)
         if expected is not None and digest != expected:
             raise DigestMismatch("blob", expected=str(expected), got=str(digest))
-        folder = self._place / digest.algorithm
-        with storage_errors(f"cannot store {digest} in {self._place}"):
-            make_folder(folder)
-        self._file.place(folder / digest.hex)
+        place_blob(self._file, self._place, digest)
         return digest, self.size
 
     def __exit__(self, *_: object) -> None:
         self._file.__exit__()
+
+
+def place_blob(file: StagedFile, place: Path, digest: Digest) -> None:
+    """Put a staged file, which the caller has verified, in a blob's place, durably."""
+    folder = place / digest.algorithm
+    with storage_errors(f"cannot store {digest} in {place}"):
+        make_folder(folder)
+    file.place(folder / digest.hex)
 
 
 def make_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from imagetool.errors import AuthError, ImagetoolError, NotFound, Unsupported, V
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
 from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Observer, silent
+from imagetool.streams.verify import Verified
 from imagetool.transfer.crew import Crew
 from imagetool.transfer.origins import Origins
 from imagetool.transfer.plan import BlobReport, CopyReport, Graph, Leaf, Outcome, RegistryStore, choose, read_graph
@@ -171,7 +172,8 @@ class _Blobs:
         self.observer(
             BlobStarted(str(leaf.descriptor.digest), leaf.descriptor.size, leaf.what.partition(" ")[0], self._action)
         )
-        self._destination.push(leaf.descriptor, _Stream(self, leaf.descriptor, crew))
+        stream = _Stream(self, leaf.descriptor, crew)
+        self._destination.push(leaf.descriptor, Verified(leaf.descriptor, stream.chunks))
         return "done"
 
 
@@ -184,13 +186,14 @@ class _Stream:
         self._crew = crew
         self._told = 0
 
-    def __iter__(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the blob; a second pass tells the observer only of what is new."""
         seen = 0
         self._crew.check()
         with self._blobs.source.fetch(self._descriptor) as chunks:
             for chunk in self._crew.watched(chunks):
                 yield chunk
                 seen += len(chunk)
-                if seen > self._told:  # a second pass tells only of what is new
+                if seen > self._told:
                     self._blobs.observer(BlobAdvanced(str(self._descriptor.digest), seen - self._told))
                     self._told = seen
