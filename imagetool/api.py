@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from imagetool.build.worker import Witness
     from imagetool.distribution.auth import Credentials
     from imagetool.dockerfile.lint import Report
+    from imagetool.image.contents import ImageDifference
     from imagetool.image.verify import Check
+    from imagetool.layer.entry import Entry
+    from imagetool.snapshot.bundle import Bundle
     from imagetool.streams.codecs import Codec
     from imagetool.transfer import CopyReport, Origins
+    from imagetool.verbs.rootfs import Repacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -568,6 +572,68 @@ def export(
         raise UsageError(f"--output type={kind!r}: there are oci, docker, local and tar")
 
 
+def unpack(
+    reference: str, folder: Path | str, place: Workplace, *, rootless: bool = False, platform: Platform | None = None
+) -> Bundle:
+    """Unpack an image to FOLDER/rootfs, to be edited and repacked; see `rootfs.unpack`. Users are always rootless."""
+    from imagetool.verbs.rootfs import unpack
+
+    rootless = rootless or os.geteuid() != 0
+    around = place.surroundings
+    return unpack(reference, Path(folder), around, platform=platform, rootless=rootless, observer=place.observer)
+
+
+def repack(
+    folder: Path | str,
+    destination: str,
+    place: Workplace,
+    *,
+    codec: Codec | None = None,
+    comment: str = "",
+    refresh: bool = False,
+    clamp_times: bool = False,
+) -> Repacked:
+    """Add what was edited in an unpacked image to it, as a layer; see `rootfs.repack`."""
+    from imagetool.streams.codecs import Codec
+    from imagetool.verbs.rootfs import repack
+
+    around = place.surroundings
+    return repack(
+        Path(folder),
+        destination,
+        around,
+        codec=codec or Codec(),
+        comment=comment,
+        refresh=refresh,
+        clamp=around.epoch * 10**9 if clamp_times else None,
+        observer=place.observer,
+    )
+
+
+def squash(source: str, destination: str, place: Workplace, *, codec: Codec | None = None) -> Descriptor:
+    """Make an image of one layer with the same root filesystem; see `rootfs.squash`."""
+    from imagetool.streams.codecs import Codec
+    from imagetool.verbs.rootfs import squash
+
+    return squash(source, destination, place.surroundings, codec=codec or Codec(), observer=place.observer)
+
+
+def diff(left: str, right: str, place: Workplace, *, platform: Platform | None = None) -> ImageDifference:
+    """Compare the root filesystems of two images, layer by layer and in total."""
+    from imagetool.verbs.rootfs import compare
+
+    return compare(left, right, place.surroundings, platform=platform)
+
+
+def entries(
+    reference: str, place: Workplace, *, layer: str | None = None, platform: Platform | None = None
+) -> Iterator[Entry]:
+    """Yield what is in an image, or in one of its layers; see `rootfs.entries`."""
+    from imagetool.verbs.rootfs import entries
+
+    return entries(reference, place.surroundings, layer=layer, platform=platform)
+
+
 __all__ = [
     "BuildOptions",
     "Converted",
@@ -576,12 +642,17 @@ __all__ = [
     "build",
     "convert",
     "copy",
+    "diff",
+    "entries",
     "export",
     "login",
     "opened",
     "pull",
     "push",
     "remove",
+    "repack",
+    "squash",
     "tag",
+    "unpack",
     "verify",
 ]

@@ -38,6 +38,15 @@ class Tree:
     inodes: dict[bytes, Inode] = field(default_factory=dict)
     children: dict[bytes, set[bytes]] = field(default_factory=dict)
 
+    def copy(self) -> Tree:
+        """Return a tree of its own that holds the same."""
+        inodes = {
+            id(inode): Inode(inode.entry, inode.layer, inode.position, set(inode.names))
+            for inode in self.inodes.values()
+        }
+        children = {folder: set(names) for folder, names in self.children.items()}
+        return Tree({name: inodes[id(inode)] for name, inode in self.inodes.items()}, children)
+
     def apply(self, entries: Iterable[Entry], layer: int, *, where: str) -> None:
         """Put one more layer on top."""
         made: set[bytes] = set()

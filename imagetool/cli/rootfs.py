@@ -1,0 +1,176 @@
+"""`diff`, `ls`, `unpack`, `repack` and `squash`: the root filesystems of images."""
+
+from __future__ import annotations
+
+import sys
+from json import dumps
+
+from imagetool import api
+from imagetool.cli.options import workplace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from imagetool.cli.app import Globals
+    from imagetool.image.contents import Difference
+    from imagetool.layer.entry import Entry
+    from imagetool.oci.platform import Platform
+
+_LETTERS = {"file": "-", "dir": "d", "symlink": "l", "link": "h", "char": "c", "block": "b", "fifo": "p"}
+
+
+def _platform(text: str | None) -> Platform | None:
+    from imagetool.oci.platform import Platform
+
+    return Platform.parse(text) if text else None
+
+
+def diff(
+    globals: Globals, *, left: str, right: str, total: bool, exit_code: bool, platform: str | None, json: bool
+) -> int:
+    """Compare two images; return 1 for a difference when that is asked for."""
+    with workplace(globals) as place:
+        found = api.diff(left, right, place, platform=_platform(platform))
+    sides = () if total else (("left", found.left), ("right", found.right))
+    if json:
+        tree: dict[str, Any] = {"left": left, "right": right}
+        if not total:
+            tree["common"] = [str(layer.descriptor.digest) for layer in found.common]
+            tree["layers"] = [
+                {
+                    "image": side,
+                    "digest": str(step.layer.descriptor.digest),
+                    "diffID": str(step.layer.diff_id),
+                    **_tree(step.difference),
+                }
+                for side, steps in sides
+                for step in steps
+            ]
+        sys.stdout.write(dumps(tree | {"total": _tree(found.total)}, indent=2) + "\n")
+    else:
+        for side, steps in sides:
+            name = {"left": left, "right": right}[side]
+            for step in steps:
+                _show(f"layer {step.layer.descriptor.digest} of {name}", step.difference)
+        _show(f"from {left} to {right}", found.total)
+    return int(exit_code and not found.total.is_empty)
+
+
+def _tree(difference: Difference) -> dict[str, Any]:
+    return {
+        "added": [_text(path) for path in difference.added],
+        "changed": [{"path": _text(change.path), "what": list(change.aspects)} for change in difference.changed],
+        "removed": [_text(path) for path in difference.removed],
+    }
+
+
+def _show(heading: str, difference: Difference) -> None:
+    from imagetool.cli.lines import printable
+    from imagetool.layer.entry import display
+
+    lines = [(path, "A", "") for path in difference.added]
+    lines += [(change.path, "C", f"  ({', '.join(change.aspects)})") for change in difference.changed]
+    lines += [(path, "D", "") for path in difference.removed]
+    sys.stdout.write(f"{printable(heading)}: {len(lines)} entries\n")
+    sys.stdout.writelines(f"{letter} /{display(path)}{why}\n" for path, letter, why in sorted(lines))
+
+
+def _text(path: bytes) -> str:
+    """Return a path as JSON can hold it: bytes that are not UTF-8 as \\xNN."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def ls(globals: Globals, *, reference: str, layer: str | None, platform: str | None, json: bool) -> None:
+    """List what is in an image or in one of its layers."""
+    with workplace(globals) as place:
+        entries = api.entries(reference, place, layer=layer, platform=_platform(platform))
+        if json:
+            sys.stdout.write(dumps([_entry_tree(entry) for entry in entries], indent=2) + "\n")
+        else:
+            sys.stdout.writelines(_line(entry) for entry in entries)
+
+
+def _entry_tree(entry: Entry) -> dict[str, Any]:
+    import base64
+
+    tree: dict[str, Any] = {
+        "path": _text(entry.name),
+        "type": entry.kind,
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "size": entry.size,
+        "mtime": entry.mtime / 1e9,
+    }
+    if entry.linkname:
+        tree["target"] = _text(entry.linkname)
+    if entry.kind in ("char", "block"):
+        tree["device"] = f"{entry.devmajor}:{entry.devminor}"
+    if entry.xattrs:
+        tree["xattrs"] = {_text(name): base64.b64encode(value).decode() for name, value in entry.xattrs.items()}
+    return tree
+
+
+def _line(entry: Entry) -> str:
+    import stat
+    import time
+
+    from imagetool.layer.entry import display
+
+    mode = _LETTERS[entry.kind] + stat.filemode(entry.mode | stat.S_IFREG)[1:]
+    size = f"{entry.devmajor},{entry.devminor}" if entry.kind in ("char", "block") else str(entry.size)
+    try:
+        made = time.strftime("%Y-%m-%d %H:%M", time.gmtime(entry.mtime // 10**9))
+    except (ValueError, OverflowError, OSError):  # a time that the C library cannot say
+        made = "-"
+    link = {"symlink": " -> ", "link": " link to "}.get(entry.kind, "")
+    target = display(entry.linkname) if link else ""
+    return f"{mode} {entry.uid}/{entry.gid} {size:>10} {made} /{display(entry.name)}{link}{target}\n"
+
+
+def unpack(
+    globals: Globals, *, reference: str, directory: str, rootless: bool, platform: str | None, progress: str
+) -> None:
+    """Unpack an image to be looked at or edited; print where."""
+    with workplace(globals, progress) as place:
+        bundle = api.unpack(reference, directory, place, rootless=rootless, platform=_platform(platform))
+    sys.stdout.write(f"{bundle.rootfs}\n")
+
+
+def repack(
+    globals: Globals,
+    *,
+    directory: str,
+    destination: str,
+    compression: str,
+    comment: str,
+    refresh: bool,
+    timestamps: str,
+    progress: str,
+) -> None:
+    """Add what was edited to the image; print the new digest."""
+    from imagetool.streams.codecs import Codec
+
+    with workplace(globals, progress) as place:
+        made = api.repack(
+            directory,
+            destination,
+            place,
+            codec=Codec.parse(compression),
+            comment=comment,
+            refresh=refresh,
+            clamp_times=timestamps == "clamp",
+        )
+    if made.layer is None:
+        sys.stderr.write("nothing was changed: the image is as it was\n")
+    sys.stdout.write(f"{made.image.digest}\n")
+
+
+def squash(globals: Globals, *, source: str, destination: str, compression: str, progress: str) -> None:
+    """Merge the layers of an image into one; print the new digest."""
+    from imagetool.streams.codecs import Codec
+
+    with workplace(globals, progress) as place:
+        made = api.squash(source, destination, place, codec=Codec.parse(compression))
+    sys.stdout.write(f"{made.digest}\n")

@@ -1,0 +1,130 @@
+"""An image unpacked to be edited, and the layer that the edits make.
+
+    FOLDER/rootfs            the root filesystem
+    FOLDER/imagetool.scan    which image it was, and what every path was (`layer.scanfile`)
+
+The scan is written last: a folder without it is not a bundle. What a later difference costs is
+one lstat a path, and reading what changed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from imagetool import limits
+from imagetool.content.staging import replace_file, storage_errors
+from imagetool.errors import InvalidDocument, LimitExceeded, NotFound, UsageError
+from imagetool.image.image import Image
+from imagetool.layer.diff import diff_directory
+from imagetool.layer.directory import Scan, scan_directory
+from imagetool.layer.entry import Item
+from imagetool.layer.scanfile import parse, render
+from imagetool.layer.unpack import Ownership
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.document import get
+from imagetool.safefs.root import remove_tree
+from imagetool.snapshot.directory import unpack_layers
+
+ROOTFS: Final = "rootfs"
+SCAN: Final = "imagetool.scan"
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An unpacked image.
+
+    source: where the image was found, in the words of the command line. image: its manifest.
+    rootless: whether owners are recorded in attributes rather than set.
+    """
+
+    folder: Path
+    source: str
+    image: Descriptor
+    rootless: bool
+    before: Scan
+
+    @property
+    def rootfs(self) -> Path:
+        """The root filesystem."""
+        return self.folder / ROOTFS
+
+    def scan(self) -> Scan:
+        """Return what is there now."""
+        return scan_directory(self.rootfs, known=self.before)
+
+    def changes(self, after: Scan, *, clamp: int | None, warn: Warn) -> Iterator[Item]:
+        """Yield what was edited, as the entries of a layer; see `layer.diff.diff_directory`."""
+        return diff_directory(self.rootfs, self.before, after, clamp=clamp, warn=warn, rootless=self.rootless)
+
+    def save(self) -> None:
+        """Write the scan beside the root filesystem, durably."""
+        notes = {"kind": "bundle", "source": self.source, "image": self.image.tree(), "rootless": self.rootless}
+        replace_file(self.folder / SCAN, render(self.before, notes))
+
+
+def unpack_bundle(image: Image, folder: Path, *, source: str, rootless: bool, warn: Warn) -> Bundle:
+    """Unpack an image into a folder that is empty or does not exist yet.
+
+    The folder is closed to others, because what is in it may be setuid. After an error nothing
+    of the root filesystem is left. Raises UsageError for a folder that is in use.
+    """
+    with storage_errors(f"cannot make {folder}"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.listdir(folder):
+            raise UsageError(f"{folder} is not empty; unpack into a directory of its own")
+        os.chmod(folder, 0o700)
+        staged = folder / f".{ROOTFS}.{secrets.token_hex(8)}"
+        staged.mkdir()
+        os.chmod(staged, 0o755)
+    ownership = Ownership(owners=not rootless, lenient=rootless, recorded=rootless)
+    try:
+        before = unpack_layers(image.openers(), staged, ownership=ownership, warn=warn)
+        bundle = Bundle(folder, source, image.descriptor, rootless, before)
+        with storage_errors(f"cannot finish {folder}"):
+            os.rename(staged, folder / ROOTFS)
+        # The rename moved nothing below, but gave the root another ctime.
+        bundle = replace(bundle, before=scan_directory(folder / ROOTFS, known=before))
+        bundle.save()
+    except BaseException:
+        _remove(folder, (staged.name, ROOTFS))
+        raise
+    return bundle
+
+
+def _remove(folder: Path, names: tuple[str, ...]) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
+            remove_tree(fd, os.fsencode(name))
+    finally:
+        os.close(fd)
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read what `unpack_bundle` left. Raises NotFound, InvalidDocument or LimitExceeded."""
+    path = folder / SCAN
+    with storage_errors(f"cannot read {path}"):
+        try:
+            with open(path, "rb") as file:
+                raw = file.read(limits.SCAN_BYTES + 1)
+        except FileNotFoundError:
+            raise NotFound(f"{folder} has no {SCAN}: it is not what `imagetool unpack` made") from None
+    if len(raw) > limits.SCAN_BYTES:
+        raise LimitExceeded(f"{path}: more than {limits.SCAN_BYTES} bytes")
+    before, notes = parse(raw, where=str(path))
+    return _bundle(folder, before, notes, str(path))
+
+
+def _bundle(folder: Path, before: Scan, notes: dict[str, Any], what: str) -> Bundle:
+    if get(notes, "kind", str, "", path="$", what=what) != "bundle":
+        raise InvalidDocument(f"{what}: is the scan of something else than a bundle")
+    source = get(notes, "source", str, None, path="$", what=what)
+    image = Descriptor.read(notes.get("image"), path="$.image", what=what)
+    rootless = get(notes, "rootless", bool, None, path="$", what=what)
+    return Bundle(folder, source, image, rootless, before)

@@ -1,0 +1,106 @@
+"""Layers and unpacked images of umoci and buildah, and ours, are the same trees."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.changes import START, change
+from tests.support.command import imagetool
+from tests.support.trees import describe
+
+pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners")]
+NEXT: list[tuple[str, bytes, object]] = [
+    ("append", b"a/a", b"more"),
+    ("remove", b"a/b", None),
+    ("replace by symlink", b"b", b"a"),
+    ("replace by dir", b"d", 0o2750),
+    ("write", b"d/new", 70_000),
+    ("link", b"d/new", b"d/other name"),
+    ("fifo", b"pipe", 0o640),
+    ("node", b"null", (0o020000, 1, 3)),
+    ("chown", b"a/a", (1000, 50)),
+    ("utime", b"a", 1_600_000_000_000_000_000),
+]
+
+
+def peer(*command: str | Path) -> str:
+    if not shutil.which(str(command[0])):
+        pytest.skip(f"{command[0]} is not installed")
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
+def seconds(tree: dict[bytes, tuple[object, ...]], *, add: int) -> dict[bytes, tuple[object, ...]]:
+    """Return a tree with the times that a tar header without fractions has: umoci rounds them, buildah cuts."""
+    return {name: (*seen[:3], (int(str(seen[3])) + add) // 10**9, *seen[4:]) for name, seen in tree.items()}
+
+
+rounded = partial(seconds, add=5 * 10**8)
+cut = partial(seconds, add=0)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> str:
+    """An OCI layout in which `base` is an image of umoci's with one layer of everything."""
+    place = f"{tmp_path}/layout"
+    peer("umoci", "init", "--layout", place)
+    peer("umoci", "new", "--image", f"{place}:base")
+    peer("umoci", "unpack", "--image", f"{place}:base", tmp_path / "first")
+    change(tmp_path / "first/rootfs", START)
+    peer("umoci", "repack", "--image", f"{place}:base", tmp_path / "first")
+    return place
+
+
+def test_a_layer_of_umoci_unpacks_to_what_it_was_made_of(layout: str, tmp_path: Path) -> None:
+    imagetool("unpack", f"oci:{layout}:base", tmp_path / "ours", root=tmp_path / "s")
+    assert rounded(describe(tmp_path / "ours/rootfs")) == rounded(describe(tmp_path / "first/rootfs"))
+
+
+def test_what_we_repack_umoci_unpacks_to_the_same_tree(layout: str, tmp_path: Path) -> None:
+    imagetool("unpack", f"oci:{layout}:base", tmp_path / "ours", root=tmp_path / "s")
+    change(tmp_path / "ours/rootfs", NEXT)
+    imagetool("repack", tmp_path / "ours", f"oci:{layout}:next", root=tmp_path / "s")
+    peer("umoci", "unpack", "--image", f"{layout}:next", tmp_path / "theirs")
+    assert describe(tmp_path / "theirs/rootfs") == describe(tmp_path / "ours/rootfs")
+
+
+def test_what_umoci_repacks_we_unpack_to_the_same_tree(layout: str, tmp_path: Path) -> None:
+    peer("umoci", "unpack", "--image", f"{layout}:base", tmp_path / "theirs")
+    change(tmp_path / "theirs/rootfs", NEXT)
+    peer("umoci", "repack", "--image", f"{layout}:next", tmp_path / "theirs")
+    imagetool("unpack", f"oci:{layout}:next", tmp_path / "ours", root=tmp_path / "s")
+    wanted = describe(tmp_path / "theirs/rootfs")
+    assert rounded(describe(tmp_path / "ours/rootfs")) == rounded(wanted)
+
+
+def test_rootless_bundles_record_owners_as_umoci_does(layout: str, tmp_path: Path) -> None:
+    peer("umoci", "unpack", "--image", f"{layout}:base", tmp_path / "theirs")
+    change(tmp_path / "theirs/rootfs", [("write", b"owned", 3), ("chown", b"owned", (1000, 300))])
+    peer("umoci", "repack", "--image", f"{layout}:owned", tmp_path / "theirs")
+    peer("umoci", "unpack", "--rootless", "--image", f"{layout}:owned", tmp_path / "umoci")
+    imagetool("unpack", "--rootless", f"oci:{layout}:owned", tmp_path / "ours", root=tmp_path / "s")
+    ours, theirs = (
+        os.getxattr(tmp_path / who / "rootfs/owned", "user.rootlesscontainers") for who in ("ours", "umoci")
+    )
+    assert ours == theirs
+
+
+def test_layers_of_buildah_unpack_to_what_buildah_mounts(tmp_path: Path) -> None:
+    storage = ("--root", tmp_path / "storage", "--runroot", tmp_path / "run", "--storage-driver", "vfs")
+    name = peer("buildah", *storage, "from", "scratch").strip()
+    for step in (START, NEXT):
+        mounted = Path(peer("buildah", *storage, "mount", name).strip())
+        change(mounted, step)
+        peer("buildah", *storage, "umount", name)
+        peer("buildah", *storage, "commit", name, f"oci:{tmp_path}/layout:x")
+    wanted = describe(Path(peer("buildah", *storage, "mount", name).strip()))
+    imagetool("unpack", f"oci:{tmp_path}/layout:x", tmp_path / "ours", root=tmp_path / "s")
+    assert cut(describe(tmp_path / "ours/rootfs")) == cut(wanted)
+    peer("buildah", *storage, "rm", name)
