@@ -16,7 +16,7 @@ from imagetool.errors import InvalidReference, NotFound, StorageError, UsageErro
 from imagetool.image.image import Image, load
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
-from imagetool.progress import Note, Observer, silent
+from imagetool.progress import Note, Observer, phase, silent
 from imagetool.transports import Surroundings, find
 from imagetool.transports.local import local_name, resolve
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from imagetool.image.verify import Check
     from imagetool.layer.entry import Entry
     from imagetool.snapshot.bundle import Bundle
+    from imagetool.snapshot.overlay import OverlaySnapshotter
     from imagetool.streams.codecs import Codec
     from imagetool.transfer import CopyReport, Origins
     from imagetool.verbs.rootfs import Repacked
@@ -247,8 +248,6 @@ def _worker(
     from imagetool.build.commit import commit_time
     from imagetool.build.graph import EPOCH_ARG
     from imagetool.build.worker import DEFAULT_EPOCH, Times, Worker
-    from imagetool.layer.unpack import Ownership
-    from imagetool.snapshot.overlay import OverlaySnapshotter
     from imagetool.streams.codecs import Codec
 
     def untimed(text: str) -> None:
@@ -263,6 +262,9 @@ def _worker(
     kept: dict[str, Any] = {}
 
     def snapshots() -> OverlaySnapshotter:
+        from imagetool.layer.unpack import Ownership
+        from imagetool.snapshot.overlay import OverlaySnapshotter
+
         if "snapshots" not in kept:
             kept["snapshots"] = OverlaySnapshotter(
                 place.root / "snapshots",
@@ -439,7 +441,8 @@ def _to_aci(source: str, path: Path, place: Workplace) -> Converted:
     with opened(source, place) as (store, root):
         image = load(store, root)
         manifest, lost = to_aci(image.config, name=name, version=version or "latest")
-        identity = write_aci(path, manifest, flatten(image.openers()), time=place.surroundings.epoch * 10**9)
+        with phase(place.observer, f"writing {path.name}"):
+            identity = write_aci(path, manifest, flatten(image.openers()), time=place.surroundings.epoch * 10**9)
     return Converted(f"{identity.algorithm}-{identity.hex}", tuple(lost))
 
 
@@ -452,7 +455,8 @@ def _from_aci(path: Path, destination: str, place: Workplace) -> Converted:
     store = place.store
     writer, rest = find(destination)
     with store.session():
-        manifest, _, layer = read_aci(path, store)
+        with phase(place.observer, f"reading {path.name}"):
+            manifest, _, layer = read_aci(path, store)
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(place.surroundings.epoch))
         config, lost = from_aci(manifest, diff_id=layer.diff_id, created=created)
         written = write_image(store, config, [layer])
@@ -471,10 +475,11 @@ def opened(reference: str, place: Workplace) -> Iterator[tuple[Any, Descriptor]]
 
 def verify(reference: str, place: Workplace) -> Iterator[Check]:
     """Recompute every digest, size and diff ID of an image; yield a check for each."""
+    from imagetool.image.verify import Watched
     from imagetool.image.verify import verify as checks
 
     with opened(reference, place) as (store, root):
-        yield from checks(store, root)
+        yield from checks(Watched(store, place.observer), root)
 
 
 def tag(source: str, name: str, place: Workplace) -> str:
@@ -510,7 +515,7 @@ def base(what: str, name: str | None, place: Workplace) -> tuple[str, Image]:
     def warn(text: str) -> None:
         place.observer(Note(text, "warning"))
 
-    with store.session():
+    with store.session(), phase(place.observer, f"making {what}"):
         image = make_base(
             what,
             store,
@@ -532,42 +537,20 @@ def export(
         kind: oci (a layout, or an archive), docker (an archive), local (a directory with the root
             filesystem), tar (a tarball of it).
     """
-    from imagetool.layer.merge import flatten
-    from imagetool.layer.tarcodec import write
-    from imagetool.layer.unpack import Ownership, unpack
+    from imagetool.transports import rootfs
 
-    if kind in ("oci", "docker"):
+    if kind == "tar":
+        rootfs.write_tar(image, Path(destination), place.observer)
+    elif kind == "local":
+        rootfs.write_folder(image, Path(destination), place.observer)
+    elif kind in ("oci", "docker"):
+        from imagetool.transfer import copy as transfer
+
         packed = archive or destination.endswith(".tar")
         prefix = "docker-archive:" if kind == "docker" else "oci-archive:" if packed else "oci:"
         writer, rest = find(prefix + destination + (f":{name}" if name else ""))
-        from imagetool.transfer import copy as transfer
-
         with writer.destination(rest, place.surroundings) as target:
             transfer(image.content, target.store, image.descriptor, tags=target.tags, observer=place.observer)
-    elif kind == "tar":
-        from imagetool.content.staging import new_file
-
-        with new_file(Path(destination)) as file:
-            for chunk in write(flatten(image.openers())):
-                file.write(chunk)
-    elif kind == "local":
-        from imagetool.content.staging import storage_errors
-
-        folder = Path(destination)
-        with storage_errors(f"cannot make {folder}"):
-            folder.mkdir(parents=True, exist_ok=True)
-        rootless = os.geteuid() != 0
-
-        def warn(text: str) -> None:
-            place.observer(Note(text, "warning"))
-
-        unpack(
-            flatten(image.openers()),
-            folder,
-            where="image",
-            ownership=Ownership(owners=not rootless, lenient=rootless),
-            warn=warn,
-        )
     else:
         raise UsageError(f"--output type={kind!r}: there are oci, docker, local and tar")
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imagetool.build.copying import CopyRequest, copy_items
 from imagetool.build.files import Files, LayerFiles
@@ -21,10 +21,11 @@ from imagetool.content.staging import storage_errors
 from imagetool.dockerfile import Run, RunMount
 from imagetool.errors import BuildError, Unsupported
 from imagetool.image.image import opener
-from imagetool.layer.unpack import Ownership, unpack
 from imagetool.oci.digest import Digest
-from imagetool.runtime.spec import Mount
-from imagetool.snapshot.overlay import Workspace
+
+if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
+    from imagetool.runtime.spec import Mount
+    from imagetool.snapshot.overlay import Workspace
 
 
 def mount_inputs(inputs: Inputs, instruction: Run, mount: RunMount) -> dict[str, Any]:
@@ -38,6 +39,8 @@ def mount_inputs(inputs: Inputs, instruction: Run, mount: RunMount) -> dict[str,
 
 def step_mounts(inputs: Inputs, instruction: Run, workspace: Workspace, stack: ExitStack) -> Iterator[Mount]:
     """Yield the container mounts of a RUN; what they need lives until `stack` is closed."""
+    from imagetool.runtime.spec import Mount
+
     for number, mount in enumerate(instruction.mounts):
         if mount.type in ("secret", "ssh"):
             if mount.required:
@@ -76,6 +79,8 @@ def _files(inputs: Inputs, instruction: Run, mount: RunMount) -> Iterator[Files]
 
 def _bound(inputs: Inputs, instruction: Run, mount: RunMount, folder: Path) -> Path:
     """Copy a bind mount's files aside: what the step writes there is discarded, and no link leads out of them."""
+    from imagetool.layer.unpack import Ownership, unpack
+
     folder.mkdir()
     with _files(inputs, instruction, mount) as files:
         unpack(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imagetool.build.cache import Result
 from imagetool.build.mounts import mount_inputs, step_mounts
@@ -16,13 +16,13 @@ from imagetool.dockerfile import ExecutableHeredoc, Run, script_of
 from imagetool.errors import StepFailed, Unsupported
 from imagetool.image.image import Layer, opener
 from imagetool.image.write import write_layer
-from imagetool.layer.scan import scan_upper
 from imagetool.layer.tarcodec import write
 from imagetool.progress import Note, StepOutput
-from imagetool.runtime.rootfs import Overlay
-from imagetool.runtime.spec import Mount, build_step_spec, resolv_conf_text
 from imagetool.runtime.users import User
-from imagetool.snapshot.overlay import Workspace
+
+if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
+    from imagetool.runtime.spec import Mount
+    from imagetool.snapshot.overlay import Workspace
 
 _HOSTNAME = "buildkitsandbox"  # what steps have seen for years; some look at it
 _SCRIPTS = "/dev/pipes"
@@ -56,6 +56,8 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     cached = inputs.lookup(key)
     if cached is not None:
         return Made(cached.layer, history, cached=True)
+    from imagetool.runtime.spec import build_step_spec
+
     user, home = _user(inputs)
     environment.setdefault("HOME", home)
     snapshots = inputs.worker.snapshots()
@@ -93,6 +95,8 @@ def _user(inputs: Inputs) -> tuple[User, str]:
 
 
 def _execute(inputs: Inputs, instruction: Run, spec: Any, workspace: Workspace) -> None:
+    from imagetool.runtime.rootfs import Overlay
+
     number, observer = inputs.number, inputs.observer
     root = Overlay(workspace.lowers, workspace.upper, workspace.work, userxattr=inputs.worker.user_namespace)
     status = inputs.worker.executor().run(
@@ -105,6 +109,8 @@ def _execute(inputs: Inputs, instruction: Run, spec: Any, workspace: Workspace) 
 
 
 def _commit(inputs: Inputs, workspace: Workspace) -> Layer:
+    from imagetool.layer.scan import scan_upper
+
     def warn(text: str) -> None:
         inputs.observer(Note(text, "warning"))
 
@@ -114,6 +120,8 @@ def _commit(inputs: Inputs, workspace: Workspace) -> Layer:
 
 
 def _script(workspace: Workspace, target: str, text: str) -> Mount:
+    from imagetool.runtime.spec import Mount
+
     path = workspace.work.parent / "script"
     path.write_text(text)
     path.chmod(0o755)
@@ -122,6 +130,8 @@ def _script(workspace: Workspace, target: str, text: str) -> Mount:
 
 def _network_files(workspace: Workspace) -> Iterator[Mount]:
     """Yield the mounts of the files that tell a container its name servers and names; never committed."""
+    from imagetool.runtime.spec import Mount, resolv_conf_text
+
     folder = workspace.work.parent
     for name, text in (
         ("resolv.conf", resolv_conf_text(_host_file("/etc/resolv.conf"))),

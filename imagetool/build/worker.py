@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from imagetool.build.cache import BuildCache
 from imagetool.content.store import Fetcher, Ingester, Pusher
 from imagetool.image.image import Image
 from imagetool.oci.platform import Platform
-from imagetool.runtime.executors import Executor
-from imagetool.snapshot.overlay import Snapshotter
 from imagetool.streams.codecs import Codec
+
+if TYPE_CHECKING:  # a build whose steps are all cached needs neither
+    from imagetool.runtime.executors import Executor
+    from imagetool.snapshot.overlay import Snapshotter
 
 #: 1980-01-01T00:00:00Z: the first moment that zip archives, which many builds make, can hold.
 DEFAULT_EPOCH: Final = 315_532_800

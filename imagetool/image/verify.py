@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from imagetool.content.store import Fetcher, fetch_bytes, fetch_document
@@ -13,6 +14,7 @@ from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.manifest import Index, Manifest
+from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,30 @@ class Check:
     what: str
     descriptor: Descriptor
     problem: str = ""
+
+
+class Watched:
+    """A fetcher that tells how far each blob is that is fetched through it."""
+
+    def __init__(self, store: Fetcher, observer: Observer) -> None:
+        self._store = store
+        self._observer = observer
+
+    @contextmanager
+    def fetch(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Open a blob; see `Fetcher`."""
+        digest = str(descriptor.digest)
+        self._observer(BlobStarted(digest, descriptor.size, "blob", "verify"))
+        try:
+            with self._store.fetch(descriptor) as chunks:
+                yield self._advancing(digest, chunks)
+        finally:
+            self._observer(BlobFinished(digest, "done"))
+
+    def _advancing(self, digest: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._observer(BlobAdvanced(digest, len(chunk)))
+            yield chunk
 
 
 def verify(store: Fetcher, root: Descriptor) -> Iterator[Check]:

@@ -38,3 +38,22 @@ def test_a_right_command_line_starts_neither_typer_nor_the_network(args: list[st
     command = [sys.executable, "-c", code, "--root", str(tmp_path / "root"), *args]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "", "imported: " + out
+
+
+@pytest.mark.root
+def test_a_build_from_the_cache_of_steps_loads_nothing_that_runs_or_unpacks(tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/Dockerfile").write_text("FROM busybox\nRUN echo 1 > /file\n")
+    root, out = str(tmp_path / "root"), str(tmp_path / "out")
+    program = [sys.executable, "-m", "imagetool", "--root", root]
+    subprocess.run([*program, "base", "busybox"], capture_output=True, check=True)
+    args = ["--root", root, "build", "-q", "-o", f"type=oci,dest={out}", str(tmp_path / "context")]
+    code = (
+        "import sys; from imagetool.cli.app import run; code = run(sys.argv[1:]);"
+        "unwanted = ('imagetool.runtime.executors', 'imagetool.snapshot', 'imagetool.layer.unpack', 'requests');"
+        "print(*(name for name in sys.modules if name.startswith(unwanted)))"
+    )
+    for expected in (True, False):  # run, then cached
+        done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+        assert ("imagetool.snapshot" in done.stdout) == expected, done.stdout
+    assert done.stdout.splitlines()[-1] == ""
