@@ -12,10 +12,11 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from imagetool import limits
 from imagetool.errors import InvalidArchive, StorageError
+from imagetool.layer import fuse
 from imagetool.layer.entry import OVERLAY_XATTRS, Entry, Item, Kind, display, is_private
 from imagetool.layer.whiteout import OPAQUE, PREFIX
 from imagetool.limits import CHUNK
@@ -34,9 +35,10 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Warn = Callable[[str], None]
+Dialect = Literal["kernel", "fuse"]
 
 
-def scan_upper(upper: Path, *, clamp: int | None, warn: Warn) -> Iterator[Item]:
+def scan_upper(upper: Path, *, clamp: int | None, warn: Warn, dialect: Dialect = "kernel") -> Iterator[Item]:
     """Yield the layer that turns the lower directories into the merged view of an overlay.
 
     Entries come in depth-first order, names sorted; a directory before what is in it. Kernel
@@ -51,17 +53,20 @@ def scan_upper(upper: Path, *, clamp: int | None, warn: Warn) -> Iterator[Item]:
             Later times are set back in the directory too, so that a later build step sees what
             one that starts from the finished layer would see.
         warn: called with a line for whatever was left out.
+        dialect: whose upper directory it is, the kernel's (trusted.* or user.* attributes) or
+            fuse-overlayfs's, which has marks of its own (`layer.fuse`).
 
     Raises StorageError for what cannot be read, InvalidArchive for what a layer cannot say.
     """
     try:
-        yield from _Scan(clamp, warn).entries(upper)
+        yield from _Scan(clamp, warn, is_fuse=dialect == "fuse").entries(upper)
     except OSError as error:
         raise StorageError(f"cannot read the changes in {upper}: {error.strerror}") from error
 
 
 class _Scan:
-    def __init__(self, clamp: int | None, warn: Warn) -> None:
+    def __init__(self, clamp: int | None, warn: Warn, *, is_fuse: bool) -> None:
+        self._is_fuse = is_fuse
         self._clamp = clamp
         self._warn = warn
         self._links: dict[tuple[int, int], bytes] = {}
@@ -71,7 +76,7 @@ class _Scan:
         root = os.open(upper, _FOLDER)
         fd = os.dup(root)
         try:
-            waiting = [(b"", _names(fd))]
+            waiting = [(b"", self._names(fd)[0])]
             while waiting:
                 prefix, names = waiting[-1]
                 if not names:
@@ -88,8 +93,9 @@ class _Scan:
                 check_name(name)
                 mtime = self._time(status, base, fd)
                 fd = _instead(fd, os.open(base, _FOLDER, dir_fd=fd))
-                yield from _folder(fd, name, status, mtime, self._clamp or 0)
-                waiting.append((name + b"/", _names(fd)))
+                children, is_marked = self._names(fd)
+                yield from self._folder(fd, name, status, mtime, is_marked=is_marked)
+                waiting.append((name + b"/", children))
         finally:
             os.close(fd)
             os.close(root)
@@ -98,7 +104,10 @@ class _Scan:
         name = prefix + base
         kind = KIND_OF_TYPE.get(stat.S_IFMT(status.st_mode))
         if kind == "char" and status.st_rdev == 0:
-            yield Entry(prefix + PREFIX + base, "file", 0, mtime=self._clamp or 0), ()
+            yield self._whiteout(prefix, base)
+            return
+        if self._is_fuse and base.startswith(PREFIX):
+            yield self._whiteout(prefix, base[len(PREFIX) :])
             return
         check_name(name)
         if kind is None:
@@ -113,14 +122,45 @@ class _Scan:
                 return
         if kind == "file":
             fd = os.open(base, _FILE, dir_fd=folder)
-            xattrs = _own(read_xattrs(fd), name)
+            xattrs = read_xattrs(fd)
+            if status.st_size == 0 and any(mark + b"whiteout" in xattrs for mark in OVERLAY_XATTRS):
+                os.close(fd)  # how an overlay on an overlay marks them, since Linux 6.7
+                yield self._whiteout(prefix, base)
+                return
+            if self._is_fuse:
+                uid, gid, mode = fuse.stated(xattrs, (uid, gid, mode), name)
+            xattrs = _own(xattrs, name)
             content = file_content(fd, status.st_size)
             yield Entry(name, kind, mode, uid, gid, status.st_size, mtime, xattrs=xattrs), content
             return
         linkname = os.readlink(base, dir_fd=folder) if kind == "symlink" else b""
         device = status.st_rdev if kind in ("char", "block") else 0
-        xattrs = _own(read_xattrs(b"/proc/self/fd/%d/%b" % (folder, base)), name)
+        xattrs = read_xattrs(b"/proc/self/fd/%d/%b" % (folder, base))
+        if self._is_fuse:
+            uid, gid, mode = fuse.stated(xattrs, (uid, gid, mode), name)
+        xattrs = _own(xattrs, name)
         yield Entry(name, kind, mode, uid, gid, 0, mtime, linkname, os.major(device), os.minor(device), xattrs), ()
+
+    def _folder(self, fd: int, name: bytes, status: os.stat_result, mtime: int, *, is_marked: bool) -> Iterator[Item]:
+        xattrs = read_xattrs(fd)
+        opaque = is_marked or any(xattrs.pop(prefix + b"opaque", b"") == b"y" for prefix in OVERLAY_XATTRS)
+        uid, gid, mode = status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
+        if self._is_fuse:
+            opaque = opaque or fuse.is_opaque(xattrs)
+            uid, gid, mode = fuse.stated(xattrs, (uid, gid, mode), name)
+        yield Entry(name, "dir", mode, uid, gid, 0, mtime, xattrs=_own(xattrs, name)), ()
+        if opaque:
+            yield Entry(name + b"/" + OPAQUE, "file", 0, mtime=self._clamp or 0), ()
+
+    def _whiteout(self, prefix: bytes, base: bytes) -> Item:
+        return Entry(prefix + PREFIX + base, "file", 0, mtime=self._clamp or 0), ()
+
+    def _names(self, fd: int) -> tuple[list[bytes], bool]:
+        """Return the names in a directory, the first one last, and whether a file there marks it as opaque."""
+        names = sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
+        if not self._is_fuse or OPAQUE not in names:
+            return names, False
+        return [name for name in names if name not in fuse.MARKERS], True
 
     def _time(self, status: os.stat_result, base: bytes, folder: int) -> int:
         mtime = status.st_mtime_ns
@@ -130,23 +170,9 @@ class _Scan:
         return self._clamp
 
 
-def _names(fd: int) -> list[bytes]:
-    """Return the names in a directory, the first one last."""
-    return sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
-
-
 def _instead(old: int, new: int) -> int:
     os.close(old)
     return new
-
-
-def _folder(fd: int, name: bytes, status: os.stat_result, mtime: int, marker_time: int) -> Iterator[Item]:
-    xattrs = read_xattrs(fd)
-    opaque = any(xattrs.pop(prefix + b"opaque", b"") == b"y" for prefix in OVERLAY_XATTRS)
-    mode = stat.S_IMODE(status.st_mode)
-    yield Entry(name, "dir", mode, status.st_uid, status.st_gid, 0, mtime, xattrs=_own(xattrs, name)), ()
-    if opaque:
-        yield Entry(name + b"/" + OPAQUE, "file", 0, mtime=marker_time), ()
 
 
 def check_name(name: bytes) -> None:
