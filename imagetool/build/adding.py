@@ -6,33 +6,43 @@ Source: Dockerfile reference, "ADD".
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from imagetool.build import steps
-from imagetool.build.copying import CopyRequest, copy_items
+from imagetool.build.copying import CopyRequest, copy_items, sources
 from imagetool.build.files import FolderFiles, Taken
 from imagetool.build.root import Root
 from imagetool.build.steps import Inputs, Made
 from imagetool.dockerfile import Add, IgnoreRules, is_remote
 from imagetool.errors import BuildError, DigestMismatch, InvalidArchive, Unsupported
-from imagetool.layer.entry import Entry, Item, parents
+from imagetool.layer.entry import Entry, Item, display, parents
 from imagetool.layer.tarreader import read
+from imagetool.layer.whiteout import is_reserved
 from imagetool.limits import LAYER_BYTES
 from imagetool.oci.digest import Digest, new_hasher
 from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import bounded
 
+#: HTTP URLs that mean a Git repository, as BuildKit tells them.
+_GIT: Final = re.compile(r"\.git(#.*)?\Z")
 
-def archives(inputs: Inputs, sources: Sequence[str], unpack: bool | None) -> list[str]:
-    """Return which sources of the context are archives that ADD unpacks: told by what they hold, not by name."""
-    if unpack is False:
+
+def archives(inputs: Inputs, local: Sequence[str], unpack: bool | None) -> list[str]:
+    """Return the paths of the context that are archives which ADD unpacks: told by what they hold, not by name.
+
+    Raises BuildError for a source that is missing.
+    """
+    if unpack is False or not local:
         return []
     with inputs.context_files() as files:
-        return [source for source in sources if _is_archive(files, source)]
+        found = sources(CopyRequest(tuple(local), "/"), files)
+        return [path for path in dict.fromkeys(found) if _is_archive(files, path)]
 
 
 def add(inputs: Inputs, instruction: Add, history: str) -> Made:
@@ -66,7 +76,7 @@ def _items(
     files = stack.enter_context(inputs.context_files())
     local = [source for source in instruction.sources if not is_remote(source)]
     packed = archives(inputs, local, instruction.unpack)
-    request = replace(steps.copy_request(inputs, instruction, base), sources=tuple(s for s in local if s not in packed))
+    request = replace(steps.copy_request(inputs, instruction, base), sources=tuple(local), skip=frozenset(packed))
     if request.sources or request.texts:
         yield from copy_items(request, files, base)
     for path, modified, _ in fetched:
@@ -76,7 +86,8 @@ def _items(
         else:
             path.chmod(0o600)
             one = stack.enter_context(_downloaded(path.parent, times.of_layer(modified)))
-            yield from copy_items(replace(request, sources=(path.name,), texts=()), one, base)
+            single = replace(request, sources=(_literal(path.name),), texts=(), skip=frozenset())
+            yield from copy_items(single, one, base)
     for source in packed:
         (item,) = list(files.stream([_taken(files, source)]))
         yield from _unpacked(inputs, request, base, item[1], source)
@@ -86,23 +97,39 @@ def _unpacked(inputs: Inputs, request: CopyRequest, base: Root, chunks: Iterable
     """Yield the entries of an archive, below the destination, after the directories they need."""
     dest, _ = base.kind(request.dest.encode(errors="surrogateescape"), follow=True)
     made: set[bytes] = set()
+    placed: dict[bytes, bytes] = {}
     where = f"ADD {name}"
     for entry, content in read(decompress(chunks, where=where), where=where):
+        if is_reserved(entry.name):
+            raise BuildError(f"{where}: {display(entry.name)}: names that begin with .wh. mean a deletion in a layer")
         target = entry.name if dest == b"." else dest if entry.name == b"." else dest + b"/" + entry.name
         if target == b".":
             continue
+        target = placed[entry.name] = _place(target, made, base)
         for folder in parents(target):
             if folder not in made and base.kind(folder, follow=False)[1] is None:
                 yield Entry(folder, "dir", 0o755, 0, 0, 0, request.time), ()
             made.add(folder)
         made.add(target)
         linkname = entry.linkname
-        if entry.kind == "link" and dest != b".":
-            linkname = dest + b"/" + linkname
+        if entry.kind == "link":
+            linkname = placed.get(linkname, linkname if dest == b"." else dest + b"/" + linkname)
         uid, gid = request.owner or (entry.uid, entry.gid)
         mode = request.chmod.apply(entry.mode, is_folder=entry.kind == "dir") if request.chmod else entry.mode
         mtime = inputs.worker.times.of_layer(entry.mtime)
         yield entry._replace(name=target, linkname=linkname, uid=uid, gid=gid, mode=mode, mtime=mtime), content
+
+
+def _place(target: bytes, made: set[bytes], base: Root) -> bytes:
+    """Return where an entry of an archive lands: symlinks that the root has above it are followed, as when unpacking.
+
+    Debian's /bin is one: an archive with bin/tool puts usr/bin/tool there, and leaves /bin alone.
+    """
+    above, _, last = target.rpartition(b"/")
+    if not above or any(folder in made for folder in parents(target)):
+        return target
+    folder, _ = base.kind(above, follow=True)
+    return last if folder == b"." else folder + b"/" + last
 
 
 def _taken(files: FolderFiles, source: str) -> Taken:
@@ -137,7 +164,7 @@ def _local_digests(inputs: Inputs, instruction: Add, stack: ExitStack) -> list[s
 
 def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetched:
     """Download a URL into a scratch file; its digest is checked against --checksum."""
-    if not source.startswith(("http://", "https://")):
+    if not source.lower().startswith(("http://", "https://")) or _GIT.search(source):
         raise Unsupported(
             f"ADD {source}: Git sources are not supported yet; clone it and COPY it, or use an archive URL"
         )
@@ -157,6 +184,11 @@ def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetch
     if instruction.checksum and instruction.checksum != str(digest):
         raise DigestMismatch(f"ADD {source}", expected=instruction.checksum, got=str(digest))
     return path, download.modified, digest
+
+
+def _literal(name: str) -> str:
+    """Return a source pattern that stands for this name only."""
+    return re.sub(r"([*?\[\\])", r"\\\1", name)
 
 
 def _downloaded(folder: Path, mtime: int) -> FolderFiles:

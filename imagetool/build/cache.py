@@ -23,7 +23,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 
 #: Part of every key; raised when what a step makes of the same inputs changes.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class CopyRequest:
     owner: for everything that is new; None keeps what the source says.
     time: of directories that are made on the way, nanoseconds.
     texts: heredocs as (file name, content).
+    skip: paths that the sources stand for and that are left out all the same: ADD unpacks them.
     """
 
     sources: tuple[str, ...]
@@ -49,6 +50,7 @@ class CopyRequest:
     exclude: IgnoreRules = field(default_factory=IgnoreRules)
     time: int = 0
     texts: tuple[tuple[str, bytes], ...] = ()
+    skip: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ def copy_items(request: CopyRequest, files: Files, base: Base) -> Iterator[Item]
     Raises BuildError for a source that is missing and for a destination that cannot be.
     """
     plan = _Plan(request, base)
-    names = _sources(request, files)
+    names = sources(request, files)
     many = len(names) + len(request.texts) > 1
     into = many or request.dest.endswith(("/", "/.")) or request.dest in ("", ".", "/")
     dest, there = base.kind(request.dest.encode(errors="surrogateescape"), follow=True)
@@ -79,19 +81,20 @@ def copy_items(request: CopyRequest, files: Files, base: Base) -> Iterator[Item]
     if there not in (None, "dir") and into:
         raise BuildError(f"cannot copy to {request.dest!r}: it is not a directory")
     for name in names:
-        _take(plan, files, name, dest, is_folder)
+        if name not in request.skip:
+            _take(plan, files, name, dest, is_folder)
     for text_name, content in request.texts:
         _take_text(plan, text_name, content, dest, is_folder)
     yield from _stream(plan, files)
 
 
-def _sources(request: CopyRequest, files: Files) -> list[str]:
+def sources(request: CopyRequest, files: Files) -> list[str]:
     """Return the paths that the sources stand for, wildcards resolved, in the order written."""
     found: list[str] = []
     for source in request.sources:
         cleaned = _clean(source, keep_pivot=request.parents)
         if has_wildcard(source):
-            found += _glob(files, cleaned)
+            found += _glob(files, cleaned, deep=request.parents)
         elif files.lookup(cleaned.encode(errors="surrogateescape"))[1] is None:
             raise BuildError(f"{source!r} not found{_why_missing(files, cleaned)}")
         else:
@@ -119,20 +122,41 @@ def _why_missing(files: Files, path: str) -> str:
     return did_you_mean(base, [child.base.decode(errors="replace") for child in files.children(name)])
 
 
-def _glob(files: Files, pattern: str) -> list[str]:
-    """Return the paths that match, component by component; "*" never crosses a "/"."""
+def _glob(files: Files, pattern: str, *, deep: bool) -> list[str]:
+    """Return the paths that match, component by component; "*" never crosses a "/".
+
+    deep: whether a component "**" stands for any number of directories, none included, as with --parents.
+    """
     found = [""]
     for part in pattern.split("/"):
+        if part == "**" and deep:
+            found = [below for folder in found for below in _folders(files, folder)]
+            continue
         deeper: list[str] = []
         for folder in found:
-            name, entry = files.lookup(folder.encode(errors="surrogateescape") or b".")
-            if entry is None or entry.kind != "dir":
-                continue
-            for child in files.children(name):
-                text = child.base.decode(errors="surrogateescape")
-                if text == part or match(part, text):
-                    deeper.append(f"{folder}/{text}" if folder else text)
+            for base, _ in _listed(files, folder):
+                if base == part or match(part, base):
+                    deeper.append(f"{folder}/{base}" if folder else base)
         found = deeper
+    return list(dict.fromkeys(path for path in found if path))
+
+
+def _listed(files: Files, folder: str) -> list[tuple[str, Kind]]:
+    """Return name and kind of what is in a directory; nothing for what is none."""
+    name, entry = files.lookup(folder.encode(errors="surrogateescape") or b".")
+    if entry is None or entry.kind != "dir":
+        return []
+    return [(child.base.decode(errors="surrogateescape"), child.entry.kind) for child in files.children(name)]
+
+
+def _folders(files: Files, folder: str) -> list[str]:
+    """Return a directory and all directories below it, no symlink followed."""
+    found, waiting = [], [folder]
+    while waiting:
+        at = waiting.pop()
+        found.append(at)
+        below = [base for base, kind in _listed(files, at) if kind == "dir"]
+        waiting += [f"{at}/{base}" if at else base for base in reversed(below)]
     return found
 
 

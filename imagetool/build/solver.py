@@ -221,7 +221,7 @@ class _Build:
         return state.with_history(self._worker.times.created, made.history, layer=made.layer)
 
     def _declare(self, state: StageState, written: Arg, escape: str) -> StageState:
-        predefined = graphs.platform_args(state.platform, self._request.host)
+        predefined = graphs.platform_args(self._request.platform, self._request.host)
         inherited = {**predefined, **self._graph.global_args}
         for pair in written.pairs:
             single = Arg(pairs=(pair,), source=written.source)

@@ -112,11 +112,11 @@ def apply(state: StageState, instruction: ConfigInstruction) -> StageState:
         case User(user=user):
             return replace(state, run=replace(run, user=user))
         case Cmd(command=command):
-            cmd = replace(run, cmd=state.argv(command), args_escaped=isinstance(command, ShellForm))
+            cmd = replace(run, cmd=state.argv(command) or None, args_escaped=isinstance(command, ShellForm))
             return replace(state, run=cmd, cmd_set=True)
         case Entrypoint(command=command):
             inherited = run.cmd if state.cmd_set else None
-            return replace(state, run=replace(run, entrypoint=state.argv(command), cmd=inherited))
+            return replace(state, run=replace(run, entrypoint=state.argv(command) or None, cmd=inherited))
         case Expose(ports=ports):
             return replace(state, run=replace(run, exposed_ports=tuple(dict.fromkeys((*run.exposed_ports, *ports)))))
         case Volume(paths=paths):

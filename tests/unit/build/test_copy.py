@@ -1,0 +1,235 @@
+"""COPY: rules 20 to 31 of the build reference, without a container."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from imagetool.errors import BuildError
+from tests.support.workshop import EPOCH, Workshop, file, folder, link, texts, tree
+
+
+@pytest.fixture
+def full(shop: Workshop) -> Workshop:
+    """A context with directories, dot files, links and modes."""
+    shop.write("a.txt", "a")
+    shop.write("b.txt", "b")
+    shop.write("run.sh", "run", 0o755)
+    shop.write("d/one", "1")
+    shop.write("d/.hidden", "h")
+    shop.write("d/sub/two", "2", 0o600)
+    shop.write("e/x.txt", "x")
+    shop.write("e/sub/y.txt", "y")
+    (shop.context / "d/link").symlink_to("one")
+    (shop.context / "to-d").symlink_to("d")
+    (shop.context / "to-a").symlink_to("a.txt")
+    (shop.context / "out").symlink_to("/etc")
+    os.link(shop.context / "a.txt", shop.context / "d/hard")
+    os.link(shop.context / "a.txt", shop.context / "d/hard2")
+    return shop
+
+
+def copied(shop: Workshop, *lines: str, **request: object) -> dict[str, str]:
+    """Return the texts that instructions add to the base."""
+    image = shop.build("\n".join(["FROM base", *lines, ""]), **request)
+    return texts(image, layers=range(1, len(image.layers)))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["COPY a.txt /new"], {"new": "a"}),
+        (["COPY a.txt /new/"], {"new/a.txt": "a"}),
+        (["COPY a.txt /there"], {"there/a.txt": "a"}),
+        (["COPY a.txt /p/q/r"], {"p/q/r": "a"}),
+        (["COPY a.txt b.txt /m/"], {"m/a.txt": "a", "m/b.txt": "b"}),
+        (["COPY a.txt b.txt /m"], {"m/a.txt": "a", "m/b.txt": "b"}),
+        (["COPY d /n"], {"n/one": "1", "n/.hidden": "h", "n/sub/two": "2", "n/hard": "a", "n/hard2": ""}),
+        (["COPY d/. /n/"], {"n/one": "1", "n/.hidden": "h", "n/sub/two": "2", "n/hard": "a", "n/hard2": ""}),
+        (["COPY e d/sub /n"], {"n/x.txt": "x", "n/sub/y.txt": "y", "n/two": "2"}),
+        (["COPY ../../a.txt /n"], {"n": "a"}),
+        (["COPY /a.txt /n"], {"n": "a"}),
+        (["COPY to-a /n"], {"n": "a"}),
+        (["COPY to-d/sub /n"], {"n/two": "2"}),
+        (["COPY *.txt /g/"], {"g/a.txt": "a", "g/b.txt": "b"}),
+        (["COPY ?.txt [a]* /g/"], {"g/a.txt": "a", "g/b.txt": "b"}),
+        (["COPY d/s* /g/"], {"g/two": "2"}),
+        (["COPY d/* /g/"], {"g/one": "1", "g/.hidden": "h", "g/two": "2", "g/hard": "a", "g/hard2": "a",
+            "g/link": "1"}),
+        (["COPY */x.txt /g/"], {"g/x.txt": "x"}),
+        (["COPY nope* a.txt /g/"], {"g/a.txt": "a"}),
+        (['COPY ["a.txt", "/with space"]'], {"with space": "a"}),
+        (["WORKDIR /w", "COPY a.txt ."], {"w/a.txt": "a"}),
+        (["WORKDIR /w", "COPY a.txt sub/"], {"w/sub/a.txt": "a"}),
+        (["WORKDIR /w", "COPY a.txt ../n"], {"n": "a"}),
+        (["ENV to=/env from=a", "COPY ${from}.txt $to/"], {"env/a.txt": "a"}),
+        (["COPY a.txt /bin/tool"], {"usr/bin/tool": "a"}),
+        (["COPY a.txt /bin/"], {"usr/bin/a.txt": "a"}),
+        (["COPY a.txt /etc/link/n"], {"there/n": "a"}),
+        (["COPY a.txt /dangling/"], {"made/through/a.txt": "a"}),
+        (["COPY --exclude=*.txt . /n/"], {"n/run.sh": "run", "n/d/one": "1", "n/d/.hidden": "h", "n/d/sub/two": "2",
+            "n/d/hard": "a", "n/d/hard2": "", "n/e/x.txt": "x", "n/e/sub/y.txt": "y"}),
+        (["COPY --exclude=**/*.txt --exclude=d e /n/"], {}),
+        (["COPY --exclude=**/*.txt --exclude=!e/sub/y.txt --exclude=d . /n/"],
+            {"n/run.sh": "run", "n/e/sub/y.txt": "y"}),
+        (["COPY --parents e/sub/y.txt /n/"], {"n/e/sub/y.txt": "y"}),
+        (["COPY --parents e/./sub/y.txt d/./one /n/"], {"n/sub/y.txt": "y", "n/one": "1"}),
+        (["COPY --parents **/*.txt /n/"], {"n/a.txt": "a", "n/b.txt": "b", "n/e/x.txt": "x", "n/e/sub/y.txt": "y"}),
+        (["COPY --parents nope* a.txt /n/"], {"n/a.txt": "a"}),
+    ],
+)  # fmt: skip
+def test_what_lands_where(full: Workshop, lines: list[str], expected: dict[str, str]) -> None:
+    assert copied(full, *lines) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("COPY nope /n", "'nope' not found"),
+        ("COPY out/passwd /n", "not found"),
+        ("COPY nope* /n", "nope*"),
+        ("COPY --parents nope /n/", "'nope' not found"),
+        ("COPY a.txt /there/old/", "/there/old"),
+        ("COPY a.txt b.txt /there/old", "/there/old"),
+        ("COPY a.txt /there/old/n", "there/old"),
+        ("COPY e/sub /there/old", "there/old"),
+        ("COPY d/sub/two /there/below/../below/x/../../below", "below"),
+        ("COPY --chmod=98 a.txt /n", "98"),
+        ("COPY --chmod=u=rwz a.txt /n", "u=rwz"),
+        ("COPY --chown=ghost a.txt /n", "ghost"),
+        ("COPY --chown=user:ghosts a.txt /n", "ghosts"),
+        ("COPY --from=base /nothing /n", "not found"),
+    ],
+)
+def test_what_cannot_be_copied(full: Workshop, line: str, message: str) -> None:
+    if message == "below":
+        assert copied(full, line) == {"there/below/two": "2"}  # a path is cleaned before it is looked at
+        return
+    with pytest.raises(BuildError) as refused:
+        copied(full, line)
+    assert message in str(refused.value)
+    assert "Dockerfile:2" in str(refused.value) + "".join(refused.value.__notes__)
+
+
+def entry_of(shop: Workshop, name: str, *lines: str) -> tuple[int, int, int]:
+    """Return mode, owner and group of a path."""
+    entry = tree(shop.build("\n".join(["FROM base", *lines, ""])))[name][0]
+    return entry.mode, entry.uid, entry.gid
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "expected"),
+    [
+        ("n", "USER user\nCOPY a.txt /n", (0o644, 0, 0)),
+        ("n", "COPY run.sh /n", (0o755, 0, 0)),
+        ("n/sub/two", "COPY d /n", (0o600, 0, 0)),
+        ("n", "COPY --chown=7:8 a.txt /n", (0o644, 7, 8)),
+        ("n", "COPY --chown=7 a.txt /n", (0o644, 7, 7)),
+        ("n", "COPY --chown=user a.txt /n", (0o644, 101, 201)),
+        ("n", "COPY --chown=user:staff a.txt /n", (0o644, 101, 50)),
+        ("n", "COPY --chown=1:staff a.txt /n", (0o644, 1, 50)),
+        ("p/q", "COPY --chown=7:8 a.txt /p/q/r", (0o755, 7, 8)),
+        ("p/q", "COPY a.txt /p/q/r", (0o755, 0, 0)),
+        ("there", "COPY --chown=7:8 d /there", (0o700, 9, 9)),
+        ("there/sub", "COPY --chown=7:8 d /there", (0o755, 7, 8)),
+        ("n", "COPY --chmod=4711 a.txt /n", (0o4711, 0, 0)),
+        ("n/sub", "COPY --chmod=700 d /n", (0o700, 0, 0)),
+        ("n/sub", "COPY --chmod=u=rwX,go=rX d /n", (0o755, 0, 0)),
+        ("n/sub/two", "COPY --chmod=u=rwX,go=rX d /n", (0o644, 0, 0)),
+        ("n/run.sh", "COPY --chmod=a-x,g+w run.sh /n/", (0o664, 0, 0)),
+        ("n/run.sh", "COPY --chmod=u+s,+t run.sh /n/", (0o5755, 0, 0)),
+        ("n", "COPY <<n /\ntext\nn", (0o644, 0, 0)),
+        ("n", "COPY --chown=7:8 --chmod=755 <<n /\ntext\nn", (0o755, 7, 8)),
+    ],
+)
+def test_owner_and_mode(full: Workshop, name: str, line: str, expected: tuple[int, int, int]) -> None:
+    assert entry_of(full, name, line) == expected
+
+
+def test_links_in_a_directory_stay_links(full: Workshop) -> None:
+    found = tree(full.build("FROM base\nCOPY d /n\n"))
+    assert (found["n/link"][0].kind, found["n/link"][0].linkname) == ("symlink", b"one")
+    assert (found["n/hard2"][0].kind, found["n/hard2"][0].linkname) == ("link", b"n/hard")
+
+
+def test_files_of_another_stage_keep_their_owner(shop: Workshop) -> None:
+    shop.base("other", folder("src", 0o711, 5, 6), folder("src/in", 0o750, 5, 6), file("src/in/f", "f", 0o6755, 5, 6),
+              link("src/to", "in"), file("src/cap", "c", 0o755))  # fmt: skip
+    image = shop.build("FROM other AS one\nFROM base\nCOPY --from=one /src /n\nCOPY --from=other /src/to/f /m\n")
+    found = tree(image)
+    assert [(found[name][0].mode, found[name][0].uid, found[name][0].gid) for name in ("n", "n/in", "n/in/f", "m")] == [
+        (0o755, 0, 0),
+        (0o750, 5, 6),
+        (0o6755, 5, 6),
+        (0o6755, 5, 6),
+    ]
+    assert found["n/to"][0].linkname == b"in"
+
+
+def test_stages_are_named_by_number_and_in_any_case(shop: Workshop) -> None:
+    shop.write("a", "a")
+    text = "FROM scratch AS First\nCOPY a /a\nFROM scratch\nCOPY --from=0 /a /0\nCOPY --from=FIRST /a /1\n"
+    assert texts(shop.build(text)) == {"0": "a", "1": "a"}
+
+
+def test_link_makes_the_same_layer_whatever_is_below(shop: Workshop) -> None:
+    shop.write("f", "f")
+    one = shop.build("FROM base\nCOPY --link f /etc/link/x/\n")
+    two = shop.build("FROM scratch\nCOPY --link f /etc/link/x/\n")
+    assert one.layers[-1] == two.layers[-1]
+    assert texts(two) == {"etc/link/x/f": "f"}
+
+
+def test_times_of_the_context_do_not_count(shop: Workshop) -> None:
+    path = shop.write("d/f", "f")
+    os.utime(path, (10**9, 10**9))
+    found = tree(shop.build("FROM scratch\nCOPY . /n\n"))
+    assert {entry.mtime for entry, _ in found.values()} == {EPOCH}
+
+
+@pytest.mark.parametrize(
+    ("marker", "body", "expected"),
+    [
+        ("<<E", "a $name ${name:-x} ${no:-y} \"q\" 'r' \\$name", "a val val y \"q\" 'r' $name\n"),
+        ("<<'E'", "a $name ${name}", "a $name ${name}\n"),
+        ('<<"E"', "a $name", "a $name\n"),
+        ("<<-E", "\t\ttabs\n\t go", "tabs\n go\n"),
+        ("<<E", "RUN not an instruction\nFROM evil", "RUN not an instruction\nFROM evil\n"),
+    ],
+)
+def test_heredocs(shop: Workshop, marker: str, body: str, expected: str) -> None:
+    assert copied(shop, "ENV name=val", f"COPY {marker} /n", body, "E") == {"n": expected}
+
+
+def test_two_heredocs_and_a_file(shop: Workshop) -> None:
+    shop.write("f", "f")
+    assert copied(shop, "COPY <<one f <<two /n/", "1", "one", "2", "two") == {
+        "n/one": "1\n",
+        "n/two": "2\n",
+        "n/f": "f",
+    }
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("", {"a", "b.log", "d/a", "d/b.log", "d/e/c"}),
+        ("*.log", {"a", "d/a", "d/b.log", "d/e/c"}),
+        ("**/*.log", {"a", "d/a", "d/e/c"}),
+        ("d", {"a", "b.log"}),
+        ("d/*\n!d/e", {"a", "b.log", "d/e/c"}),
+        ("*\n!d/a", {"d/a"}),
+        ("# no\n\n  d/e  \n/a", {"b.log", "d/a", "d/b.log"}),
+    ],
+)
+def test_dockerignore(shop: Workshop, rules: str, expected: set[str]) -> None:
+    for name in ("a", "b.log", "d/a", "d/b.log", "d/e/c"):
+        shop.write(name, name)
+    assert copied(shop, "COPY . /n", ignore=rules).keys() == {f"n/{name}" for name in expected}
+
+
+def test_what_is_ignored_is_not_there(shop: Workshop) -> None:
+    shop.write("secret", "s")
+    with pytest.raises(BuildError, match="dockerignore"):
+        copied(shop, "COPY secret /", ignore="secret")
