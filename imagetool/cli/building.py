@@ -6,8 +6,10 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
+    from imagetool.api import BuildOptions
     from imagetool.build.unchanged import Answer, Watch
     from imagetool.cli.app import Globals
     from imagetool.image.image import Image
@@ -18,55 +20,37 @@ def build(
     globals: Globals,
     *,
     context: str,
-    tag: Sequence[str],
-    file: str | None,
-    build_arg: Sequence[str],
-    label: Sequence[str],
-    target: str | None,
-    platform: str | None,
+    check: bool,
     no_cache: bool,
     output: Sequence[str],
     iidfile: str | None,
     metadata_file: str | None,
-    timestamps: str,
-    compression: str,
-    reproducible_compression: bool,
-    runtime: str,
-    network: str,
     progress: str,
     quiet: bool,
-    check: bool,
+    **wanted: Any,
 ) -> None:
-    """Build an image; print its ID, or nothing but the tar when an output is stdout."""
+    """Build an image; print its ID, or nothing but the tar when an output is stdout.
+
+    `wanted` are the options that the image depends on, so that a new one does not go unnoticed
+    when an unchanged build is looked for.
+    """
     if check:
         from imagetool.cli import checking
 
-        checking.check(globals, context=context, file=file, build_arg=build_arg, platform=platform)
+        about = {name: wanted[name] for name in ("file", "build_arg", "platform")}
+        checking.check(globals, context=context, **about)
         return
     from imagetool.build.unchanged import Watch, find, request
     from imagetool.config.environment import build_argument, source_date_epoch_text, store_root_text
 
     progress = "quiet" if quiet else progress
     root = store_root_text(globals.root)
-    build_args = dict(pair for text in build_arg if (pair := build_argument(text)))
-    asked = request(
-        context,
-        file=file,
-        tags=tag,
-        build_args=build_args,
-        labels=label,
-        target=target,
-        platform=platform,
-        timestamps=timestamps,
-        compression=compression,
-        runtime=runtime,
-        network=network,
-        epoch=source_date_epoch_text(),
-    )
+    wanted["build_arg"] = dict(pair for text in wanted["build_arg"] if (pair := build_argument(text)))
+    asked = request(context, epoch=source_date_epoch_text(), **wanted)
     known = None if no_cache or output else find(root, asked)
     if known is not None:
         _replay(known, progress)
-        _record(known, tag, iidfile, metadata_file)
+        _record(known, wanted["tag"], iidfile, metadata_file)
         sys.stdout.write(f"{known.identity}\n")
         return
 
@@ -74,35 +58,58 @@ def build(
 
     from imagetool import api
     from imagetool.cli.display import display, tee
-    from imagetool.cli.options import plain_workplace, wanted_codec
+    from imagetool.cli.options import plain_workplace
     from imagetool.cli.outputs import Output
-    from imagetool.oci.platform import Platform
 
     outputs = [Output.parse(text) for text in output]
-    options = api.BuildOptions(
+    options = _options(use_cache=not no_cache, **wanted)
+    watch = Watch(root, asked)
+    with display(progress) as shown:
+        place = plain_workplace(globals, tee(_noting(watch), shown))
+        image = api.build(Path(context), options, place, witness=watch)
+        for one in outputs:
+            one.write(image, place, name=options.tags[0] if options.tags else "")
+    answer = _remember(watch, image, options.tags)
+    _record(answer, options.tags, iidfile, metadata_file)
+    result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
+    result.write(f"{answer.identity}\n")
+
+
+def _options(
+    *,
+    use_cache: bool,
+    tag: Sequence[str],
+    file: str | None,
+    build_arg: Mapping[str, str],
+    label: Sequence[str],
+    target: str | None,
+    platform: str | None,
+    timestamps: str,
+    compression: str,
+    reproducible_compression: bool,
+    runtime: str,
+    network: str,
+) -> BuildOptions:
+    from pathlib import Path
+
+    from imagetool.api import BuildOptions
+    from imagetool.cli.options import wanted_codec
+    from imagetool.oci.platform import Platform
+
+    return BuildOptions(
         file=Path(file) if file and file != "-" else None,
         text=from_stdin() if file == "-" else None,
         tags=tag,
-        build_args=build_args,
+        build_args=build_arg,
         labels=dict(_label(text) for text in label),
         target=target,
         platform=Platform.parse(platform) if platform else None,
-        use_cache=not no_cache,
+        use_cache=use_cache,
         preserve_times=timestamps == "preserve",
         codec=wanted_codec(compression, reproducible_compression),
         runtime=runtime,
         network=network,
     )
-    watch = Watch(root, asked)
-    with display(progress) as shown:
-        place = plain_workplace(globals, tee(_noting(watch), shown))
-        image = api.build(Path(context), options, place, witness=watch)
-        for wanted in outputs:
-            wanted.write(image, place, name=tag[0] if tag else "")
-    answer = _remember(watch, image, tag)
-    _record(answer, tag, iidfile, metadata_file)
-    result = sys.stderr if any(wanted.is_stdout for wanted in outputs) else sys.stdout
-    result.write(f"{answer.identity}\n")
 
 
 def _noting(watch: Watch) -> Observer:

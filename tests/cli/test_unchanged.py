@@ -144,6 +144,7 @@ def test_files_that_nothing_copies_may_change(builder: Builder, path: str) -> No
         ["--label", "x=y"],
         ["--timestamps", "preserve"],
         ["--compression", "none"],
+        ["--reproducible-compression"],
         ["--platform", "linux/arm64"],
         ["-t", "second:1"],
         ["--no-cache"],
