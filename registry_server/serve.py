@@ -50,17 +50,20 @@ def serve(root: Path, host: str, port: int, *, log: AccessLog, ready: Callable[[
     """
     stores = open_stores(root)
     with closing(_reserve(host, port)) as reserved:
-        asyncio.run(_Server(stores, log).run(host, reserved.getsockname()[1], ready, reserved))
+        address, taken = reserved.getsockname()[:2]
+        asyncio.run(_Server(stores, log).run(address, taken, lambda: ready(host, taken), reserved))
 
 
 def _reserve(host: str, port: int) -> socket.socket:
     """Bind an address without listening, so that nobody else gets it before granian does.
 
+    A name stands for its first address, of IPv4 if it has any.
     granian shares its port (SO_REUSEPORT), so a second server would silently get half of the
     requests; the first bind here, which does not share, finds that out.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)  # for localhost: 127.0.0.1
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
@@ -85,14 +88,14 @@ class _Server:
         self._awaited: set[Future[bytes]] = set()
         self._stopping = False
 
-    async def run(self, host: str, port: int, ready: Callable[[str, int], None], reserved: socket.socket) -> None:
+    async def run(self, address: str, port: int, ready: Callable[[], None], reserved: socket.socket) -> None:
         from granian.constants import Interfaces
         from granian.server.embed import Server
 
         self._loop = asyncio.get_running_loop()
         server = Server(
             self._answer,
-            address=host,
+            address=address,
             port=port,
             interface=Interfaces.RSGI,
             log_access=False,
@@ -106,10 +109,10 @@ class _Server:
         async with AsyncExitStack() as running:
             serving = asyncio.create_task(server.serve())
             running.push_async_callback(self._shut_down, server, serving)
-            await _wait_until_open(host, port, serving)
+            await _wait_until_open(address, port, serving)
             reserved.close()
             running.callback(asyncio.create_task(self._sweep()).cancel)
-            ready(host, port)
+            ready()
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()

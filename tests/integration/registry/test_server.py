@@ -95,7 +95,9 @@ def serving(root: Path, *args: str, script: str = "") -> Iterator[Server]:
     server = Server(process, log)
     try:
         deadline = time.monotonic() + 60
-        while not (match := re.search(r"^listening on http://127\.0\.0\.1:(\d+)$", server.log, re.MULTILINE)):
+        while not (
+            match := re.search(r"^listening on http://(?:127\.0\.0\.1|localhost):(\d+)$", server.log, re.MULTILINE)
+        ):
             assert process.poll() is None, server.log
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -125,6 +127,12 @@ def test_the_first_line_says_where_and_a_signal_ends_it_cleanly(tmp_path: Path, 
         server.blob(b"x")
         assert server.stop(number) == 0
         assert "Traceback" not in server.log
+
+
+def test_a_name_may_stand_for_the_address(tmp_path: Path) -> None:
+    with serving(tmp_path / "r", "--listen", "localhost:0") as server:
+        assert server.log == f"listening on http://localhost:{server.port}\n"
+        assert server.request("GET", "/v2/")[0] == 200
 
 
 def test_a_client_that_stalls_does_not_keep_the_server_from_ending(tmp_path: Path) -> None:
