@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SYSTEM := git buildah skopeo umoci runc mmdebstrap docker-registry busybox-static libarchive-tools uidmap libcap2-bin attr acl libseccomp2 golang-github-containers-common fuse-overlayfs \
   crun bubblewrap systemd-container lxc podman docker.io containerd qemu-system-x86 cpio libxml2-utils
 
-.PHONY: help setup demo test check lint types imports unit property compat security integration peers bench clean
+.PHONY: help setup demo test check lint types imports unit property compat security integration golden docs peers bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,12 @@ integration: setup ## Run whole builds, pushes and pulls (root)
 
 compat: setup peers ## Compare with skopeo, buildah, umoci, runc and Debian's registry (root)
 	$(PY) -m pytest -q -n 4 tests/compat
+
+golden: setup ## Write the golden files of --help and others anew
+	$(PY) -m pytest -q --update-golden tests/cli
+
+docs: setup ## Check that documents and comments point at what is there
+	$(PY) -m pytest -q tests/unit/test_documents.py
 
 peers: ## Install the tools of other projects that tests compare with
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -261,3 +261,12 @@ def test_a_base_for_another_platform_is_told(shop: Workshop) -> None:
 def test_what_cannot_be(shop: Workshop, text: str) -> None:
     with pytest.raises(BuildError):
         shop.build(text)
+
+
+def test_the_name_after_from_is_not_expanded(shop: Workshop) -> None:
+    with pytest.raises(DockerfileError):
+        shop.build("FROM scratch AS x\nFROM scratch\nARG n=x\nCOPY --from=$n / /\n")
+
+
+def test_a_syntax_directive_is_accepted(shop: Workshop) -> None:
+    assert config_of(shop, "# syntax=docker/dockerfile:1", "FROM scratch", "USER u")["User"] == "u"
