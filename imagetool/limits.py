@@ -2,10 +2,15 @@
 
 Every constant is a number of bytes unless its name says otherwise. Reaching one raises
 `imagetool.errors.LimitExceeded`, or `InvalidDocument` where the document is at fault.
+
+Those of `ADJUSTABLE` can be set for a run of the program: IMAGETOOL_LIMITS=layer-bytes=1TiB,…
+(`config.environment`); `imagetool limits` prints them. They are read where they are used, as
+`limits.NAME`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 KIB: Final = 1 << 10
@@ -52,3 +57,31 @@ HEADER_BYTES: Final = 32 * KIB  # one header value that is parsed
 BODY_SECONDS: Final = 60.0  # seconds between two pieces of a request body, and before its rate counts
 BODY_BYTES_PER_SECOND: Final = KIB  # the least rate at which our server takes a body
 PASSWD_BYTES: Final = MIB  # /etc/passwd or /etc/group of an image
+
+
+#: What each limit that may be set bounds.
+ADJUSTABLE: Final = {
+    "DOCUMENT_BYTES": "bytes of a manifest, index or config",
+    "IMAGE_LAYERS": "layers of one image",
+    "INDEX_MANIFESTS": "entries of one image index",
+    "GRAPH_DOCUMENTS": "manifests and indexes that one copy moves",
+    "TAR_ENTRIES": "entries in one layer",
+    "TAR_NAME_BYTES": "bytes of an entry's name or link target",
+    "TAR_PAX_BYTES": "bytes of one extended header",
+    "TAR_XATTR_BYTES": "bytes of one extended attribute",
+    "TAR_SPARSE_REGIONS": "stretches of data in one sparse file",
+    "LAYER_BYTES": "bytes of one layer, uncompressed",
+    "LAYER_RATIO": "uncompressed to compressed bytes of a layer",
+    "LAYER_RATIO_FLOOR": "bytes of a layer before the ratio counts",
+    "ZSTD_WINDOW_LOG": "power of two of the memory that a zstd frame may ask for",
+    "XZ_MEMORY": "bytes of memory that an xz stream may ask for",
+    "SCAN_BYTES": "bytes of the saved scan of an unpacked image",
+}
+
+
+def adjust(values: Mapping[str, int]) -> None:
+    """Set limits for this process, by the names of `ADJUSTABLE`; call it before anything is read."""
+    for name, value in values.items():
+        if name not in ADJUSTABLE or value < 1:
+            raise ValueError(f"{name}={value}")
+        globals()[name] = value

@@ -45,6 +45,9 @@ def call(command: Command, globals: Globals, values: dict[str, Any]) -> int:
     """Call a command's function; its result is the exit code, None for 0."""
     from importlib import import_module
 
+    from imagetool.config.environment import adjust_limits
+
+    adjust_limits()
     module, _, name = command.target.partition(":")
     code = getattr(import_module(f"imagetool.cli.{module}"), name)(globals, **values)
     return code if isinstance(code, int) else 0

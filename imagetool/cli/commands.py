@@ -282,6 +282,7 @@ def _make() -> dict[str, Command]:
             _PROGRESS,
             _image(),
         ),
+        Command("limits", "limits:limits", "List the bounds on what comes from outside, and how to set them.", _JSON),
         Command(
             "login",
             "access:login",

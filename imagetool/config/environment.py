@@ -62,3 +62,33 @@ def colored(*, terminal: bool, environment: Mapping[str, str] = os.environ) -> b
     if environment.get("FORCE_COLOR") or environment.get("CLICOLOR_FORCE", "0") != "0":
         return True
     return terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def adjust_limits(environment: Mapping[str, str] = os.environ) -> None:
+    """Set the limits that IMAGETOOL_LIMITS names: "layer-bytes=1TiB,tar-entries=20000000".
+
+    Raises UsageError for a limit that there is not, and for anything but whole numbers with KiB,
+    MiB, GiB or TiB.
+    """
+    text = environment.get("IMAGETOOL_LIMITS", "")
+    if not text:
+        return
+    import re
+
+    from imagetool import limits
+    from imagetool.errors import UsageError
+
+    values = {}
+    for setting in text.split(","):
+        name, _, written = setting.strip().partition("=")
+        constant = name.strip().upper().replace("-", "_")
+        match = re.fullmatch(r"([1-9]\d{0,17})([kmgt]?)(?:ib|b)?", written.strip().lower())
+        if constant not in limits.ADJUSTABLE:
+            raise UsageError(f"IMAGETOOL_LIMITS: there is no limit {name[:40]!r}; see `imagetool limits`")
+        if match is None:
+            raise UsageError(f"IMAGETOOL_LIMITS: {setting[:60]!r}: write NAME=NUMBER, or with KiB, MiB, GiB or TiB")
+        values[constant] = int(match[1]) * _UNITS[match[2]]
+    limits.adjust(values)
