@@ -42,6 +42,7 @@ LAYER_BYTES: Final = 256 * GIB  # one layer, uncompressed
 LAYER_RATIO: Final = 1100  # uncompressed : compressed; deflate itself cannot pass 1032
 LAYER_RATIO_FLOOR: Final = GIB  # the ratio is not looked at below this much output
 ZSTD_WINDOW_LOG: Final = 27  # 128 MiB, the decoder memory a frame may ask for
+TOC_BYTES: Final = 64 * MIB  # the JSON of a table of contents (zstd:chunked, eStargz)
 XZ_MEMORY: Final = 256 * MIB  # the decoder memory an xz stream may ask for
 
 #: Graph walks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from imagetool.content.store import Fetcher, fetch_bytes, fetch_document
 from imagetool.errors import ImagetoolError
 from imagetool.image.image import Layer, open_tar
 from imagetool.layer.tarreader import read
+from imagetool.layer.toc import compare, is_partial, read_toc
 from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig
 from imagetool.oci.descriptor import Descriptor
@@ -54,7 +56,8 @@ def verify(store: Fetcher, root: Descriptor) -> Iterator[Check]:
     """Yield a check for every document and blob that `root` reaches, parents first.
 
     Recomputed are digest and size of each, the schema of documents, the diff ID of every layer,
-    and that every layer is a readable tar. A check that fails does not stop the others.
+    that every layer is a readable tar, and that its table of contents, if it has one for partial
+    pulls, says what the tar says. A check that fails does not stop the others.
     """
     try:
         document = fetch_document(store, root)
@@ -108,6 +111,28 @@ def _layer(store: Fetcher, layer: Layer) -> Check:
         with open_tar(store, layer) as tar:
             for _ in read(tar, where=f"layer {layer.descriptor.digest}"):
                 pass
+        problem = _other_contents(store, layer) if is_partial(layer.descriptor) else ""
     except ImagetoolError as error:
         return Check("layer", layer.descriptor, str(error))
-    return Check("layer", layer.descriptor)
+    return Check("layer", layer.descriptor, problem)
+
+
+def _other_contents(store: Fetcher, layer: Layer) -> str:
+    """Say how the table of contents of a layer for partial pulls differs from its tar; "" when it does not."""
+    where = f"layer {layer.descriptor.digest}"
+
+    def blob(offset: int, length: int) -> bytes:
+        found = b""
+        with store.fetch(layer.descriptor) as chunks:
+            at = 0
+            for chunk in chunks:
+                found += chunk[max(0, offset - at) : max(0, offset + length - at)]
+                at += len(chunk)
+                if at >= offset + length:
+                    break
+        return found
+
+    toc = read_toc(blob, layer.descriptor.size, layer.descriptor.annotations, where=where)
+    with open_tar(store, layer) as tar:
+        differences = list(itertools.islice(compare(toc, tar, where=where), 3))
+    return "; ".join(differences)

@@ -42,12 +42,21 @@ def _store(chunks: Iterable[bytes], store: Ingester, codec: Codec, known: Digest
             yield chunk
 
     plain = codec.compression == "none"
+    source = chunks if plain or known else hashed()
+    annotations: dict[str, str] = {}
     with store.ingest() as blob:
-        for piece in codec.compress(chunks if plain or known else hashed()):
+        for piece in chunked(source, codec, annotations) if codec.chunked else codec.compress(source):
             blob.write(piece)
         digest, size = blob.commit()
     diff_id = known or (digest if plain else Digest("sha256", hasher.hexdigest()))
-    return Layer(Descriptor(mediatype.OCI_LAYER_OF[codec.compression], digest, size), diff_id)
+    return Layer(Descriptor(mediatype.OCI_LAYER_OF[codec.compression], digest, size, annotations), diff_id)
+
+
+def chunked(tar: Iterable[bytes], codec: Codec, annotations: dict[str, str]) -> Iterator[bytes]:
+    """Yield a tar as zstd:chunked; imported when it is asked for, as few do."""
+    from imagetool.layer.chunked import compress
+
+    return compress(tar, codec, annotations, where="the layer")
 
 
 def tar_digest(tar: Iterable[bytes]) -> Digest:

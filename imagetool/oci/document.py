@@ -26,19 +26,19 @@ _RFC3339: Final = re.compile(
 )
 
 
-def decode(raw: bytes, *, what: str) -> dict[str, Any]:
+def decode(raw: bytes, *, what: str, limit: int = limits.DOCUMENT_BYTES) -> dict[str, Any]:
     """Parse an untrusted JSON object.
 
     Args:
-        raw: UTF-8 bytes, at most `limits.DOCUMENT_BYTES`.
+        raw: UTF-8 bytes, at most `limit`.
         what: the document's name for errors, for example "manifest sha256:…".
 
     Raises InvalidDocument for malformed JSON, a duplicate key, a non-object at the top, an
     integer longer than `limits.DOCUMENT_INT_DIGITS` or nesting deeper than
     `limits.DOCUMENT_DEPTH`; LimitExceeded for too many bytes.
     """
-    if len(raw) > limits.DOCUMENT_BYTES:
-        raise LimitExceeded(f"{what}: {len(raw)} bytes of JSON, more than the {limits.DOCUMENT_BYTES} allowed")
+    if len(raw) > limit:
+        raise LimitExceeded(f"{what}: {len(raw)} bytes of JSON, more than the {limit} allowed")
     _check_depth(raw, what)
     try:
         tree = json.loads(

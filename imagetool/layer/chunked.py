@@ -1,0 +1,414 @@
+"""Write a layer as zstd:chunked: an ordinary zstd stream of the tar from which single files can be pulled.
+
+    frame    headers and padding of the tar, up to the next content
+    frame    content of one file (of a large one, a chunk)
+    …
+    skippable frame   table of contents: JSON, compressed by zstd
+    skippable frame   tar-split: what makes the very same tar again of the files, compressed by zstd
+    skippable frame   footer: where the two are
+
+A reader that knows nothing of this skips the last three and sees the tar. One that does takes
+the descriptor's annotations, which hold the digest of the table, and asks for parts of the blob.
+
+Source: containers/storage, docs/containers-storage-zstd-chunked.md; vbatts/tar-split, README.md; RFC 8878.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from base64 import b64encode
+from collections.abc import Generator, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from imagetool import limits
+from imagetool.errors import InvalidArchive, LimitExceeded, Unsupported
+from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, CHUNKED_TAR_SPLIT
+from imagetool.layer.blocks import BLOCK
+from imagetool.layer.crc64 import crc64
+from imagetool.layer.entry import Entry, display
+from imagetool.layer.paxrecords import XATTR_PREFIX, parse_records
+from imagetool.layer.sparse import SPARSE
+from imagetool.layer.tarreader import read
+from imagetool.oci.document import encode
+from imagetool.streams.codecs import Codec
+from imagetool.streams.pump import in_order
+from imagetool.streams.zstdframes import skippable
+
+#: What a table of contents calls the kinds of entries.
+TYPES: Final = {
+    "file": "reg",
+    "link": "hardlink",
+    "symlink": "symlink",
+    "dir": "dir",
+    "char": "char",
+    "block": "block",
+    "fifo": "fifo",
+}
+FOOTER_MAGIC: Final = b"GNUlInUx"
+MANIFEST_TYPE: Final = 1  # a table of contents like that of CRFS
+_CHUNK: Final = 4 * limits.MIB  # content of larger files is cut into frames of this size
+_BATCH: Final = limits.MIB  # what a thread gets at a time; small files make small frames
+_TRAILER: Final = 16 * limits.MIB  # what may follow the last entry, or be extended headers of one
+_SKIPPABLE_HEADER: Final = 8
+
+
+def compress(
+    tar: Iterable[bytes], codec: Codec, annotations: MutableMapping[str, str], *, where: str
+) -> Iterator[bytes]:
+    """Yield the blob; at its end, `annotations` has got what the layer's descriptor must say.
+
+    Raises Unsupported for what the format cannot carry: names that are not UTF-8, two entries of one
+    name, sparse files; and what `tarreader.read` raises.
+    """
+    writer = _Writer(codec)
+    for units, frames in in_order(writer.compressed, _batches(_units(tar, writer.split, where))):
+        for unit, (frame, digest) in zip(units, frames, strict=True):
+            yield frame
+            writer.place(unit, len(frame), digest)
+    yield from writer.end(annotations)
+
+
+@dataclass(slots=True)
+class _File:
+    """An entry of the table of contents in the making; `chunks` are (offset, size, digest) in the blob's order."""
+
+    toc: dict[str, Any]
+    hasher: Any = None
+    chunks: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """What becomes one frame: headers (`content` is None), or content of a file. `done` are entries it ends."""
+
+    data: bytes
+    content: _File | None
+    done: tuple[_File, ...]
+
+
+class _Writer:
+    """Frames written so far, and the table of contents over them."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._parameters = codec.zstd_parameters(threads=0)
+        self._local = threading.local()
+        self._offset = 0
+        self.split = _TarSplit(self._parameters)
+        self._table = _Compressed(self._parameters)
+        self._table.write(b'{"version":1,"entries":[')
+        self._is_first = True
+
+    def compressed(self, units: list[_Unit]) -> tuple[list[_Unit], list[tuple[bytes, str]]]:
+        """Return units with their frames and the digests of what is in them; called by several threads."""
+        import zstandard
+
+        compressor = getattr(self._local, "compressor", None)
+        if compressor is None:
+            compressor = self._local.compressor = zstandard.ZstdCompressor(compression_params=self._parameters)
+        return units, [
+            (
+                compressor.compress(unit.data),
+                f"sha256:{hashlib.sha256(unit.data).hexdigest()}" if unit.content else "",
+            )
+            for unit in units
+        ]
+
+    def place(self, unit: _Unit, size: int, digest: str) -> None:
+        """Note where a unit's frame is; `size` is the frame's."""
+        if unit.content:
+            unit.content.chunks.append((self._offset, len(unit.data), digest))
+        self._offset += size
+        for file in unit.done:
+            for entry in _entries(file, self._offset):
+                self._table.write((b"" if self._is_first else b",") + encode(entry))
+                self._is_first = False
+
+    def end(self, annotations: MutableMapping[str, str]) -> Iterator[bytes]:
+        """Yield the three skippable frames."""
+        split, split_size = self.split.end()
+        self._table.write(b'],"tarSplitDigest":"sha256:' + hashlib.sha256(split).hexdigest().encode() + b'"}')
+        table, table_size = self._table.end()
+        at = self._offset + _SKIPPABLE_HEADER
+        split_at = at + len(table) + _SKIPPABLE_HEADER
+        annotations[CHUNKED_CHECKSUM] = f"sha256:{hashlib.sha256(table).hexdigest()}"
+        annotations[CHUNKED_POSITION] = f"{at}:{len(table)}:{table_size}:{MANIFEST_TYPE}"
+        annotations[CHUNKED_TAR_SPLIT] = f"{split_at}:{len(split)}:{split_size}"
+        numbers = (at, len(table), table_size, MANIFEST_TYPE, split_at, len(split), split_size)
+        yield skippable(table)
+        yield skippable(split)
+        yield skippable(b"".join(number.to_bytes(8, "little") for number in numbers) + FOOTER_MAGIC)
+
+
+def _entries(file: _File, end: int) -> Iterator[dict[str, Any]]:
+    """Yield a file's entry, and one for each further chunk."""
+    chunks = file.chunks
+    if not chunks:
+        yield file.toc
+        return
+    toc = {
+        **file.toc,
+        "digest": f"sha256:{file.hasher.hexdigest()}" if file.hasher else chunks[0][2],
+        "offset": chunks[0][0],
+        "endOffset": end,
+    }
+    if len(chunks) == 1:
+        yield toc
+        return
+    yield {**toc, "chunkSize": chunks[0][1], "chunkDigest": chunks[0][2]}
+    at = chunks[0][1]
+    for offset, size, digest in chunks[1:]:
+        chunk = {"type": "chunk", "name": toc["name"], "offset": offset}
+        yield {**chunk, "chunkSize": size, "chunkOffset": at, "chunkDigest": digest}
+        at += size
+
+
+class _Compressed:
+    """A text that is compressed as it is written, so that only the compressed one is held."""
+
+    def __init__(self, parameters: Any) -> None:
+        import zstandard
+
+        self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        self._parts: list[bytes] = []
+        self._waiting: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        self._waiting.append(data)
+        if len(self._waiting) == 256:
+            self._flush()
+
+    def _flush(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._size += len(data)
+        self._parts.append(self._compressor.compress(data))
+
+    def end(self) -> tuple[bytes, int]:
+        """Return the compressed text and the size of the plain one."""
+        self._flush()
+        self._parts.append(self._compressor.flush())
+        return b"".join(self._parts), self._size
+
+
+class _TarSplit:
+    """The lines of tar-split: the tar's own bytes, and the files that stand between them."""
+
+    def __init__(self, parameters: Any) -> None:
+        self._lines = _Compressed(parameters)
+        self._position = 0
+
+    def segment(self, data: bytes) -> None:
+        """Add headers and padding."""
+        self._line({"type": 2, "payload": b64encode(data).decode()})
+
+    def file(self, name: str, size: int, crc: int) -> None:
+        """Add an entry's content, or that it has none."""
+        line: dict[str, Any] = {"type": 1, "name": name}
+        if size:
+            line |= {"size": size, "payload": b64encode(crc.to_bytes(8, "big")).decode()}
+        else:
+            line["payload"] = None
+        self._line(line)
+
+    def _line(self, line: dict[str, Any]) -> None:
+        self._lines.write(encode({**line, "position": self._position}) + b"\n")
+        self._position += 1
+
+    def end(self) -> tuple[bytes, int]:
+        return self._lines.end()
+
+
+def _batches(units: Iterator[_Unit]) -> Iterator[list[_Unit]]:
+    """Yield units in lists of about _BATCH bytes."""
+    batch: list[_Unit] = []
+    size = 0
+    for unit in units:
+        batch.append(unit)
+        size += len(unit.data)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _units(tar: Iterable[bytes], split: _TarSplit, where: str) -> Iterator[_Unit]:
+    """Cut a tar where contents begin and end, and tell tar-split of it all."""
+    recorder = _Recorder(tar, where)
+    seen: set[bytes] = set()
+    heads: list[bytes] = []
+    done: list[_File] = []
+    held = padding = 0
+    for entry, content in read(recorder, where=where):
+        head = recorder.take_head(padding)
+        padding = -entry.size % BLOCK
+        toc = _toc(head, entry, where)
+        if entry.name in seen:
+            raise Unsupported(f"{where}: two entries named {display(entry.name)}, which zstd:chunked has not; use zstd")
+        seen.add(entry.name)
+        split.segment(head)
+        heads.append(head)
+        held += len(head)
+        file = _File(toc)
+        if not entry.size:
+            split.file(toc["name"], 0, 0)
+            done.append(file)
+            if held < _BATCH:
+                continue
+        yield _Unit(b"".join(heads), None, tuple(done))
+        heads, done, held = [], [], 0
+        if entry.size:
+            crc = yield from _content(recorder, content, file, entry.size)
+            split.file(toc["name"], entry.size, crc)
+    rest = recorder.take_rest()
+    split.segment(rest)
+    yield _Unit(b"".join([*heads, rest]), None, tuple(done))
+
+
+def _content(recorder: _Recorder, content: Iterable[bytes], file: _File, size: int) -> Generator[_Unit, None, int]:
+    """Yield a file's content in units; the value of the generator is its CRC."""
+    crc = 0
+    parts: list[bytes] = []
+    held = 0
+    left = size
+    if size > _CHUNK:
+        file.hasher = hashlib.sha256()
+    for piece in content:
+        recorder.drop(len(piece))
+        crc = crc64(piece, crc)
+        if file.hasher:
+            file.hasher.update(piece)
+        left -= len(piece)
+        parts.append(piece)
+        held += len(piece)
+        while held >= _CHUNK or (held and not left):
+            data = b"".join(parts)
+            unit, rest = data[:_CHUNK], data[_CHUNK:]
+            is_last = not left and not rest
+            yield _Unit(unit, file, (file,) if is_last else ())
+            parts, held = ([rest] if rest else []), len(rest)
+    return crc
+
+
+class _Recorder:
+    """The chunks of a tar as they are read, kept until they are taken."""
+
+    def __init__(self, chunks: Iterable[bytes], where: str) -> None:
+        self._chunks = chunks
+        self._raw = bytearray()
+        self._where = where
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._raw += chunk
+            if len(self._raw) > _TRAILER + 2 * len(chunk):
+                raise LimitExceeded(f"{self._where}: more than {_TRAILER} bytes that are no content of an entry")
+            yield chunk
+
+    def take_head(self, padding: int) -> bytes:
+        """Return what stands before the content: padding, extended headers, the header."""
+        end = padding
+        while self._raw[end + 156] in b"xgLK":
+            end += BLOCK + _padded(_size(self._raw[end : end + BLOCK]))
+        return self._take(end + BLOCK)
+
+    def take_rest(self) -> bytes:
+        """Return what stands after the last entry."""
+        return self._take(len(self._raw))
+
+    def drop(self, size: int) -> None:
+        """Forget content."""
+        del self._raw[:size]
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._raw[:size])
+        del self._raw[:size]
+        return taken
+
+
+def _padded(size: int) -> int:
+    return size + -size % BLOCK
+
+
+def _size(block: bytes | bytearray) -> int:
+    """Return the size an extended header says, which the reader has checked."""
+    field = bytes(block[124:136])
+    if field[0] & 0x80:
+        return int.from_bytes(field[1:], "big")
+    return int(field.partition(b"\0")[0].strip(b" ") or b"0", 8)
+
+
+def _toc(head: bytes, entry: Entry, where: str) -> dict[str, Any]:
+    """Return an entry of the table of contents: like Go's reader of tars sees it, for that is compared."""
+    header = head[-BLOCK:]
+    records, long = _extended(head, where)
+    if header[156:157] == b"S" or any(key.startswith(SPARSE) for key in records):
+        raise Unsupported(f"{where}: {display(entry.name)} is a sparse file; zstd:chunked has none, use zstd")
+    name = long.get(b"L", records.get(b"path", _short_name(header)))
+    toc: dict[str, Any] = {"type": TYPES[entry.kind], "name": _text(name, entry, where)}
+    if entry.linkname:
+        link = long.get(b"K", records.get(b"linkpath", header[157:257].partition(b"\0")[0]))
+        toc["linkName"] = _text(link, entry, where)
+    octal = header[100:108].partition(b"\0")[0].strip(b" ")
+    mode = entry.mode if header[100] & 0x80 else int(octal or b"0", 8)
+    numbers = {"mode": mode, "size": entry.size, "uid": entry.uid, "gid": entry.gid}
+    toc |= {key: value for key, value in numbers.items() if value}
+    toc["modtime"] = _time(entry.mtime)
+    for key, record in (("accesstime", b"atime"), ("changetime", b"ctime")):
+        if record in records:
+            seconds, _, fraction = records[record].decode().partition(".")
+            toc[key] = _time(int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0")))
+    toc |= {key: value for key, value in (("devMajor", entry.devmajor), ("devMinor", entry.devminor)) if value}
+    xattrs = {
+        _text(key[len(XATTR_PREFIX) :], entry, where): b64encode(value).decode()
+        for key, value in records.items()
+        if key.startswith(XATTR_PREFIX)
+    }
+    return {**toc, "xattrs": xattrs} if xattrs else toc
+
+
+def _extended(head: bytes, where: str) -> tuple[Mapping[bytes, bytes], Mapping[bytes, bytes]]:
+    """Return the pax records and the GNU long names that stand before a header."""
+    records: Mapping[bytes, bytes] = {}
+    long: dict[bytes, bytes] = {}
+    at = len(head) % BLOCK  # what is left of padding is never a whole block
+    while at < len(head) - BLOCK:
+        block = head[at : at + BLOCK]
+        if not block.strip(b"\0"):
+            raise InvalidArchive(f"{where}: an empty block between entries")
+        size = _size(block)
+        body = head[at + BLOCK : at + BLOCK + size]
+        if block[156:157] == b"g":
+            raise Unsupported(f"{where}: a global extended header; zstd:chunked cannot say what it means, use zstd")
+        if block[156:157] == b"x":
+            records = parse_records(body, where=where)
+        else:
+            long[block[156:157]] = body.rstrip(b"\0")
+        at += BLOCK + _padded(size)
+    return records, long
+
+
+def _short_name(header: bytes) -> bytes:
+    name = header[:100].partition(b"\0")[0]
+    if header[257:263] == b"ustar\0" and header[345]:
+        return header[345:500].partition(b"\0")[0] + b"/" + name
+    return name
+
+
+def _text(name: bytes, entry: Entry, where: str) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise Unsupported(
+            f"{where}: {display(entry.name)}: a name is not UTF-8, which zstd:chunked needs; use zstd"
+        ) from None
+
+
+def _time(nanoseconds: int) -> str:
+    seconds, fraction = divmod(nanoseconds, 10**9)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else text + "Z"
