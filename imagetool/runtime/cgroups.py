@@ -12,17 +12,32 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import secrets
 import signal
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
+
+from imagetool.errors import HostError
+from imagetool.runtime.ceilings import DEFAULT_PIDS
 
 _PREFIX: Final = "imagetool-"
+#: What needs each controller.
+_OPTIONS: Final = {
+    "memory": "--memory",
+    "cpu": "--cpus and --cpu-shares",
+    "cpuset": "--cpuset-cpus",
+    "pids": "--pids-limit",
+}
+_CANNOT: Final = (
+    "{what} cannot be put into force: {why}. It needs root, or a part of the control groups that was "
+    "delegated: systemd-run --user --scope -p Delegate=yes imagetool …"
+)
 _PATIENCE: Final = 5.0  # seconds that killed processes get to leave a group
 
 
@@ -33,6 +48,7 @@ class Hierarchy:
     version: int
     controllers: frozenset[str]
     folder: str
+    mount_point: str = field(default="", compare=False)
 
 
 def hierarchies(groups: str, mounts: str) -> tuple[Hierarchy, ...]:
@@ -55,7 +71,8 @@ def hierarchies(groups: str, mounts: str) -> tuple[Hierarchy, ...]:
         for controllers, path in own.items():
             mounted = kind == "cgroup2" if not controllers else kind == "cgroup" and controllers <= having
             if mounted and (folder := _below(_unescaped(point), _unescaped(root), path)):
-                found.setdefault(controllers, Hierarchy(1 if controllers else 2, controllers, folder))
+                version = 1 if controllers else 2
+                found.setdefault(controllers, Hierarchy(version, controllers, folder, _unescaped(point)))
     return tuple(found.values())
 
 
@@ -82,7 +99,9 @@ def reachable() -> tuple[Hierarchy, ...]:
 class GroupTree:
     """Owns a directory of one name in every hierarchy where this process may make one; a context manager.
 
-    Leftovers of dead builders are swept first. `name` is a path relative to the builder's own groups.
+    Leftovers of dead builders are swept first. `name` is a path relative to the builder's own groups,
+    or in version 2 to those above. Containers with limits of their own get a `Group` in the tree, all
+    others share the one named "shared", which bounds the number of their processes.
     """
 
     def __init__(self, places: Iterable[Hierarchy] | None = None) -> None:
@@ -90,23 +109,243 @@ class GroupTree:
 
     def __enter__(self) -> GroupTree:
         self.name = f"{_PREFIX}{secrets.token_hex(8)}"
+        self.folders: list[str] = []
         self._locks: list[int] = []
-        self.folders: dict[Hierarchy, str] = {}
+        self._planted: list[tuple[Hierarchy, str]] = []
+        self._by_controller: dict[str, tuple[int, str]] = {}
         for place in reachable() if self._places is None else self._places:
-            sweep(place.folder)
-            folder = f"{place.folder}/{self.name}"
-            if (lock := _make_locked(folder)) is not None:
-                self._locks.append(lock)
-                self.folders[place] = folder
+            for parent in _parents(place):
+                sweep(parent)
+                if self._plant(place, parent):
+                    break
+        self._numbers = itertools.count(1)
+        self.shared = self._shared()
         return self
+
+    def path(self, group: str, name: str) -> str:
+        """Return `linux.cgroupsPath` for a runtime that makes a group of its own in one of ours.
+
+        In version 1 it is relative to the caller's own groups, which differ from hierarchy to hierarchy.
+        """
+        if len(self._planted) == 1 and self._planted[0][0].version == 2:
+            place, folder = self._planted[0]
+            return f"{folder.removeprefix(place.mount_point)}/{group}/{name}"
+        return f"{self.name}/{group}/{name}"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for folder in self.folders.values():
+        for folder in self.folders:
             remove_group(folder)
         while self._locks:
             os.close(self._locks.pop())
+
+    def _plant(self, place: Hierarchy, parent: str) -> bool:
+        """Make the tree's directory in a hierarchy; False when the parent, which is in use, gives it no controllers."""
+        if place.version == 2:
+            _enable(parent)
+            if not _enabled(parent) and parent == place.folder and _controllers(parent):
+                return False  # processes and controllers do not go together; above it may be better
+        folder = f"{parent}/{self.name}"
+        lock = _make_locked(folder)
+        if lock is None:
+            return False
+        self._locks.append(lock)
+        self.folders.append(folder)
+        self._planted.append((place, folder))
+        if place.version == 2:
+            _enable(folder)
+        for controller in place.controllers if place.version == 1 else _enabled(folder):
+            self._by_controller.setdefault(controller, (place.version, folder))
+        if "cpuset" in place.controllers:
+            _inherit_cpuset(folder)
+        return True
+
+    def _shared(self) -> tuple[str, ...]:
+        with contextlib.suppress(OSError, HostError):
+            made = self._group("shared", {"pids": {"limit": DEFAULT_PIDS}}, known=("pids",))
+            return made.folders
+        return ()
+
+    def group(self, resources: Mapping[str, Any]) -> Group:
+        """Make a group with the limits of `linux.resources`. Raises HostError where one cannot be set."""
+        return self._group(str(next(self._numbers)), resources, known=("memory", "cpuacct", "cpu", "pids"))
+
+    def _group(self, name: str, resources: Mapping[str, Any], *, known: tuple[str, ...]) -> Group:
+        controllers = {setting.controller for setting in settings(resources, 2)}
+        for controller in sorted(controllers - self._by_controller.keys()):
+            raise HostError(_CANNOT.format(what=_OPTIONS[controller], why=f"no control group for {controller}"))
+        folders = {}
+        for controller in (*controllers, *known):
+            if controller in self._by_controller:
+                version, above = self._by_controller[controller]
+                folders[controller] = (version, f"{above}/{name}")
+        group = Group(name, folders)
+        try:
+            group.make()
+            for controller in controllers:
+                group.set(resources, controller)
+        except BaseException:
+            group.close()
+            raise
+        return group
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A file of a controller and what to write there; `optional` when it may be missing."""
+
+    controller: str
+    file: str
+    value: str
+    optional: bool = False
+
+
+def settings(resources: Mapping[str, Any], version: int) -> tuple[Setting, ...]:
+    """Return what `linux.resources` means in one version, in the order of writing."""
+    found = []
+    memory, cpu, pids = (resources.get(key, {}) for key in ("memory", "cpu", "pids"))
+    if "limit" in memory:
+        limit, swap = memory["limit"], memory.get("swap", memory["limit"])
+        # A kernel without accounting of swap has no file for it: then there is no swap to speak of.
+        if version == 1:
+            found.append(Setting("memory", "memory.limit_in_bytes", str(limit)))
+            found.append(Setting("memory", "memory.memsw.limit_in_bytes", str(swap), optional=swap == limit))
+        else:
+            rest = "max" if swap < 0 else str(swap - limit)
+            found.append(Setting("memory", "memory.max", str(limit)))
+            found.append(Setting("memory", "memory.swap.max", rest, optional=swap == limit))
+    if "quota" in cpu:
+        if version == 1:
+            found.append(Setting("cpu", "cpu.cfs_period_us", str(cpu["period"])))
+            found.append(Setting("cpu", "cpu.cfs_quota_us", str(cpu["quota"])))
+        else:
+            found.append(Setting("cpu", "cpu.max", f"{cpu['quota']} {cpu['period']}"))
+    if "shares" in cpu:
+        weight = 1 + (cpu["shares"] - 2) * 9999 // 262142
+        found.append(
+            Setting("cpu", *(("cpu.shares", str(cpu["shares"])) if version == 1 else ("cpu.weight", str(weight))))
+        )
+    if "cpus" in cpu:
+        found.append(Setting("cpuset", "cpuset.cpus", cpu["cpus"]))
+    if "limit" in pids:
+        found.append(Setting("pids", "pids.max", "max" if pids["limit"] < 0 else str(pids["limit"])))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a group saw: the most bytes of memory and processes (0: not known), kills and refused forks.
+
+    Version 1 counts kills and refusals only in the very group of the process, peaks in those above too.
+    """
+
+    peak_memory: int = 0
+    peak_processes: int = 0
+    killed: int = 0
+    refused: int = 0
+
+
+class Group:
+    """Owns the directories of one container's control group; `close` kills what is in them and removes them."""
+
+    def __init__(self, name: str, folders: Mapping[str, tuple[int, str]]) -> None:
+        self.name = name
+        self._by_controller = folders
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The directories, one a hierarchy; a process joins by writing 0 to `cgroup.procs` in each."""
+        return tuple(dict.fromkeys(folder for _, folder in self._by_controller.values()))
+
+    def make(self) -> None:
+        """Make the directories. Raises OSError."""
+        for folder in self.folders:
+            os.mkdir(folder)
+        if "cpuset" in self._by_controller and self._by_controller["cpuset"][0] == 1:
+            _inherit_cpuset(self._by_controller["cpuset"][1])
+
+    def set(self, resources: Mapping[str, Any], controller: str) -> None:
+        """Set the limits of one controller. Raises HostError."""
+        version, folder = self._by_controller[controller]
+        for setting in settings(resources, version):
+            if setting.controller != controller:
+                continue
+            try:
+                _write(f"{folder}/{setting.file}", setting.value)
+            except FileNotFoundError as error:
+                if not setting.optional:
+                    raise self._refusal(controller, setting, error) from None
+            except OSError as error:
+                raise self._refusal(controller, setting, error) from None
+
+    def _refusal(self, controller: str, setting: Setting, error: OSError) -> HostError:
+        why = f"{setting.file} does not take {setting.value}: {error.strerror}"
+        return HostError(_CANNOT.format(what=_OPTIONS[controller], why=why))
+
+    def outcome(self) -> Outcome:
+        """Return what the group has seen so far."""
+        version, memory = self._by_controller.get("memory", (2, ""))
+        _, pids = self._by_controller.get("pids", (2, ""))
+        peak = _read(f"{memory}/{'memory.max_usage_in_bytes' if version == 1 else 'memory.peak'}")
+        kills = _read(f"{memory}/{'memory.oom_control' if version == 1 else 'memory.events'}")
+        return Outcome(
+            _number(peak),
+            _number(_read(f"{pids}/pids.peak")),
+            _counted(kills, "oom_kill"),
+            _counted(_read(f"{pids}/pids.events"), "max"),
+        )
+
+    def close(self) -> None:
+        """Kill what is left and remove the group."""
+        for folder in self.folders:
+            remove_group(folder)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.strip().isdecimal() else 0
+
+
+def _counted(text: str, key: str) -> int:
+    rows = (line.split() for line in text.splitlines())
+    return next((int(row[1]) for row in rows if len(row) == 2 and row[0] == key and row[1].isdecimal()), 0)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:  # not on this kernel, or not in this hierarchy
+        return ""
+
+
+def _controllers(folder: str) -> set[str]:
+    return set(_read(f"{folder}/cgroup.controllers").split()) & set(_OPTIONS)
+
+
+def _enabled(folder: str) -> set[str]:
+    return set(_read(f"{folder}/cgroup.subtree_control").split()) & set(_OPTIONS)
+
+
+def _enable(folder: str) -> None:
+    """Have the groups below a version 2 group controlled, as far as it is possible."""
+    for controller in sorted(_controllers(folder) - _enabled(folder)):
+        with contextlib.suppress(OSError):
+            _write(f"{folder}/cgroup.subtree_control", f"+{controller}")
+
+
+def _inherit_cpuset(folder: str) -> None:
+    """Give a version 1 cpuset what its parent has: an empty one takes no processes."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        with contextlib.suppress(OSError):
+            _write(f"{folder}/{name}", Path(os.path.dirname(folder), name).read_text())
+
+
+def _parents(place: Hierarchy) -> Iterator[str]:
+    """Yield where a tree may be: in this process's group, in version 2 also in the one above."""
+    yield place.folder
+    above = os.path.dirname(place.folder)
+    if place.version == 2 and place.mount_point and f"{above}/".startswith(f"{place.mount_point}/"):
+        yield above
 
 
 def _make_locked(folder: str) -> int | None:

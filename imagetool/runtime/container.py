@@ -7,16 +7,18 @@ kernel ends each with the one above it (PR_SET_PDEATHSIG), and everything in the
 with the init. The init reaps orphans and reports on the control socket, one JSON object a line:
 
     {"gained": […]}             before the main process starts; see `mountpoints.remove`
-    {"code": n, "signal": n}    how the main process ended
+    {"code": n, "signal": n, "usage": [seconds, bytes, bytes]}    how the main process ended; see `protocol.Usage`
     {"problem": text, "image": bool}    the container could not be made, and whether that is the image's fault
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -107,18 +109,20 @@ def _report(channel: socket.socket, **message: Any) -> None:
 def _init(channel: socket.socket, request: dict[str, Any], output: tuple[int, int]) -> NoReturn:
     """Be PID 1: build the container, start its main process, reap, report."""
     try:
+        # This process stays outside its container's group: one that is short of memory kills its largest process.
+        groups = [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in request["groups"]]
         gained = hosted.prepare(request) if "program" in request else _build(request)
         _report(channel, gained=gained)
         # Nothing in the container may look into this process: it is the host's interpreter.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         pid = os.fork()
         if pid == 0:
-            _main(channel, request, output)
+            _main(channel, request, output, groups)
         _let_go(channel.fileno())
         while (ended := os.wait())[0] != pid:
             pass
         code = os.waitstatus_to_exitcode(ended[1])
-        _report(channel, code=max(code, 0), signal=max(-code, 0))
+        _report(channel, code=max(code, 0), signal=max(-code, 0), usage=_end_all())
     except ImageFault as error:
         _report(channel, problem=str(error), image=True)
     except OSError as error:
@@ -127,8 +131,21 @@ def _init(channel: socket.socket, request: dict[str, Any], output: tuple[int, in
         os._exit(0)
 
 
-def _main(channel: socket.socket, request: dict[str, Any], output: tuple[int, int]) -> NoReturn:
+def _end_all() -> tuple[float, int, int]:
+    """Kill what is left in the PID namespace; return what all have used."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, usage.ru_oublock << 9
+
+
+def _main(channel: socket.socket, request: dict[str, Any], output: tuple[int, int], groups: list[int]) -> NoReturn:
     try:
+        for group in groups:
+            os.write(group, b"0")
         if "program" in request:
             hosted.execute(request["program"], output)
         start(request["spec"]["process"], output, fake_ids=request["fake_ids"], filters=request["filters"])

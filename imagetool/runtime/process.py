@@ -7,9 +7,12 @@ cannot be executed ends the process with 127 or 126 and a line on stderr, as a s
 from __future__ import annotations
 
 import binascii
+import contextlib
 import errno
 import os
+import resource
 import stat
+from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 from imagetool.runtime import capabilities, syscalls
@@ -42,9 +45,11 @@ def start(
         os.dup2(source, target)
     os.umask(process["user"].get("umask", 0o022))
     _enter(process["cwd"])
+    _raise_limits(process.get("rlimits", ()))
     _become(process, fake_ids=fake_ids, filters=filters)
     environment = dict(entry.split("=", 1) for entry in process["env"] if "=" in entry)
     syscalls.close_range(3)
+    _lower_limits(process.get("rlimits", ()))
     _execute(process["args"], environment)
 
 
@@ -84,6 +89,31 @@ def _filter(filters: list[tuple[str, int]], *, fake_ids: bool) -> None:
         syscalls.install_seccomp_filter(binascii.a2b_base64(program), flags)
     if fake_ids and (pretending := fake_ids_filter()):
         syscalls.install_seccomp_filter(pretending)
+
+
+def _limits(entry: dict[str, Any]) -> tuple[int, int, int]:
+    """Return the number of a resource, its soft and its hard limit; -1 is unlimited."""
+    soft, hard = (-1 if entry[key] >= (1 << 64) - 1 else entry[key] for key in ("soft", "hard"))
+    return getattr(resource, entry["type"]), soft, hard
+
+
+def _raise_limits(entries: Iterable[dict[str, Any]]) -> None:
+    """Raise hard limits, where that is allowed; it will not be later."""
+    for entry in entries:
+        number, _, hard = _limits(entry)
+        low, high = resource.getrlimit(number)
+        if high != -1 and (hard == -1 or hard > high):
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(number, (low, hard))
+
+
+def _lower_limits(entries: Iterable[dict[str, Any]]) -> None:
+    """Set limits, none above the hard limit that this process has."""
+    for entry in entries:
+        number, *wanted = _limits(entry)
+        _, high = resource.getrlimit(number)
+        soft, hard = (high if value == -1 else value if high == -1 else min(value, high) for value in wanted)
+        resource.setrlimit(number, (soft, hard))
 
 
 def _set_ids(uid: int, gid: int, groups: list[int]) -> None:

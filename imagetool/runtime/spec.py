@@ -6,11 +6,12 @@ Source: runtime-spec v1.2 config.md and config-linux.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from imagetool.errors import UsageError
+from imagetool.runtime.ceilings import Ceilings
 from imagetool.runtime.security import Security
 from imagetool.runtime.users import User
 
@@ -81,9 +82,15 @@ class RuntimeSpec:
     """A runtime-spec config as its JSON tree, not to be changed; an executor adds where the root is.
 
     Trusted: it comes from `build_step_spec`, which checks what users and images put in.
+
+    Args:
+        timeout: seconds until the container is killed; None for never.
+        measured: tell the peak of memory of all its processes together, where that is possible.
     """
 
     tree: Mapping[str, Any]
+    timeout: float | None = None
+    measured: bool = False
 
     def json(self) -> bytes:
         """Return config.json."""
@@ -100,6 +107,8 @@ def build_step_spec(
     mounts: Sequence[Mount] = (),
     network: Literal["host", "none"] = "host",
     security: Security | None = None,
+    ceilings: Ceilings | None = None,
+    measured: bool = False,
     readonly: bool = False,
 ) -> RuntimeSpec:
     """Describe the container of one build step: fresh namespaces, few privileges, private /proc and /dev.
@@ -108,7 +117,7 @@ def build_step_spec(
         args: the program, looked up in the PATH of `env` inside the root, and its arguments.
         mounts: made after the default ones, in this order.
         network: the host's, or one with nothing but a loopback interface.
-        security: `Security()` when None.
+        security, ceilings: `Security()` and `Ceilings()` when None.
 
     Raises UsageError for an empty command, a NUL anywhere, a relative `cwd`.
     """
@@ -120,7 +129,7 @@ def build_step_spec(
     _refuse_nul("the environment", *env, *env.values())
     _refuse_nul("the container", cwd, hostname)
     kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network == "none" else [])]
-    security = security or Security()
+    security, ceilings = security or Security(), ceilings or Ceilings()
     names, seccomp = list(security.capabilities), security.seccomp_tree()
     return RuntimeSpec(
         {
@@ -138,18 +147,31 @@ def build_step_spec(
                 "cwd": cwd,
                 "capabilities": {"bounding": names, "effective": names, "permitted": names},
                 "noNewPrivileges": security.no_new_privileges,
+                **({"rlimits": [ulimit.tree() for ulimit in ceilings.ulimits]} if ceilings.ulimits else {}),
             },
             "root": {"path": "rootfs", "readonly": readonly},
             "hostname": hostname,
-            "mounts": [mount.tree() for mount in (*DEFAULT_MOUNTS, *mounts)],
+            "mounts": [mount.tree() for mount in (*_default_mounts(ceilings), *mounts)],
             "linux": {
                 "namespaces": [{"type": kind} for kind in kinds],
                 "maskedPaths": list(MASKED_PATHS),
                 "readonlyPaths": list(READONLY_PATHS),
                 **({} if seccomp is None else {"seccomp": seccomp}),
+                **({"resources": resources} if (resources := ceilings.resources()) else {}),
             },
-        }
+        },
+        timeout=ceilings.timeout,
+        measured=measured,
     )
+
+
+def _default_mounts(ceilings: Ceilings) -> Iterator[Mount]:
+    for mount in DEFAULT_MOUNTS:
+        if mount.destination == "/dev/shm" and ceilings.shm_size is not None:
+            options = [option for option in mount.options if not option.startswith("size=")]
+            yield replace(mount, options=(*options, f"size={ceilings.shm_size}"))
+        else:
+            yield mount
 
 
 def resolv_conf_text(host: str) -> str:

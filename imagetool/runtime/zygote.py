@@ -8,6 +8,7 @@ will or by its death, this process ends and the kernel kills all containers with
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -16,13 +17,16 @@ import socket
 from imagetool.runtime.container import watch
 
 
-def serve(descriptor: int) -> None:
-    """Fork a container for each request until the channel is closed."""
+def serve(descriptor: int, groups: list[str]) -> None:
+    """Join control groups, as far as they let us; fork a container for each request until the channel is closed."""
     channel = socket.socket(fileno=descriptor)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)  # what nohup or Python ignore, containers would inherit
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the kernel
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for folder in groups:
+        with contextlib.suppress(OSError), open(f"{folder}/cgroup.procs", "wb", buffering=0) as processes:
+            processes.write(b"0")
     gc.disable()
     gc.freeze()
     zygote = os.getpid()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imagetool.runtime.executors import Executor
+from imagetool.runtime.executors import Executor, ExitStatus
 from imagetool.runtime.rootfs import Overlay, Rootfs
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
@@ -73,6 +73,7 @@ class Ran:
     """What a container did."""
 
     code: int = -1
+    status: ExitStatus = field(default_factory=lambda: ExitStatus(-1))
     out: bytes = b""
     err: bytes = b""
     pieces: list[tuple[int, bytes]] = field(default_factory=list)
@@ -95,7 +96,8 @@ def run(executor: Executor, root: Rootfs, *args: str, env: Mapping[str, str] | N
 
     options = {"cwd": "/", "user": User(), "hostname": "box", **options}
     spec = build_step_spec(args=args, env={"PATH": "/bin", **(env or {})}, **options)
-    ran.code = executor.run(spec, root, output=take).code
+    ran.status = executor.run(spec, root, output=take)
+    ran.code = ran.status.code
     return ran
 
 

@@ -8,7 +8,9 @@ from types import TracebackType
 from typing import Final
 
 from imagetool.errors import HostError
+from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher
+from imagetool.runtime.executors.limited import judged, limited
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import has_single_id
 from imagetool.runtime.rootfs import Directory, Rootfs
@@ -33,13 +35,15 @@ class EmbeddedExecutor:
 
     def __enter__(self) -> EmbeddedExecutor:
         self._fake_ids = has_single_id()
-        self._launcher = Launcher().__enter__()
+        self._groups = GroupTree().__enter__()
+        self._launcher = Launcher(self._groups.shared).__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._launcher.__exit__(kind, error, trace)
+        self._groups.__exit__(kind, error, trace)
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output) -> ExitStatus:
         """Run a container; see `Executor`."""
@@ -51,7 +55,9 @@ class EmbeddedExecutor:
             "fake_ids": self._fake_ids,
             "filters": _filters(spec),
         }
-        return self._launcher.launch(request, root, output)
+        with limited(self._groups, spec) as group:
+            request["groups"] = () if group is None else group.folders
+            return judged(self._launcher.launch(request, root, output, timeout=spec.timeout), spec, group)
 
 
 def _filters(spec: RuntimeSpec) -> list[tuple[str, int]]:

@@ -7,11 +7,13 @@ import fcntl
 import json
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,17 +21,25 @@ from typing import Any, Final
 
 from imagetool.errors import BuildError, HostError
 from imagetool.runtime import mountpoints
-from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.executors.protocol import ExitStatus, Output, Usage
 from imagetool.runtime.rootfs import Directory, Rootfs
 
 _START: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from imagetool.runtime.zygote import serve; serve(int(sys.argv[2]))"
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from imagetool.runtime.zygote import serve; serve(int(sys.argv[2]), sys.argv[3:])"
 )
 _PIECE: Final = 65536  # bytes of output handed on at once: what a pipe holds
 
 
 class Launcher:
-    """Owns a zygote process; a context manager, for several threads at once."""
+    """Owns a zygote process; a context manager, for several threads at once.
+
+    Args:
+        groups: directories of control groups that the zygote and its containers join, where they can.
+    """
+
+    def __init__(self, groups: Sequence[str] = ()) -> None:
+        self._groups = groups
 
     def __enter__(self) -> Launcher:
         self._lock = threading.Lock()
@@ -53,7 +63,7 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, _interpreter(sealed=sealed) as (program, fds):
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, package, str(theirs.fileno())],
+                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, package, str(theirs.fileno()), *self._groups],
                 executable=program,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -81,13 +91,18 @@ class Launcher:
                     raise HostError(f"the helper process for containers does not start with {sys.executable}")
             self._ready = True
 
-    def launch(self, request: dict[str, Any], root: Rootfs, output: Output) -> ExitStatus:
-        """Have a container made and run to its end; see `protocol.Executor` and `container`."""
+    def launch(
+        self, request: dict[str, Any], root: Rootfs, output: Output, *, timeout: float | None = None
+    ) -> ExitStatus:
+        """Have a container made and run to its end, or killed after `timeout` seconds.
+
+        See `protocol.Executor` and `container`.
+        """
         self._wait_until_ready()
         with contextlib.ExitStack() as stack:
             control, far = socket.socketpair()
             stack.callback(control.close)
-            streams = _Streams(control, output)
+            streams = _Streams(control, output, timeout)
             stack.callback(streams.close)
             try:
                 with far:
@@ -159,9 +174,11 @@ class _Problem:
 class _Streams:
     """The three ways a container speaks: stdout, stderr, and the reports of its init."""
 
-    def __init__(self, control: socket.socket, output: Output) -> None:
+    def __init__(self, control: socket.socket, output: Output, timeout: float | None) -> None:
         self._control = control
         self._output = output
+        self._timeout = timeout
+        self._end = None if timeout is None else time.monotonic() + timeout
         self._reports = bytearray()
         self._selector = selectors.DefaultSelector()
         self._readers: list[int] = []
@@ -169,6 +186,7 @@ class _Streams:
         self.gained: list[list[Any]] = []
         self._status: ExitStatus | None = None
         self._problem: _Problem | None = None
+        self._late = False
         for stream in (1, 2):
             reader, writer = os.pipe()
             self._readers.append(reader)
@@ -196,7 +214,7 @@ class _Streams:
 
     def _run(self, output: Output) -> None:
         while self._selector.get_map():
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._time_left()):
                 try:
                     data = os.read(key.fd, _PIECE)
                 except ConnectionResetError:  # it ended before it had read everything
@@ -207,6 +225,19 @@ class _Streams:
                     self._take_reports(data)
                 else:
                     output(key.data, data)
+
+    def _time_left(self) -> float | None:
+        """Return the seconds that are left; end the container when there are none."""
+        if self._end is None:
+            return None
+        left = self._end - time.monotonic()
+        if left > 0:
+            return left
+        self._end = None
+        self._late = True
+        with contextlib.suppress(OSError):  # it has ended by itself
+            self._control.shutdown(socket.SHUT_WR)
+        return None
 
     def _take_reports(self, data: bytes) -> None:
         self._reports += data
@@ -219,17 +250,20 @@ class _Streams:
             elif "problem" in report:
                 self._problem = self._problem or _Problem(report["problem"], report["image"])
             else:
-                self._status = ExitStatus(128 + report["signal"] if report["signal"] else report["code"])
+                code = 128 + report["signal"] if report["signal"] else report["code"]
+                self._status = ExitStatus(code, Usage(*report["usage"]))
 
     @property
     def reported(self) -> bool:
         """Whether the container's end, or why there is none, is known."""
-        return self._status is not None or self._problem is not None
+        return self._late or self._status is not None or self._problem is not None
 
     def ending(self) -> ExitStatus:
         """Return how the container ended. Raises BuildError or HostError when it could not be made."""
         if self._problem is not None:
             raise (BuildError if self._problem.image else HostError)(self._problem.text)
+        if self._late and self._status is None:
+            return ExitStatus(128 + signal.SIGKILL, limit=f"its time limit of {self._timeout:g} seconds")
         if self._status is None:
             raise HostError("the container was killed from outside, perhaps because memory ran out")
         return self._status

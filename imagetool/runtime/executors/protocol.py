@@ -14,10 +14,28 @@ Output = Callable[[int, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a container used.
+
+    peak_memory: bytes; of all processes together where the container had a control group, else of the largest.
+    written: bytes written to files, whether or not they have reached a disk.
+    """
+
+    cpu_seconds: float = 0.0
+    peak_memory: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How the container's process ended: its exit code, or 128+n when signal n ended it."""
+    """How the container's process ended: its exit code, or 128+n when signal n ended it.
+
+    limit: which limit it met, as the end of a sentence; "" for none.
+    """
 
     code: int
+    usage: Usage = Usage()
+    limit: str = ""
 
 
 class Executor(Protocol):

@@ -14,6 +14,7 @@ from typing import Final
 from imagetool.errors import HostError
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher
+from imagetool.runtime.executors.limited import judged, limited
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.spec import RuntimeSpec
@@ -50,27 +51,28 @@ class RuncExecutor:
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output) -> ExitStatus:
         """Run a container; see `Executor`."""
-        with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder:
+        with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder, limited(self._groups, spec) as group:
             (Path(folder) / "rootfs").mkdir()
             log, name = Path(folder) / "log", Path(folder).name
             command = [self._program, "--root", f"{folder}/state", "--log", str(log), "--log-format", "json"]
-            # Below a group that the next builder sweeps away: a runtime that is killed leaves its own behind.
-            groups = f"{self._groups.name}/{name}"
+            # The limits are on a group of ours, in which the runtime makes its own: it would leave that behind.
+            groups = self._groups.path("shared" if group is None else group.name, name)
             request = {
-                "spec": {**spec.tree, "linux": {**spec.tree["linux"], "cgroupsPath": groups}},
+                "spec": {**spec.tree, "linux": {**spec.tree["linux"], "cgroupsPath": groups, "resources": {}}},
                 "bundle": folder,
                 "program": [*command, "run", "--bundle", folder, name],
+                "groups": (),
             }
             try:
-                status = self._launcher.launch(request, root, output)
+                status = self._launcher.launch(request, root, output, timeout=spec.timeout)
             finally:
                 # Does nothing after an orderly end; otherwise removes the cgroups of what was killed.
                 subprocess.run([*command, "delete", "--force", name], check=False, capture_output=True)
-            return self._interpreted(status, log, output)
+            return self._interpreted(judged(status, spec, group), log, output)
 
     def _interpreted(self, status: ExitStatus, log: Path, output: Output) -> ExitStatus:
         """Tell the runtime's own failures, which it logs, from the program's."""
-        problem = _logged_error(log) if status.code else ""
+        problem = _logged_error(log) if status.code and not status.limit else ""
         if not problem:
             return status
         if "exec" in problem and any(text in problem for text in (*_NOT_FOUND, *_NOT_EXECUTABLE)):

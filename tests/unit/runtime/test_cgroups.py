@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
-from imagetool.runtime.cgroups import GroupTree, Hierarchy, hierarchies, sweep
+import pytest
+
+from imagetool.errors import HostError
+from imagetool.runtime.ceilings import Ceilings
+from imagetool.runtime.cgroups import GroupTree, Hierarchy, Outcome, hierarchies, settings, sweep
 
 HYBRID = "8:pids:/\n4:memory:/own/x\n2:cpu,cpuacct:/\n9:name=systemd:/\n0::/user.slice\n"
 MOUNTS = """30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
@@ -63,4 +69,149 @@ def test_only_trees_that_nobody_holds_are_swept(tmp_path: Path) -> None:
 
 def test_where_no_group_can_be_made_there_is_none(tmp_path: Path) -> None:
     with GroupTree([Hierarchy(2, frozenset(), str(tmp_path / "missing"))]) as tree:
-        assert tree.folders == {}
+        assert tree.folders == []
+        with pytest.raises(HostError, match=r"--memory cannot be put into force.*systemd-run"):
+            tree.group({"memory": {"limit": 1 << 30}})
+        with pytest.raises(HostError, match="--pids-limit"):
+            tree.group({"pids": {"limit": 5}})
+
+
+RESOURCES = Ceilings(memory=64 << 20, cpus=1.5, cpu_shares=512, cpuset="0", pids=100).resources()
+
+
+def written(version: int, resources: dict[str, Any]) -> dict[str, str]:
+    return {setting.file: setting.value for setting in settings(resources, version)}
+
+
+def test_limits_are_written_as_each_version_has_them() -> None:
+    assert list(written(1, RESOURCES).items()) == [
+        ("memory.limit_in_bytes", "67108864"),
+        ("memory.memsw.limit_in_bytes", "67108864"),
+        ("cpu.cfs_period_us", "100000"),
+        ("cpu.cfs_quota_us", "150000"),
+        ("cpu.shares", "512"),
+        ("cpuset.cpus", "0"),
+        ("pids.max", "100"),
+    ]
+    assert written(2, RESOURCES) == {
+        "memory.max": "67108864",
+        "memory.swap.max": "0",
+        "cpu.max": "150000 100000",
+        "cpu.weight": "20",
+        "cpuset.cpus": "0",
+        "pids.max": "100",
+    }
+
+
+def test_swap_is_counted_with_memory_in_version_1_and_apart_in_version_2() -> None:
+    more = Ceilings(memory=64 << 20, memory_swap=96 << 20).resources()
+    assert written(1, more)["memory.memsw.limit_in_bytes"] == str(96 << 20)
+    assert written(2, more)["memory.swap.max"] == str(32 << 20)
+    any_amount = Ceilings(memory=64 << 20, memory_swap=-1).resources()
+    assert written(1, any_amount)["memory.memsw.limit_in_bytes"] == "-1"
+    assert written(2, any_amount)["memory.swap.max"] == "max"
+
+
+def test_weights_keep_their_ends() -> None:
+    for shares, weight in ((2, "1"), (262144, "10000")):
+        assert written(2, {"cpu": {"shares": shares}}) == {"cpu.weight": weight}
+
+
+CONTROLLERS = "cpuset cpu memory pids"
+FILES = ("cgroup.procs", "memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "cpuset.cpus", "pids.max")
+
+
+@pytest.fixture
+def unified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that behaves as far as a version 2 hierarchy as `cgroups` sees of it."""
+    make, take = os.mkdir, os.rmdir
+
+    def fill(folder: str) -> None:
+        Path(folder, "cgroup.controllers").write_text(CONTROLLERS)
+        for name in ("cgroup.subtree_control", *FILES):
+            Path(folder, name).touch()
+
+    def mkdir(path: str, *args: Any) -> None:
+        make(path, *args)
+        fill(path)
+
+    def rmdir(path: str, *args: Any) -> None:
+        for file in Path(path).iterdir():
+            if file.is_file():
+                file.unlink()
+        take(path, *args)
+
+    def write(path: str, text: str) -> None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if path.endswith("subtree_control"):
+            text = f"{Path(path).read_text()} {text.removeprefix('+')}"
+        Path(path).write_text(text)
+
+    make(tmp_path / "slice")
+    make(tmp_path / "slice/scope")
+    for folder in (tmp_path, tmp_path / "slice", tmp_path / "slice/scope"):
+        fill(str(folder))
+    monkeypatch.setattr("os.mkdir", mkdir)
+    monkeypatch.setattr("os.rmdir", rmdir)
+    monkeypatch.setattr("imagetool.runtime.cgroups._write", write)
+    return tmp_path
+
+
+def place_of(unified: Path) -> Hierarchy:
+    return Hierarchy(2, frozenset(), str(unified / "slice/scope"), str(unified))
+
+
+def test_version_2_has_limits_below_a_group_without_processes(unified: Path) -> None:
+    with GroupTree([place_of(unified)]) as tree:
+        top = unified / "slice/scope" / tree.name
+        assert set((top / "cgroup.subtree_control").read_text().split()) == set(CONTROLLERS.split())
+        assert tree.shared == (f"{top}/shared",)
+        assert (top / "shared/pids.max").read_text() == "4096"
+        group = tree.group(RESOURCES)
+        assert group.folders == (f"{top}/1",)
+        for name, value in written(2, RESOURCES).items():
+            assert (top / "1" / name).read_text() == value
+        (top / "1/memory.peak").write_text("12345\n")
+        (top / "1/memory.events").write_text("low 0\nmax 3\noom 2\noom_kill 1\n")
+        (top / "1/pids.events").write_text("max 7\n")
+        (top / "1/pids.peak").write_text("9\n")
+        assert group.outcome() == Outcome(12345, 9, 1, 7)
+        assert tree.path(group.name, "box") == f"/slice/scope/{tree.name}/1/box"
+        group.close()
+        assert not (top / "1").exists()
+    assert not top.exists()
+
+
+def test_where_our_own_group_is_in_use_the_one_above_is_taken(unified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from imagetool.runtime import cgroups
+
+    write = cgroups._write
+
+    def refuse(path: str, text: str) -> None:
+        if path == str(unified / "slice/scope/cgroup.subtree_control"):
+            raise OSError(errno.EBUSY, "in use")
+        write(path, text)
+
+    monkeypatch.setattr("imagetool.runtime.cgroups._write", refuse)
+    with GroupTree([place_of(unified)]) as tree:
+        assert tree.folders == [str(unified / "slice" / tree.name)]
+
+
+def test_a_limit_that_the_kernel_refuses_is_a_host_error_and_leaves_no_group(
+    unified: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imagetool.runtime import cgroups
+
+    write = cgroups._write
+
+    def refuse(path: str, text: str) -> None:
+        if path.endswith("cpuset.cpus"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        write(path, text)
+
+    monkeypatch.setattr("imagetool.runtime.cgroups._write", refuse)
+    with GroupTree([place_of(unified)]) as tree:
+        with pytest.raises(HostError, match=r"--cpuset-cpus cannot be put into force: cpuset.cpus does not take 99"):
+            tree.group({"cpu": {"cpus": "99"}})
+        assert not (unified / "slice/scope" / tree.name / "1").exists()

@@ -1,0 +1,55 @@
+"""A container's own control group, and what it says about how the container ended."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from imagetool.runtime.cgroups import Group, GroupTree, Outcome
+from imagetool.runtime.executors.protocol import ExitStatus
+from imagetool.runtime.spec import RuntimeSpec
+
+
+@contextmanager
+def limited(tree: GroupTree, spec: RuntimeSpec) -> Iterator[Group | None]:
+    """Yield the group for a container that has limits or is measured, None for others.
+
+    Raises HostError where a limit cannot be set.
+    """
+    resources = spec.tree["linux"].get("resources", {})
+    if not resources and not spec.measured:
+        yield None
+        return
+    group = tree.group(resources)
+    try:
+        yield group
+    finally:
+        group.close()
+
+
+def judged(status: ExitStatus, spec: RuntimeSpec, group: Group | None) -> ExitStatus:
+    """Return the status with what the container's group knows: its peak of memory, and the limit that it met."""
+    if group is None:
+        return status
+    outcome = group.outcome()
+    usage = replace(status.usage, peak_memory=outcome.peak_memory or status.usage.peak_memory)
+    limit = status.limit
+    if status.code and not limit:
+        limit = _met(outcome, spec.tree["linux"].get("resources", {}), killed=status.code == 128 + signal.SIGKILL)
+    return replace(status, usage=usage, limit=limit)
+
+
+def _met(outcome: Outcome, resources: Mapping[str, Any], *, killed: bool) -> str:
+    memory, pids = (resources.get(key, {}).get("limit") for key in ("memory", "pids"))
+    if memory is not None and (outcome.killed or (killed and outcome.peak_memory >= memory)):
+        return f"its memory limit of {_mebibytes(memory)}, using {_mebibytes(outcome.peak_memory)}"
+    if pids is not None and (outcome.refused or outcome.peak_processes >= pids > 0):
+        return f"its limit of {pids} processes"
+    return ""
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / (1 << 20):.1f} MiB"
