@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from imagetool.image.contents import ImageDifference
     from imagetool.image.verify import Check
     from imagetool.layer.entry import Entry
+    from imagetool.runtime.sandbox import Sandbox
     from imagetool.snapshot.bundle import Bundle
     from imagetool.snapshot.overlay import OverlaySnapshotter
     from imagetool.streams.codecs import Codec
@@ -111,6 +112,7 @@ class BuildOptions:
     codec: Codec | None = None
     runtime: str = "embedded"
     network: str = "default"
+    sandbox: Sandbox | None = None
 
 
 def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Witness | None = None) -> Image:
@@ -296,6 +298,7 @@ def _worker(
         codec=options.codec or Codec(),
         times=Times(DEFAULT_EPOCH if epoch is None else epoch, options.preserve_times),
         user_namespace=namespaced,
+        sandbox=options.sandbox,
         witness=witness,
     )
 

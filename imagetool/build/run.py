@@ -21,6 +21,7 @@ from imagetool.progress import Note, StepOutput
 from imagetool.runtime.users import User
 
 if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
+    from imagetool.runtime.executors import Usage
     from imagetool.runtime.spec import Mount
     from imagetool.snapshot.overlay import Workspace
 
@@ -42,7 +43,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     history = run_history(state, argv)
     environment = run_environment(state, inputs.build_args)
     environment["SOURCE_DATE_EPOCH"] = str(inputs.worker.times.epoch)
-    network = _network(inputs, instruction)
+    network, sandbox = _network(inputs, instruction), inputs.worker.sandbox
     key = inputs.key(
         step="run",
         argv=argv,
@@ -52,6 +53,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
         user=state.run.user,
         network=network,
         mounts=[mount_inputs(inputs, instruction, mount) for mount in instruction.mounts],
+        **({"hosts": sandbox.names.hosts} if sandbox is not None and sandbox.names.hosts else {}),
     )
     cached = inputs.lookup(key)
     if cached is not None:
@@ -63,7 +65,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     snapshots = inputs.worker.snapshots()
     store = inputs.worker.store
     with snapshots.prepare(state.layers, lambda layer: opener(store, layer)) as workspace, ExitStack() as stack:
-        mounts = [*_network_files(workspace), *step_mounts(inputs, instruction, workspace, stack)]
+        mounts = [*_network_files(inputs, workspace, network), *step_mounts(inputs, instruction, workspace, stack)]
         if text:
             mounts.append(_script(workspace, argv[0], text))
         spec = build_step_spec(
@@ -74,6 +76,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
             hostname=_HOSTNAME,
             mounts=mounts,
             network="none" if network == "none" else "host",
+            sandbox=sandbox,
         )
         _execute(inputs, instruction, spec, workspace)
         layer = _commit(inputs, workspace)
@@ -102,10 +105,20 @@ def _execute(inputs: Inputs, instruction: Run, spec: Any, workspace: Workspace) 
     status = inputs.worker.executor().run(
         spec, root, output=lambda stream, data: observer(StepOutput(number, stream, data))
     )
+    if spec.measured:
+        inputs.worker.witness.opaque()  # what a step used is not told again when it is not carried out
+        observer(Note(_used(number, status.usage)))
     if status.code != 0:
         how = f"was ended by signal {status.code - 128}" if status.code > 128 else f"returned exit code {status.code}"
+        if status.limit:
+            how += f": it met {status.limit}"
         text = instruction.source.text.partition("\n")[0]
         raise StepFailed(f"{text!r} {how}", status=status.code)
+
+
+def _used(number: int, usage: Usage) -> str:
+    peak, written = (f"{count / (1 << 20):.1f} MiB" for count in (usage.peak_memory, usage.written))
+    return f"step {number} used {usage.cpu_seconds:.2f} s of CPU time, {peak} of memory at most, and wrote {written}"
 
 
 def _commit(inputs: Inputs, workspace: Workspace) -> Layer:
@@ -128,14 +141,16 @@ def _script(workspace: Workspace, target: str, text: str) -> Mount:
     return Mount(target, "bind", str(path), ("bind", "ro"))
 
 
-def _network_files(workspace: Workspace) -> Iterator[Mount]:
+def _network_files(inputs: Inputs, workspace: Workspace, network: str) -> Iterator[Mount]:
     """Yield the mounts of the files that tell a container its name servers and names; never committed."""
-    from imagetool.runtime.spec import Mount, resolv_conf_text
+    from imagetool.runtime.sandbox import Sandbox
+    from imagetool.runtime.spec import Mount
 
     folder = workspace.work.parent
+    names = (inputs.worker.sandbox or Sandbox()).names
     for name, text in (
-        ("resolv.conf", resolv_conf_text(_host_file("/etc/resolv.conf"))),
-        ("hosts", f"127.0.0.1\tlocalhost {_HOSTNAME}\n::1\tlocalhost\n"),
+        ("resolv.conf", names.resolv_conf_text(_host_file("/etc/resolv.conf"), own_network=network == "none")),
+        ("hosts", names.hosts_text(_HOSTNAME)),
     ):
         path = folder / name
         path.write_text(text)

@@ -18,6 +18,7 @@ from imagetool.streams.codecs import Codec
 
 if TYPE_CHECKING:  # a build whose steps are all cached needs neither
     from imagetool.runtime.executors import Executor
+    from imagetool.runtime.sandbox import Sandbox
     from imagetool.snapshot.overlay import Snapshotter
 
 #: 1980-01-01T00:00:00Z: the first moment that zip archives, which many builds make, can hold.
@@ -145,4 +146,5 @@ class Worker:
     codec: Codec
     times: Times
     user_namespace: bool = False
+    sandbox: Sandbox | None = None
     witness: Witness = field(default_factory=Unwatched)

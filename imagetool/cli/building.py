@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from imagetool.cli.app import Globals
     from imagetool.image.image import Image
     from imagetool.progress import Event, Observer
+    from imagetool.runtime.sandbox import Sandbox
 
 
 def build(
@@ -89,6 +90,7 @@ def _options(
     reproducible_compression: bool,
     runtime: str,
     network: str,
+    **sandbox: Any,
 ) -> BuildOptions:
     from pathlib import Path
 
@@ -109,7 +111,17 @@ def _options(
         codec=wanted_codec(compression, reproducible_compression),
         runtime=runtime,
         network=network,
+        sandbox=_sandbox(sandbox),
     )
+
+
+def _sandbox(options: dict[str, Any]) -> Sandbox | None:
+    """Read the options for containers; None, and nothing is loaded for them, when there are none."""
+    if not any(options.values()):
+        return None
+    from imagetool.runtime.sandbox import parse_sandbox
+
+    return parse_sandbox(**options)
 
 
 def _noting(watch: Watch) -> Observer:

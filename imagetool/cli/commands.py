@@ -36,6 +36,24 @@ _PLATFORM = Option("--platform", help="Only the image of this os/arch[/variant].
 _ENV = Option("--env", "-e", many=True, help="KEY=VALUE, or KEY for the environment's value.")
 _USER = Option("--user", "-u", help="user[:group], names of the image or numbers.")
 _WORKDIR = Option("--workdir", "-w", help="The directory to start in.")
+#: What holds for containers; imagetool.runtime.sandbox.parse_sandbox reads them.
+_SANDBOX = (
+    Option("--security-opt", many=True, help="seccomp=FILE, seccomp=unconfined or no-new-privileges."),
+    Option("--cap-add", many=True, help="A capability that steps have, or ALL."),
+    Option("--cap-drop", many=True, help="A capability that steps lack, or ALL."),
+    Option("--memory", "-m", help="The most memory a step uses, for example 512m; more ends it."),
+    Option("--memory-swap", help="Memory and swap together, -1 for any swap. [default: no swap]"),
+    Option("--cpus", help="Processors' worth of time, for example 1.5."),
+    Option("--cpu-shares", help="Weight against others; 1024 is normal."),
+    Option("--cpuset-cpus", help="The processors to run on, for example 0-2,4."),
+    Option("--pids-limit", help="The most processes of a step, -1 for any number. [default: 4096 for all steps]"),
+    Option("--shm-size", help="Size of /dev/shm. [default: 64m]"),
+    Option("--ulimit", many=True, help="NAME=SOFT[:HARD], for example nofile=1024:4096."),
+    Option("--timeout", help="The longest a step runs, for example 10m."),
+    Option("--add-host", many=True, help="NAME:ADDRESS to add to /etc/hosts."),
+    Option("--dns", many=True, help="A name server to use instead of the host's."),
+    Option("--stats", kind="flag", help="Tell what each step used: CPU time, memory, bytes written."),
+)
 #: What `bundle` can write for; the table of their writers is imagetool.verbs.bundle.SYSTEMS.
 SYSTEMS = (
     "oci",
@@ -92,6 +110,7 @@ def _make() -> dict[str, Command]:
             Option(
                 "--network", default="default", choices=("default", "host", "none"), help="The network of RUN steps."
             ),
+            *_SANDBOX,
             _PROGRESS,
             Option("--quiet", "-q", kind="flag", help="Show nothing but the image ID; --progress quiet."),
             Option("--check", kind="flag", help="Lint the Dockerfile instead; exit with 7 when something is found."),

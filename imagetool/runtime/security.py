@@ -71,7 +71,8 @@ def security_of(
 
     Raises UsageError for what is none of these; what `read_profile` raises.
     """
-    added, dropped = [_capability(name) for name in cap_add], [_capability(name) for name in cap_drop]
+    added = [_capability("--cap-add", name) for name in cap_add]
+    dropped = [_capability("--cap-drop", name) for name in cap_drop]
     kept = NAMES if "ALL" in added else () if "ALL" in dropped else DEFAULT_CAPABILITIES
     wanted = {*kept, *added} - {*dropped, "ALL"}
     profile: Mapping[str, Any] | None = default_profile()
@@ -95,11 +96,11 @@ def security_of(
     return Security(tuple(sorted(wanted)), profile, no_new_privileges)
 
 
-def _capability(text: str) -> str:
+def _capability(option: str, text: str) -> str:
     name = text.upper()
     if name == "ALL":
         return name
     name = name if name.startswith("CAP_") else f"CAP_{name}"
     if name not in NAMES:
-        raise UsageError(f"{text[:80]!r} is not a capability; see capabilities(7)")
+        raise UsageError(f"{option} {text[:80]!r} is not a capability; see capabilities(7)")
     return name

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from imagetool.errors import UsageError
 from imagetool.runtime.ceilings import Ceilings
-from imagetool.runtime.security import Security
+from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.users import User
 
 #: What of /proc and /sys tells about, or reaches, the host.
@@ -106,9 +106,7 @@ def build_step_spec(
     hostname: str,
     mounts: Sequence[Mount] = (),
     network: Literal["host", "none"] = "host",
-    security: Security | None = None,
-    ceilings: Ceilings | None = None,
-    measured: bool = False,
+    sandbox: Sandbox | None = None,
     readonly: bool = False,
 ) -> RuntimeSpec:
     """Describe the container of one build step: fresh namespaces, few privileges, private /proc and /dev.
@@ -117,7 +115,7 @@ def build_step_spec(
         args: the program, looked up in the PATH of `env` inside the root, and its arguments.
         mounts: made after the default ones, in this order.
         network: the host's, or one with nothing but a loopback interface.
-        security, ceilings: `Security()` and `Ceilings()` when None.
+        sandbox: privileges and ceilings, `Sandbox()` when None.
 
     Raises UsageError for an empty command, a NUL anywhere, a relative `cwd`.
     """
@@ -129,7 +127,8 @@ def build_step_spec(
     _refuse_nul("the environment", *env, *env.values())
     _refuse_nul("the container", cwd, hostname)
     kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network == "none" else [])]
-    security, ceilings = security or Security(), ceilings or Ceilings()
+    sandbox = sandbox or Sandbox()
+    security, ceilings = sandbox.security, sandbox.ceilings
     names, seccomp = list(security.capabilities), security.seccomp_tree()
     return RuntimeSpec(
         {
@@ -161,7 +160,7 @@ def build_step_spec(
             },
         },
         timeout=ceilings.timeout,
-        measured=measured,
+        measured=sandbox.measured,
     )
 
 
@@ -172,10 +171,3 @@ def _default_mounts(ceilings: Ceilings) -> Iterator[Mount]:
             yield replace(mount, options=(*options, f"size={ceilings.shm_size}"))
         else:
             yield mount
-
-
-def resolv_conf_text(host: str) -> str:
-    """Return the resolv.conf of a container on the host's network: what matters of the host's."""
-    kept = ("nameserver", "search", "domain", "options")
-    lines = [line.strip() for line in host.splitlines() if line.split()[:1] and line.split()[0] in kept]
-    return "".join(f"{line}\n" for line in lines)

@@ -17,6 +17,7 @@ import pytest
 
 from imagetool.runtime.executors import Executor, ExitStatus
 from imagetool.runtime.rootfs import Overlay, Rootfs
+from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
 
@@ -84,7 +85,7 @@ class Ran:
 
 
 def run(executor: Executor, root: Rootfs, *args: str, env: Mapping[str, str] | None = None, **options: Any) -> Ran:
-    """Run a program in a container and collect everything; options are those of `build_step_spec`."""
+    """Run a program in a container and collect everything; options are those of `build_step_spec` and `Sandbox`."""
     ran = Ran()
 
     def take(stream: int, data: bytes) -> None:
@@ -94,6 +95,9 @@ def run(executor: Executor, root: Rootfs, *args: str, env: Mapping[str, str] | N
         else:
             ran.err += data
 
+    settings = {name: options.pop(name) for name in ("security", "ceilings", "measured") if name in options}
+    if settings:
+        options["sandbox"] = Sandbox(**settings)
     options = {"cwd": "/", "user": User(), "hostname": "box", **options}
     spec = build_step_spec(args=args, env={"PATH": "/bin", **(env or {})}, **options)
     ran.status = executor.run(spec, root, output=take)

@@ -149,13 +149,10 @@ def test_an_interrupted_run_leaves_no_cgroup(tmp_path: Path) -> None:
     assert not any(map(os.path.isdir, seen))
 
 
-def test_the_next_builder_sweeps_the_cgroups_of_one_that_was_killed(tmp_path: Path) -> None:
-    if shutil.which("runc") is None:
-        pytest.skip("needs runc")
-    kind = "runc"
+def test_the_next_builder_sweeps_the_cgroups_of_one_that_was_killed(kind: str, tmp_path: Path) -> None:
     lower = full_root(tmp_path / "lower")
     root = overlay(tmp_path / "run", lower)
-    mark = f"{os.getpid()}79"
+    mark = f"{os.getpid()}{len(kind)}79"
     command = [sys.executable, "-c", BUILDER, kind, str(lower), str(root.upper.parent), f"echo x; sleep {mark}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY) as builder:
         assert builder.stdout is not None

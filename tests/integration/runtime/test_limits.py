@@ -17,6 +17,7 @@ from imagetool.runtime.cgroups import GroupTree, hierarchies
 from imagetool.runtime.executors import EXECUTORS, Executor
 from imagetool.runtime.executors.limited import limited
 from imagetool.runtime.rootfs import Directory
+from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
 from tests.support.containers import full_root, overlay, processes, sh
@@ -137,7 +138,12 @@ def test_usage_is_told_without_being_asked(executor: Executor, tmp_path: Path) -
 def test_groups_of_containers_are_gone_afterwards(root: Directory) -> None:
     with GroupTree() as tree:
         spec = build_step_spec(
-            args=["true"], env={}, cwd="/", user=User(), hostname="box", ceilings=Ceilings(pids=5, memory=64 << 20)
+            args=["true"],
+            env={},
+            cwd="/",
+            user=User(),
+            hostname="box",
+            sandbox=Sandbox(ceilings=Ceilings(pids=5, memory=64 << 20)),
         )
         with limited(tree, spec) as group:
             assert group is not None

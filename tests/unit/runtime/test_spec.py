@@ -9,7 +9,7 @@ import pytest
 
 from imagetool.errors import UsageError
 from imagetool.runtime.security import DEFAULT_CAPABILITIES
-from imagetool.runtime.spec import Mount, RuntimeSpec, build_step_spec, resolv_conf_text
+from imagetool.runtime.spec import Mount, RuntimeSpec, build_step_spec
 from imagetool.runtime.users import User
 
 
@@ -62,8 +62,3 @@ def test_what_no_kernel_can_be_given_is_a_usage_error(changed: dict[str, Any]) -
 def test_a_relative_mount_point_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="not an absolute path"):
         Mount("etc/hosts", "bind", "/tmp/hosts")
-
-
-def test_resolv_conf_keeps_what_resolvers_read() -> None:
-    host = "# comment\nnameserver 192.0.2.1\n  search a.test\nsortlist 1\n;x\noptions ndots:2\n"
-    assert resolv_conf_text(host) == "nameserver 192.0.2.1\nsearch a.test\noptions ndots:2\n"
