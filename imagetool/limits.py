@@ -29,6 +29,7 @@ DOCUMENT_INT_DIGITS: Final = 19  # digits of an integer: all of int64
 DOCKERFILE_BYTES: Final = 4 * MIB
 DOCKERFILE_LINE_BYTES: Final = 65535
 DOCKERFILE_WORD_DEPTH: Final = 100  # substitutions within substitutions, ${a:-${b:-…}}
+DOCKERFILE_CHECKED: Final = 5000  # instructions, and variables, of a file that the lint looks at
 DOCKERFILE_PATTERN: Final = 4096  # characters of the pattern in ${v#p}, ${v%p} or ${v/p/r}
 
 #: Layer archives.

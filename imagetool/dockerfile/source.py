@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from imagetool.errors import DockerfileError
+
+_KEYWORD: Final = re.compile(r"[^\t\v\f\r ]+")  # what BuildKit separates it by is not all white space
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -61,16 +64,9 @@ class Source:
         """Return where `about` stands: a whole token first, a part of one, then anywhere, heredoc bodies included."""
         if not about or not self.first_line:
             return None
-        from imagetool.dockerfile.tokens import tokens  # only errors and the lint ask
+        from imagetool.dockerfile.tokens import find_token  # only errors and the lint ask
 
-        found = tokens(self)
-        for token in found:
-            if token.text == about:
-                return token.span
-        for token in found[1:]:
-            if (at := token.text.find(about)) >= 0:
-                return self.span(token.start + at, token.start + at + len(about))
-        if (at := self.text.find(about)) >= 0:
+        if (at := find_token(self, about)) >= 0 or (at := self.text.find(about)) >= 0:
             return self.span(at, at + len(about))
         for number in range(self.first_line, self.last_line + 1):
             if (at := self.lines[number - 1].find(about)) >= 0:
@@ -80,9 +76,8 @@ class Source:
     @property
     def keyword(self) -> str:
         """The instruction's keyword as it is written."""
-        from imagetool.dockerfile.tokens import tokens
-
-        return next((token.text for token in tokens(self)), "")
+        found = _KEYWORD.match(self.text)
+        return found[0] if found else ""
 
     def error(self, message: str, *, about: str = "", hint: str = "") -> DockerfileError:
         """Make the error that says `message` about this place, and about a text in it."""

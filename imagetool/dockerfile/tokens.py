@@ -47,6 +47,17 @@ def tokens(source: Source) -> tuple[Token, ...]:
     )
 
 
+def find_token(source: Source, about: str) -> int:
+    """Return where the first token begins that reads `about`, else where the first that holds it does so; or -1."""
+    inside = -1
+    for kind, start, end in _tokens(source.text, 0, source.escape):
+        if end - start == len(about) and source.text.startswith(about, start):
+            return start
+        if inside < 0 and kind != "keyword" and (found := source.text.find(about, start, end)) >= 0:
+            inside = found
+    return inside
+
+
 def _tokens(text: str, at: int, escape: str) -> Iterator[tuple[Kind, int, int]]:
     first = _KEYWORD.search(text, at)
     if not first:

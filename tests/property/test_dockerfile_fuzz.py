@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 from collections.abc import Callable
 
 from hypothesis import given, settings
@@ -22,6 +23,9 @@ from imagetool.dockerfile import (
 )
 from imagetool.dockerfile.edit import Dockerfile
 from imagetool.dockerfile.instructions import Run
+from imagetool.dockerfile.lines import read_lines
+from imagetool.dockerfile.lint import FORMATS, lint, render
+from imagetool.dockerfile.tokens import tokens
 from imagetool.errors import DockerfileError
 
 #: Pieces that mean something, so that random files get past the first line.
@@ -83,6 +87,46 @@ def test_any_other_text_is_read_or_refused(text: str) -> None:
     refused_or_read(lambda: match(text, "a/b"))
     refused_or_read(lambda: parse_ports(text.split()))
     refused_or_read(lambda: Dockerfile(fileobj=io.BytesIO(text.encode())).structure)
+
+
+def looked_over(text: str) -> None:
+    """Lint a text; whatever is found stands in the file, and every format takes it."""
+    dockerfile = parse(text)
+    report = lint(dockerfile, ignore=IgnoreRules.of(["a", "*/b"]), build_args={"a": "b"})
+    lines = dockerfile.stages[0].base.source.lines
+    for finding in report.findings:
+        span = finding.span
+        assert 1 <= span.line <= span.end_line <= len(lines)
+        assert 1 <= span.column <= len(lines[span.line - 1]) + 1
+        assert finding.detail
+        assert "\n" not in finding.detail
+    for form in FORMATS:
+        rendered = render([report], form)
+        assert "\x1b" not in rendered
+        if form in ("json", "sarif", "gitlab"):
+            json.loads(rendered)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_TEXT)
+def test_the_lint_finds_something_in_the_file_or_refuses_it(text: str) -> None:
+    refused_or_read(lambda: looked_over("FROM a\n" + text.replace("\0", "")))
+
+
+@settings(max_examples=200, deadline=None)
+@given(_TEXT)
+def test_every_token_stands_where_its_span_says(text: str) -> None:
+    try:
+        lines = read_lines("FROM a\n" + text.replace("\0", ""))
+    except DockerfileError:
+        return
+    for line in lines.logical:
+        source = line.source("F", lines.physical, lines.directives.escape)
+        for token in tokens(source):
+            span = token.span
+            assert source.first_line <= span.line <= span.end_line <= source.last_line
+            if span.line == span.end_line:
+                assert lines.physical[span.line - 1][span.column - 1 : span.end_column - 1] == token.text
 
 
 @given(st.text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from imagetool.dockerfile.source import Source, Span
 from imagetool.errors import DockerfileError
 from imagetool.oci.platform import Platform
 
+#: So many findings of one rule in one instruction are reported; more would say the same.
+_OF_ONE_KIND = 20
 #: The build argument that stands for a `# check=` directive, as in BuildKit.
 CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 
@@ -50,7 +53,8 @@ def lint(
         bases: what is known of an image by the name in FROM; None for one that is not at hand.
 
     Raises:
-        DockerfileError: a `# check=` that cannot be read, or an expansion that can never work, with its place.
+        DockerfileError: a `# check=` that cannot be read, or an expansion that can never work, with its place; more
+            instructions or variables than the lint looks at.
     """
     given = build_args or {}
     subject = view(
@@ -60,7 +64,11 @@ def lint(
     directives = dockerfile.directives.last_line
     findings: list[Finding] = []
     for rule in rules:
+        seen: Counter[int] = Counter()
         for complaint in rule.check(subject):
+            seen[complaint.source.first_line] += 1
+            if seen[complaint.source.first_line] > _OF_ONE_KIND:
+                continue
             local = options.merged(instruction_options(complaint.source, directives))
             if local.wants(rule.name, experimental=rule.experimental):
                 findings.append(_finding(rule, complaint, options))

@@ -12,6 +12,7 @@ from imagetool.dockerfile.parser import Dockerfile, Stage
 from imagetool.dockerfile.source import Source
 from imagetool.dockerfile.words import Expansion, expand_traced
 from imagetool.errors import DockerfileError
+from imagetool.limits import DOCKERFILE_CHECKED
 from imagetool.oci.platform import Platform
 
 SCRATCH: Final = "scratch"
@@ -123,6 +124,7 @@ def view(
     bases: Callable[[str], BaseImage | None],
 ) -> Subject:
     """Look at a Dockerfile; raises DockerfileError for an expansion that can never work."""
+    _check_size(dockerfile)
     predefined = _platform_values(platform)
     values = _global_values(dockerfile, predefined, build_args)
     names = frozenset(name for arg in dockerfile.global_args for name, _ in arg.pairs) | frozenset(PLATFORM_ARGS)
@@ -131,6 +133,18 @@ def view(
         views.append(_stage_view(stage, views, values, build_args, bases))
     defaults = _global_values(dockerfile, predefined, {})
     return Subject(dockerfile, tuple(views), ignore, platform, values, defaults, names)
+
+
+def _check_size(dockerfile: Dockerfile) -> None:
+    """Refuse a file for which remembering the variables of each step would take forever."""
+    instructions = [
+        *dockerfile.global_args,
+        *(i for stage in dockerfile.stages for i in (stage.base, *stage.instructions)),
+    ]
+    variables = sum(len(i.pairs) for i in instructions if isinstance(i, Arg | Env))
+    if max(len(instructions), variables) > DOCKERFILE_CHECKED:
+        message = f"more than {DOCKERFILE_CHECKED} instructions or variables are not checked"
+        raise DockerfileError(message, file=dockerfile.file)
 
 
 def _platform_values(platform: Platform) -> dict[str, str]:

@@ -28,6 +28,8 @@ from imagetool.errors import InvalidReference
 from imagetool.oci.platform import Platform
 from imagetool.oci.reference import Reference
 
+_OF_ONE_STEP: Final = 50  # more unknown names of one instruction are not reported
+_SUGGESTIONS: Final = 30  # for so many unknown names a known one is looked for, which takes long among many
 _TARGET: Final = "TARGETPLATFORM"
 #: Words of a name that make it likely to hold a secret, and words that make it unlikely again.
 _SECRET: Final = re.compile(
@@ -99,10 +101,12 @@ def undefined_var(subject: Subject) -> Iterator[Complaint]:
     A base image that is not at hand may define any; its variables are in upper case by custom. So one in upper case is
     reported only when one character of it makes the difference to a known one, or two that are swapped.
     """
+    suggestions = _SUGGESTIONS
     for _, step in subject.steps():
         scope = step.scope
-        for name in sorted(_asked(step) - scope.declared):
-            known = scope.values.keys() | scope.declared
+        for name in sorted(_asked(step) - scope.declared)[:_OF_ONE_STEP]:
+            suggestions -= 1
+            known = scope.values.keys() | scope.declared if suggestions > 0 else set()
             meant = did_you_mean(name, known)
             if scope.complete or name != name.upper() or any(_slip(name, other) for other in known):
                 yield Complaint(

@@ -45,7 +45,7 @@ def no_empty_continuation(subject: Subject) -> Iterator[Complaint]:
     lines = {warning.line for warning in subject.dockerfile.warnings if warning.rule == "NoEmptyContinuation"}
     for instruction in _instructions(subject):
         source = instruction.source
-        if not any(source.first_line <= line <= source.last_line for line in lines):
+        if lines.isdisjoint(range(source.first_line, source.last_line + 1)):
             continue
         blank = (at for at in range(source.first_line, source.last_line) if not source.lines[at].strip(SPACE))
         number = next(blank, source.first_line - 1) + 1

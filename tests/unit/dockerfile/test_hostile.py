@@ -7,6 +7,7 @@ import time
 import pytest
 
 from imagetool.dockerfile import IgnoreRules, expand_instruction, parse
+from imagetool.dockerfile.lint import FORMATS, lint, render
 from imagetool.errors import DockerfileError
 
 LINE = 60_000
@@ -44,6 +45,31 @@ def test_a_hostile_file_takes_bounded_time(text: str) -> None:
     except DockerfileError as error:
         assert len(str(error)) < 500  # noqa: PT017 some are refused, some are read
     assert time.process_time() - before < 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("FROM scratch\n" + "".join(f"ENV v{n}=$w{n}\n" for n in range(4900)), id="unknown variables"),
+        pytest.param("FROM scratch\nUSER " + "".join(f"$v{n}" for n in range(9000)), id="unknown variables in a word"),
+        pytest.param("FROM scratch\nEXPOSE " + LONG(["1:1/TCP " * 5000] * 10), id="ports"),
+        pytest.param("FROM scratch\nENV " + LONG([f"a{n}_KEY=1" for n in range(4900)]), id="secrets"),
+        pytest.param("FROM scratch\nCOPY " + LONG(["a " * 20_000] * 20) + " /", id="sources"),
+        pytest.param("".join(f"FROM s{n} AS s{n + 1}\nENV a{n}=1\n" for n in range(2400)), id="stages"),
+        pytest.param("FROM scratch\n" + "RUN a \\\n\n" * 4900, id="blank continuations"),
+        pytest.param("FROM scratch\n" + "RUN a\n" * 20_000, id="instructions"),
+        pytest.param("FROM scratch\n" + "# check=skip=a\n" * 100_000 + "CMD a\n", id="comments"),
+    ],
+)
+def test_a_hostile_file_is_linted_in_bounded_time(text: str) -> None:
+    before = time.process_time()
+    try:
+        report = lint(parse(text), ignore=IgnoreRules.parse("a\n"))
+        for form in FORMATS:
+            render([report], form)
+    except DockerfileError as error:
+        assert "not checked" in str(error)  # noqa: PT017 most are checked
+    assert time.process_time() - before < 20
 
 
 def test_a_hostile_ignore_file_takes_bounded_time() -> None:
