@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SYSTEM := git buildah skopeo umoci runc mmdebstrap docker-registry busybox-static libarchive-tools uidmap libcap2-bin attr acl libseccomp2 golang-github-containers-common fuse-overlayfs \
   crun bubblewrap systemd-container lxc podman docker.io containerd qemu-system-x86 cpio libxml2-utils
 
-.PHONY: help setup demo test check lint types imports unit property compat security integration golden docs peers bench clean
+.PHONY: help setup demo test check lint types imports unit property compat security integration golden docs peers bench fuzz clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,6 +67,12 @@ peers: ## Install the tools of other projects that tests compare with
 
 bench: setup ## Measure against buildah in one run; writes benchmarks/RESULTS.md
 	$(PY) benchmarks/run.py
+
+FUZZ_SECONDS ?= 600
+fuzz: setup ## Search for inputs that break the readers of layers and scans, FUZZ_SECONDS each
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[fuzz]' || echo "atheris cannot be installed here: mutating at random"
+	$(PY) -m tests.fuzz.run layer --seconds $(FUZZ_SECONDS)
+	$(PY) -m tests.fuzz.run scan --seconds $(FUZZ_SECONDS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

@@ -227,6 +227,7 @@ def _plain_entry(block: bytes, tail: _Tail, where: str) -> Entry:
         seconds = known(block[136:148])
         if seconds is None:
             seconds = _number(block, 136, 12, "mtime", where)
+            seconds = min(max(seconds, -_MAX_TIME // _SECOND), _MAX_TIME // _SECOND)
         return _new(Entry, (name, "file", mode, uid, gid, size, seconds * _SECOND, b"", 0, 0, _NO_XATTRS))
     name = tail.prefix + block[:100].partition(b"\0")[0]
     ids = _number(block, 108, 8, "uid", where), _number(block, 116, 8, "gid", where)
@@ -349,7 +350,7 @@ def _pax_int(pax: Mapping[bytes, bytes], key: bytes, where: str) -> int:
 
 def _pax_time(text: bytes, where: str) -> int:
     seconds, dot, fraction = text.removeprefix(b"-").partition(b".")
-    if not seconds.isdigit() or len(seconds) > 12 or (dot and fraction and not fraction.isdigit()):
+    if not seconds.isdigit() or len(seconds) > 13 or (dot and fraction and not fraction.isdigit()):
         raise InvalidArchive(f"{where}: an entry has mtime {text[:40]!r}")
     value = int(seconds) * _SECOND + int(fraction[:9].ljust(9, b"0"))
     return -value if text.startswith(b"-") else value
