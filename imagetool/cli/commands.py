@@ -151,7 +151,9 @@ def _make() -> dict[str, Command]:
             *_RECOMPRESS,
             _PROGRESS,
             _image("source"),
-            Argument("destination", required=False, help="Where to. [default: the registry that the name says]"),
+            Argument(
+                "destination", kind="image", required=False, help="Where to. [default: the registry that the name says]"
+            ),
         ),
         Command(
             "pull",

@@ -15,6 +15,7 @@ from imagetool.cli.grammar import Argument, Command, Option
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from imagetool.cli.app import Globals
 
@@ -26,27 +27,23 @@ _FILE_TRANSPORTS = _TRANSPORTS[1:]
 
 _BASH = r"""# bash completion for imagetool: imagetool completion bash > /etc/bash_completion.d/imagetool
 _imagetool() {
-    local word line
-    local words=("${COMP_WORDS[@]:1:COMP_CWORD}")
-    # ":" and "=" split words in bash; put together again what belongs together.
-    if declare -F _get_comp_words_by_ref >/dev/null; then
-        local cur words_ref cword
-        _get_comp_words_by_ref -n := -w words_ref -i cword
-        words=("${words_ref[@]:1:cword}")
-    fi
+    # From the line itself: bash splits COMP_WORDS at ":" and "=", which image names and options are full of.
+    local line="${COMP_LINE:0:COMP_POINT}" words word candidate split=""
+    read -ra words <<<"$line"
+    [[ "$line" == *[[:space:]] ]] && words+=("")
     word="${words[-1]}"
+    [[ "$word" == *[=:]* ]] && split="${word%"${word##*[=:]}"}"
     COMPREPLY=()
-    while IFS=$'\t' read -r line _; do
-        if [ "$line" = ":files" ]; then
+    while IFS=$'\t' read -r candidate _; do
+        if [ "$candidate" = ":files" ]; then
             compopt -o filenames 2>/dev/null
-            local path="${word##*[=:]}"
-            mapfile -t COMPREPLY < <(compgen -f -- "$path")
+            mapfile -t COMPREPLY < <(compgen -f -- "${word#"$split"}")
             return
         fi
-        COMPREPLY+=("$line")
-    done < <(imagetool __complete "${words[@]}" 2>/dev/null)
-    [ "${#COMPREPLY[@]}" = 1 ] && [[ "${COMPREPLY[0]}" == *[=:/] ]] && compopt -o nospace 2>/dev/null
-    if declare -F __ltrim_colon_completions >/dev/null; then __ltrim_colon_completions "$word"; fi
+        COMPREPLY+=("${candidate#"$split"}")
+    done < <(imagetool __complete "${words[@]:1}" 2>/dev/null)
+    [[ "${#COMPREPLY[@]}" = 1 && "${COMPREPLY[0]}" == *[=:/] ]] && compopt -o nospace 2>/dev/null
+    return 0
 }
 complete -F _imagetool imagetool
 """
@@ -75,7 +72,10 @@ function __imagetool_complete
     set -l words (commandline -opc) (commandline -ct)
     for line in (imagetool __complete $words[2..-1] 2>/dev/null)
         if test "$line" = ":files"
-            __fish_complete_path (commandline -ct)
+            set -l split (string match -r '^.*[=:]' -- (commandline -ct))
+            for path in (__fish_complete_path (string replace -r '^.*[=:]' '' -- (commandline -ct)))
+                echo "$split$path"
+            end
         else
             echo $line
         end
@@ -103,7 +103,7 @@ def candidates(words: Sequence[str]) -> Candidates:
     command, pending, places, root, only_words = _read(before)
     if pending is not None:
         return _values(pending, last, root)
-    if last.startswith("-") and not only_words:
+    if last.startswith("-") and not only_words and (command is None or command.target):
         name, equals, value = last.partition("=")
         options = _options(command)
         if equals:
@@ -113,6 +113,8 @@ def candidates(words: Sequence[str]) -> Candidates:
         return _starting(last, [(text, one.help) for one in options for text in _spellings(one)])
     if command is None:
         return _starting(last, list(_command_names()))
+    if not command.target:
+        return _starting(last, list(_foreign_words(command.name, before)))
     arguments = command.arguments
     if not arguments or (places >= len(arguments) and not arguments[-1].many):
         return []
@@ -163,6 +165,26 @@ def _command_names() -> Iterator[tuple[str, str]]:
         yield name, ""
 
 
+def _foreign_words(name: str, before: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the commands and options of another package's command, as far as the words before lead into it."""
+    from imagetool.cli.foreign import foreign_command
+
+    point = foreign_command(name)
+    if point is None:
+        return
+    import typer
+
+    command: Any = typer.main.get_command(point.load())
+    for word in before[before.index(name) + 1 :]:
+        command = getattr(command, "commands", {}).get(word, command)
+    for known, inner in getattr(command, "commands", {}).items():
+        yield known, inner.help or ""
+    for parameter in command.params:
+        for text in parameter.opts:
+            if text.startswith("--") and text not in ("--install-completion", "--show-completion"):
+                yield text, getattr(parameter, "help", "") or ""
+
+
 def _values(one: Option | Argument, text: str, root: str | None) -> Candidates:
     if one.choices:
         return _starting(text, [(choice, "") for choice in one.choices])
@@ -200,4 +222,6 @@ def _local_names(root: str | None) -> list[str]:
 
 
 def _starting(text: str, found: Candidates) -> Candidates:
-    return [(word, what.partition(". ")[0].rstrip(".")) for word, what in found if word.startswith(text)]
+    return [
+        (word, " ".join(what.split()).partition(". ")[0].rstrip(".")) for word, what in found if word.startswith(text)
+    ]
