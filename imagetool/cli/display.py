@@ -15,7 +15,7 @@ from typing import Final, Protocol, TextIO
 from imagetool.cli.lines import cached_line, note_line, printable, step_line
 from imagetool.cli.render import amount_of, duration_of
 from imagetool.config.environment import colored
-from imagetool.errors import UsageError
+from imagetool.errors import StepFailed, UsageError
 from imagetool.progress import (
     BlobAdvanced,
     BlobFinished,
@@ -29,13 +29,14 @@ from imagetool.progress import (
     StepFinished,
     StepOutput,
     StepStarted,
-    silent,
 )
 
 _LINE_SECONDS: Final = 10.0  # between two lines about what moves, in a log
 _DRAW_SECONDS: Final = 0.1
 _QUIET_SECONDS: Final = 1.0  # what is over sooner is not worth a word
 _BLOB_LINES: Final = 8
+_TAIL_LINES: Final = 20
+_TAIL_BYTES: Final = 1 << 16
 _BAR: Final = 20
 
 
@@ -48,7 +49,8 @@ def display(mode: str) -> Iterator[Observer]:
     if mode == "auto":
         mode = "tty" if sys.stderr.isatty() else "plain"
     if mode == "quiet":
-        yield silent
+        with _quiet() as unseen:
+            yield unseen
     elif mode == "json":
         yield _Json(sys.stderr)
     elif mode in ("plain", "tty"):
@@ -57,6 +59,27 @@ def display(mode: str) -> Iterator[Observer]:
             yield shown
     else:
         raise UsageError(f"--progress {mode!r}: there are auto, tty, plain, json and quiet")
+
+
+@contextmanager
+def _quiet() -> Iterator[Observer]:
+    """Yield an observer that shows nothing; a step that fails tells the last lines it wrote all the same."""
+    written = bytearray()
+
+    def keep(event: Event) -> None:
+        if isinstance(event, StepOutput):
+            written.extend(event.data)
+            del written[:-_TAIL_BYTES]
+        elif isinstance(event, StepStarted):
+            written.clear()
+
+    try:
+        yield keep
+    except StepFailed as error:
+        lines = written.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
+        if lines:
+            error.add_note("\n".join(["the last lines of its output:", *(f"  {line}" for line in lines)]))
+        raise
 
 
 class _Json:

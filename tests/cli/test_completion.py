@@ -41,7 +41,7 @@ def test_commands_are_offered_those_of_other_packages_too() -> None:
     [
         (["build", "--progress", ""], ["auto", "tty", "plain", "json", "quiet"]),
         (["build", "--progress=p"], ["--progress=plain"]),
-        (["build", "--tim"], ["--timestamps"]),
+        (["build", "--metad"], ["--metadata-file"]),
         (["--no-t"], ["--no-tls-verify"]),
         (["build", "--output", "type=l"], ["type=local,dest="]),
         (["completion", "z"], ["zsh"]),

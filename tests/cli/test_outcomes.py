@@ -1,0 +1,172 @@
+"""Exit codes are API, stdout is for results, and everything else goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagetool.cli.app import run
+from tests.support.command import imagetool
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """A context that needs no root."""
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM scratch AS one\nCOPY file /\nFROM scratch\nCOPY --from=one file /\n")
+    (folder / "file").write_text("hello\n")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, context: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A store with app:1."""
+    store = str(tmp_path / "root")
+    assert run(["build", "-q", "--root", store, "-t", "app:1", str(context)]) == 0
+    capsys.readouterr()
+    return store
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["images"], 0, ""),
+        (["nothing"], 2, "there is no command 'nothing'; see imagetool --help"),
+        (["verfy", "app:1"], 2, "did you mean 'verify'?"),
+        (["verify", "--jsn", "app:1"], 2, "verify: there is no option '--jsn'; did you mean '--json'?"),
+        (["verify"], 2, "verify: missing argument 'REFERENCE'"),
+        (["inspect", "--raw", "--config", "app:1"], 2, "exclude each other"),
+        (["inspect", "absent:1"], 3, "no image 'absent:1' in the local store; it has: app:1"),
+        (["inspect", "App:1"], 2, "App"),
+        (["inspect", "docker-daemon:x"], 2, "no such transport"),
+        (["build", "/nowhere"], 3, "/nowhere is not a directory"),
+        (["pull", "127.0.0.1:1/a/b:c"], 5, "127.0.0.1:1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_exit_code_says_what_kind_of_thing_went_wrong(
+    args: list[str],
+    code: int,
+    told: str,
+    root: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between tries
+    assert run(["--root", root, *args]) == code
+    out, err = capsys.readouterr()
+    if code:
+        assert out == ""
+        assert err.startswith("imagetool: ")
+    assert told in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "told"),
+    [
+        ("FRM scratch\n", "Dockerfile:1: "),
+        ("FROM scratch\nCOPY absent /\n", "Dockerfile:2"),
+        ("FROM scratch\nCOPY --form=x a /\n", "Dockerfile:2: "),
+    ],
+)
+def test_a_wrong_dockerfile_is_1_with_the_place_and_an_excerpt(
+    dockerfile: str, told: str, root: str, context: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (context / "Dockerfile").write_text(dockerfile)
+    files = [str(tmp_path / name) for name in ("iid", "meta")]
+    written = ["--iidfile", files[0], "--metadata-file", files[1]]
+    assert run(["build", "--root", root, *written, str(context)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert dockerfile.splitlines()[-1] in err
+    assert not any(os.path.exists(path) for path in files)
+
+
+def test_damaged_blobs_are_6(root: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (layer,) = [path for path in Path(root, "layout/blobs/sha256").iterdir() if path.read_bytes()[:2] == b"\x1f\x8b"]
+    layer.write_bytes(layer.read_bytes()[:-1] + b"x")
+    assert run(["--root", root, "verify", "app:1"]) == 6
+    out, err = capsys.readouterr()
+    assert "FAILED" in out
+    assert err.endswith("1 of 3 checks failed\n")
+    assert run(["--root", root, "verify", "--json", "app:1"]) == 6
+    assert [entry["ok"] for entry in json.loads(capsys.readouterr().out)] == [True, True, False]
+
+
+@pytest.mark.root
+def test_a_failed_step_shows_where_and_what_it_said(context: Path, tmp_path: Path) -> None:
+    store = tmp_path / "run"
+    imagetool("base", "busybox", root=store)
+    (context / "Dockerfile").write_text("FROM busybox\nENV A=b\nRUN echo before; echo wrong >&2; exit 7\nRUN true\n")
+    for mode in ("plain", "quiet"):
+        failed = imagetool("build", "--progress", mode, context, root=store, check=False)
+        assert failed.returncode == 1
+        assert failed.stdout == ""
+        assert "exit code 7" in failed.stderr
+        assert "Dockerfile:3" in failed.stderr
+        assert "RUN echo before; echo wrong >&2; exit 7" in failed.stderr
+        assert "wrong\n" in failed.stderr, mode
+
+
+@pytest.mark.root
+@pytest.mark.peer
+def test_steps_run_with_runc_and_its_absence_is_9(context: Path, tmp_path: Path) -> None:
+    store = tmp_path / "run"
+    imagetool("base", "busybox", root=store)
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo by runc > /file\n")
+    args = ("build", "--no-cache", context)
+    embedded = imagetool(*args, root=store).stdout
+    assert imagetool(*args, "--runtime", "runc", root=store).stdout == embedded
+    missing = imagetool(*args, "--runtime", "runc", root=store, check=False, env={"PATH": str(tmp_path)})
+    assert missing.returncode == 9
+    assert "runc is not installed" in missing.stderr
+
+
+def test_a_tar_on_stdout_is_all_of_stdout(root: str, context: Path, tmp_path: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "imagetool", "--root", root, "build", "-o", "-", str(context)],
+        capture_output=True,
+        check=True,
+    )
+    listed = subprocess.run(["tar", "-t"], input=made.stdout, capture_output=True, check=True).stdout
+    assert listed == b"file\n"
+    assert made.stderr.splitlines()[-1].startswith(b"sha256:")
+    direct = imagetool("build", "-o", f"type=tar,dest={tmp_path / 'out.tar'}", context, root=Path(root))
+    assert (tmp_path / "out.tar").read_bytes() == made.stdout
+    assert direct.stdout.startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["type=foo,dest=x", "type=oci", "type=local,dest=-", "dest=x", "type=tar,dest=x,typo=1", "type=tar,,dest=x"],
+)
+def test_an_output_that_cannot_be_is_told_before_anything_is_built(
+    output: str, tmp_path: Path, context: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["build", "--root", str(tmp_path / "new"), "-o", output, str(context)]) == 2
+    assert "--output" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dockerfile_may_come_from_stdin(context: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "imagetool", "--root", str(tmp_path / "new"), "build", "-f", "-", str(context)]
+    text = b"FROM scratch\nCOPY file /other\n"
+    made = subprocess.run(command, input=text, capture_output=True, check=True).stdout.decode()
+    (context / "Dockerfile").write_bytes(text)
+    assert imagetool("build", context, root=tmp_path / "other").stdout == made
+    assert subprocess.run(command, input=b"", capture_output=True, check=False).returncode == 2
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours(root: str) -> None:
+    command = f"{sys.executable} -m imagetool --root {root} inspect app:1 | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)
