@@ -47,7 +47,7 @@ def archives(inputs: Inputs, local: Sequence[str], unpack: bool | None) -> list[
 
 def add(inputs: Inputs, instruction: Add, history: str) -> Made:
     """Make the layer of an ADD that has archives or URLs among its sources."""
-    base = Root(inputs.worker.store, () if instruction.link else inputs.state.layers)
+    base = Root(inputs.trees, () if instruction.link else inputs.state.layers)
     with ExitStack() as stack:
         folder = inputs.worker.scratch / f"add-{inputs.number}"
         stack.callback(_remove, folder)

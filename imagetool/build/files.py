@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from imagetool.content.store import Fetcher
 from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
 from imagetool.errors import InvalidArchive, NotFound, StorageError
+from imagetool.image.image import Layer, opener
 from imagetool.layer.entry import Entry, Item, Kind, display
 from imagetool.layer.merge import Opener, Tree, merge
 from imagetool.layer.scan import file_content, read_xattrs
 from imagetool.layer.tarreader import read
+from imagetool.oci.digest import Digest
 from imagetool.safefs.openat2 import open_beneath, open_in_root
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ _KIND: Final[dict[int, Kind]] = {
     stat.S_IFBLK: "block",
     stat.S_IFIFO: "fifo",
 }
+_KEPT_TREES: Final = 4
 _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -231,15 +235,16 @@ def _portable(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
 class LayerFiles:
     """The merged root filesystem of layers, read straight from their tars."""
 
-    def __init__(self, layers: Sequence[tuple[Opener, str]]) -> None:
+    def __init__(self, layers: Sequence[tuple[Opener, str]], load: Callable[[], Tree] | None = None) -> None:
         self._layers = layers
+        self._load = load or (lambda: merge(layers))
         self._tree: Tree | None = None
 
     @property
     def tree(self) -> Tree:
         """The merged tree; the layers' headers are read when it is first asked for."""
         if self._tree is None:
-            self._tree = merge(self._layers)
+            self._tree = self._load()
         return self._tree
 
     def lookup(self, path: bytes, *, follow: bool = True) -> tuple[bytes, Entry | None]:
@@ -266,10 +271,10 @@ class LayerFiles:
                 wanted.setdefault(inode.layer, {}).setdefault(inode.position, []).append(item.entry)
             elif item.entry.kind != "link":
                 yield item.entry, ()
-        for number, (opener, where) in enumerate(self._layers):
+        for number, (open_layer, where) in enumerate(self._layers):
             positions = wanted.get(number)
             if positions:
-                with opener() as chunks:
+                with open_layer() as chunks:
                     yield from _pick(read(chunks, where=where), positions)
         for item in taken:
             if item.entry.kind == "link":
@@ -302,3 +307,32 @@ def _pick(items: Iterator[Item], positions: Mapping[int, list[Entry]]) -> Iterat
         data = list(content)
         for entry in entries:
             yield entry, data
+
+
+class Trees:
+    """The merged trees of stacks of layers, remembered: a step that continues a stack reads its new layers only.
+
+    The last few are kept. For one thread.
+    """
+
+    def __init__(self, store: Fetcher) -> None:
+        self._store = store
+        self._known: dict[tuple[Digest, ...], Tree] = {}
+
+    def files(self, layers: Sequence[Layer]) -> LayerFiles:
+        """Return the files of a stack; it is read when they are first asked for."""
+        openers = [(opener(self._store, layer), f"layer {layer.descriptor.digest}") for layer in layers]
+        stack = tuple(layer.diff_id for layer in layers)
+        return LayerFiles(openers, lambda: self._tree(stack, openers))
+
+    def _tree(self, stack: tuple[Digest, ...], openers: Sequence[tuple[Opener, str]]) -> Tree:
+        prefixes = [known for known in self._known if stack[: len(known)] == known]
+        nearest = max(prefixes, key=len, default=())
+        tree = self._known.pop(nearest, None)
+        if tree is not None:
+            self._known[nearest] = tree  # used last
+        if tree is None or nearest != stack:
+            tree = self._known[stack] = merge(openers, tree, count=len(nearest))
+        for oldest in list(self._known)[:-_KEPT_TREES]:
+            del self._known[oldest]
+        return tree

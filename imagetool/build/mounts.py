@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetool.build.copying import CopyRequest, copy_items
-from imagetool.build.files import Files, LayerFiles
+from imagetool.build.files import Files
 from imagetool.build.root import Root
 from imagetool.build.steps import Inputs, content
 from imagetool.content.staging import storage_errors
 from imagetool.dockerfile import Run, RunMount
 from imagetool.errors import BuildError, Unsupported
-from imagetool.image.image import opener
 from imagetool.oci.digest import Digest
 
 if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
@@ -72,9 +71,7 @@ def _files(inputs: Inputs, instruction: Run, mount: RunMount) -> Iterator[Files]
         with inputs.context_files() as files:
             yield files
         return
-    store = inputs.worker.store
-    layers = inputs.source(mount.from_, instruction)
-    yield LayerFiles([(opener(store, layer), f"layer {layer.descriptor.digest}") for layer in layers])
+    yield inputs.trees.files(inputs.source(mount.from_, instruction))
 
 
 def _bound(inputs: Inputs, instruction: Run, mount: RunMount, folder: Path) -> Path:

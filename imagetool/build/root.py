@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from imagetool.build.files import LayerFiles
+from imagetool.build.files import LayerFiles, Trees
 from imagetool.content.memory import MemoryStore
-from imagetool.content.store import Fetcher
 from imagetool.errors import BuildError
-from imagetool.image.image import Layer, opener
+from imagetool.image.image import Layer
 from imagetool.layer.entry import Kind
 from imagetool.limits import PASSWD_BYTES
 from imagetool.runtime.users import User, resolve_user
@@ -22,8 +21,8 @@ class Root:
     recorded facts at hand the layers need not be read.
     """
 
-    def __init__(self, store: Fetcher, layers: tuple[Layer, ...], facts: Mapping[str, Any] | None = None) -> None:
-        self._store = store
+    def __init__(self, trees: Trees, layers: tuple[Layer, ...], facts: Mapping[str, Any] | None = None) -> None:
+        self._trees = trees
         self._layers = layers
         self._known = dict(facts or {})
         self._files: LayerFiles | None = None
@@ -32,15 +31,13 @@ class Root:
     @classmethod
     def empty(cls) -> Root:
         """Return the root of no layers at all."""
-        return cls(MemoryStore(), ())
+        return cls(Trees(MemoryStore()), ())
 
     @property
     def files(self) -> LayerFiles:
         """The merged files of the layers."""
         if self._files is None:
-            self._files = LayerFiles(
-                [(opener(self._store, layer), f"layer {layer.descriptor.digest}") for layer in self._layers]
-            )
+            self._files = self._trees.files(self._layers)
         return self._files
 
     def kind(self, path: bytes, *, follow: bool) -> tuple[bytes, Kind | None]:

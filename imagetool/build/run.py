@@ -94,7 +94,7 @@ def _user(inputs: Inputs) -> tuple[User, str]:
     text = inputs.state.run.user
     if text in ("", "0", "root", "0:0", "root:root"):
         return User(0, 0, ()), "/root"
-    return Root(inputs.worker.store, inputs.state.layers).user(text)
+    return Root(inputs.trees, inputs.state.layers).user(text)
 
 
 def _execute(inputs: Inputs, instruction: Run, spec: Any, workspace: Workspace) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imagetool.build import graph as graphs
 from imagetool.build import steps
+from imagetool.build.files import Trees
 from imagetool.build.graph import Graph, PlannedStage
 from imagetool.build.state import StageState, apply, declare, with_defaults
 from imagetool.build.worker import Worker
@@ -89,6 +90,7 @@ class _Build:
         self._observer = observer
         self._stages: dict[int, StageState] = {}
         self._images: dict[str, Image] = {}
+        self._trees = Trees(worker.store)
         self._number = 0
 
     def image(self, number: int) -> Image:
@@ -241,5 +243,6 @@ class _Build:
             use_cache=self._request.use_cache,
             network=self._request.network,
             source=lambda name, at: self.source(name, planned, at),
+            trees=self._trees,
             observer=self._observer,
         )

@@ -15,13 +15,13 @@ from typing import Any
 from imagetool.build.cache import Result, key_of
 from imagetool.build.chmod import Chmod
 from imagetool.build.copying import CopyRequest, copy_items
-from imagetool.build.files import Files, FolderFiles, LayerFiles
+from imagetool.build.files import Files, FolderFiles, Trees
 from imagetool.build.root import Root
 from imagetool.build.state import StageState
 from imagetool.build.worker import Worker
 from imagetool.dockerfile import Add, Copy, IgnoreRules, Instruction, Run, Workdir, is_remote
 from imagetool.errors import BuildError
-from imagetool.image.image import Layer, opener
+from imagetool.image.image import Layer
 from imagetool.image.write import tar_digest, write_layer
 from imagetool.layer.entry import Entry, Item
 from imagetool.layer.tarcodec import write
@@ -43,6 +43,7 @@ class Inputs:
     use_cache: bool
     network: str
     source: Callable[[str, Instruction], tuple[Layer, ...]]
+    trees: Trees
     observer: Observer
 
     def context_files(self, times: Callable[[int], int] | None = None) -> FolderFiles:
@@ -81,14 +82,13 @@ def copy(inputs: Inputs, instruction: Copy) -> Made:
     if instruction.from_ is None:
         return _from_context(inputs, instruction, history)
     layers = inputs.source(instruction.from_, instruction)
-    base = Root(inputs.worker.store, () if instruction.link else inputs.state.layers)
+    base = Root(inputs.trees, () if instruction.link else inputs.state.layers)
     chain = [str(layer.diff_id) for layer in layers]
     key = inputs.key(step="copy", source=chain, **copy_inputs(inputs, instruction))
     cached = inputs.lookup(key)
     if cached is not None:
         return Made(cached.layer, history, cached=True)
-    content_store = inputs.worker.store
-    files = LayerFiles([(opener(content_store, layer), f"layer {layer.descriptor.digest}") for layer in layers])
+    files = inputs.trees.files(layers)
     request = copy_request(inputs, instruction, base)
     times = inputs.worker.times
     items = _retimed(copy_items(request, files, base), times.of_layer)
@@ -127,7 +127,7 @@ def workdir(inputs: Inputs, instruction: Workdir) -> Made:
     cached = inputs.lookup(key)
     if cached is not None:
         return Made(cached.layer, history, cached=True)
-    root = Root(inputs.worker.store, inputs.state.layers)
+    root = Root(inputs.trees, inputs.state.layers)
     name, kind = root.kind(path.encode(errors="surrogateescape"), follow=True)
     if kind == "dir":
         return record(inputs, key, None, history)
@@ -165,7 +165,7 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
     skeleton = inputs.key(step="copy-context", **copy_inputs(inputs, instruction))
     facts = inputs.worker.cache.facts(skeleton) if inputs.use_cache else None
     layers = () if instruction.link else inputs.state.layers
-    base = Root(inputs.worker.store, layers, facts)
+    base = Root(inputs.trees, layers, facts)
     with ExitStack() as stack:
         files = stack.enter_context(inputs.context_files())
         request = copy_request(inputs, instruction, base)

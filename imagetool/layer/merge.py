@@ -187,10 +187,13 @@ class Tree:
         return Entry(name, "dir", 0o755) if name == b"." or name in self.children else None
 
 
-def merge(layers: Sequence[tuple[Opener, str]]) -> Tree:
-    """Return the tree that layers make, base first; each comes with its name for errors."""
-    tree = Tree()
-    for number, (opener, where) in enumerate(layers):
+def merge(layers: Sequence[tuple[Opener, str]], below: Tree | None = None, *, count: int = 0) -> Tree:
+    """Return the tree that layers make, base first; each comes with its name for errors.
+
+    below: the tree that the first `count` of them make, which need not be read then; it stays as it is.
+    """
+    tree = Tree() if below is None else below.copy()
+    for number, (opener, where) in list(enumerate(layers))[count:]:
         with opener() as chunks:
             tree.apply((entry for entry, _ in read(chunks, where=where)), number, where=where)
     return tree

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
 from imagetool.errors import BuildError
+from imagetool.oci.descriptor import Descriptor
 from tests.support.workshop import EPOCH, Workshop, file, folder, link, texts, tree
 
 
@@ -233,3 +236,23 @@ def test_what_is_ignored_is_not_there(shop: Workshop) -> None:
     shop.write("secret", "s")
     with pytest.raises(BuildError, match="dockerignore"):
         copied(shop, "COPY secret /", ignore="secret")
+
+
+def test_layers_are_read_once_whatever_the_number_of_steps(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.write("f", "f")
+    fetched: list[str] = []
+    fetch = shop.store.fetch
+
+    def counted(descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
+        fetched.append(str(descriptor.digest))
+        return fetch(descriptor)
+
+    monkeypatch.setattr(shop.store, "fetch", counted)
+    image = shop.build("FROM base\nCOPY f /there/1\nCOPY f /there/2\nWORKDIR /there/3\nCOPY --chown=user f 4\n")
+    assert fetched.count(str(image.layers[0].descriptor.digest)) == 3  # the tree, /etc/passwd, /etc/group
+    assert texts(image)["there/3/4"] == "f"
+    # What was learnt of a stack is not changed by what another one has on top.
+    branches = (
+        "FROM base AS x\nCOPY f /x/f\nFROM base AS y\nCOPY f /y/f\nFROM base\nCOPY --from=x /x /x\nCOPY --from=y / /a\n"
+    )
+    assert "a/x/f" not in texts(shop.build(branches))
