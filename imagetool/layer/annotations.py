@@ -18,16 +18,21 @@ CHUNKED_CHECKSUM: Final = "io.github.containers.zstd-chunked.manifest-checksum"
 CHUNKED_POSITION: Final = "io.github.containers.zstd-chunked.manifest-position"
 #: OFFSET:LENGTH:UNCOMPRESSED LENGTH of what makes the tar again of the files.
 CHUNKED_TAR_SPLIT: Final = "io.github.containers.zstd-chunked.tarsplit-position"
+#: The first two as they were called until 2023: what Debian 12's podman and stargz-snapshotter look for.
+OLD_NAMES: Final = {
+    CHUNKED_CHECKSUM: "io.containers.zstd-chunked.manifest-checksum",
+    CHUNKED_POSITION: "io.containers.zstd-chunked.manifest-position",
+}
 #: Digest of the JSON of the table of contents of an eStargz layer.
 STARGZ_TOC: Final = "containerd.io/snapshot/stargz/toc.digest"
 STARGZ_SIZE: Final = "io.containers.estargz.uncompressed-size"
 
 OF_THE_BYTES: Final = frozenset(
     {CHUNKED_CHECKSUM, CHUNKED_POSITION, CHUNKED_TAR_SPLIT, STARGZ_TOC, STARGZ_SIZE}
-    | {"io.github.containers.zstd-chunked.tarsplit-checksum"}
+    | {"io.github.containers.zstd-chunked.tarsplit-checksum", *OLD_NAMES.values()}
 )
 
 
 def is_chunked(descriptor: Descriptor) -> bool:
     """Say whether a layer claims to be zstd:chunked."""
-    return CHUNKED_CHECKSUM in descriptor.annotations
+    return CHUNKED_CHECKSUM in descriptor.annotations or OLD_NAMES[CHUNKED_CHECKSUM] in descriptor.annotations

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from imagetool import limits
 from imagetool.errors import InvalidArchive, LimitExceeded, Unsupported
-from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, CHUNKED_TAR_SPLIT
+from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, CHUNKED_TAR_SPLIT, OLD_NAMES
 from imagetool.layer.blocks import BLOCK
 from imagetool.layer.crc64 import crc64
 from imagetool.layer.entry import Entry, display
@@ -136,6 +136,7 @@ class _Writer:
         annotations[CHUNKED_CHECKSUM] = f"sha256:{hashlib.sha256(table).hexdigest()}"
         annotations[CHUNKED_POSITION] = f"{at}:{len(table)}:{table_size}:{MANIFEST_TYPE}"
         annotations[CHUNKED_TAR_SPLIT] = f"{split_at}:{len(split)}:{split_size}"
+        annotations.update({old: annotations[name] for name, old in OLD_NAMES.items()})
         numbers = (at, len(table), table_size, MANIFEST_TYPE, split_at, len(split), split_size)
         yield skippable(table)
         yield skippable(split)

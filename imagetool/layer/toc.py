@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from imagetool import limits
 from imagetool.errors import DigestMismatch, InvalidArchive, InvalidDocument
-from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, STARGZ_TOC
+from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, OLD_NAMES, STARGZ_TOC, is_chunked
 from imagetool.layer.chunked import FOOTER_MAGIC, MANIFEST_TYPE, TYPES
 from imagetool.layer.entry import Entry, display, normal_name
 from imagetool.layer.tarreader import read
@@ -29,6 +29,8 @@ Ranges = Callable[[int, int], bytes]
 """Returns the bytes of a blob from an offset, by number; fewer at its end."""
 
 _FOOTER: Final = 64
+_OLD_FOOTER: Final = 40  # as it was until tar-split came, with another magic number
+_OLD_MAGIC: Final = b"GnUlInUx"
 _STARGZ_FOOTER: Final = 51
 _STARGZ_NAME: Final = b"stargz.index.json"
 #: Entries that eStargz has in its tar, or in its table, for its own ends.
@@ -58,7 +60,7 @@ class TocEntry:
 
 def is_partial(descriptor: Descriptor) -> bool:
     """Say whether a layer claims to have a table of contents."""
-    return CHUNKED_CHECKSUM in descriptor.annotations or STARGZ_TOC in descriptor.annotations
+    return is_chunked(descriptor) or STARGZ_TOC in descriptor.annotations
 
 
 def read_toc(blob: Ranges, size: int, annotations: Mapping[str, str], *, where: str) -> list[TocEntry]:
@@ -70,8 +72,11 @@ def read_toc(blob: Ranges, size: int, annotations: Mapping[str, str], *, where: 
     DigestMismatch for another table than the annotation says, LimitExceeded for a huge one.
     """
     tail = blob(max(0, size - _FOOTER - 8), _FOOTER + 8)
+    old = tail[-_OLD_FOOTER - 8 :]
     if tail[:8] == skippable(bytes(_FOOTER))[:8] and tail.endswith(FOOTER_MAGIC):
         raw = _chunked_table(blob, tail[8:], annotations, where)
+    elif old[:8] == skippable(bytes(_OLD_FOOTER))[:8] and old.endswith(_OLD_MAGIC):
+        raw = _chunked_table(blob, old[8:], annotations, where)
     else:
         raw = _stargz_table(blob, size, tail[-_STARGZ_FOOTER:], annotations, where)
     tree = document.decode(raw, what=f"{where}, table of contents", limit=limits.TOC_BYTES)
@@ -82,17 +87,21 @@ def read_toc(blob: Ranges, size: int, annotations: Mapping[str, str], *, where: 
 
 
 def _chunked_table(blob: Ranges, footer: bytes, annotations: Mapping[str, str], where: str) -> bytes:
-    at, length, size, kind, *_ = (int.from_bytes(footer[i : i + 8], "little") for i in range(0, 56, 8))
+    at, length, size, kind = (int.from_bytes(footer[i : i + 8], "little") for i in range(0, 32, 8))
     if kind != MANIFEST_TYPE or max(length, size) > limits.TOC_BYTES:
         raise InvalidArchive(f"{where}: a table of contents of type {kind} and {max(length, size)} bytes")
-    position = annotations.get(CHUNKED_POSITION, "")
+    position = _annotation(annotations, CHUNKED_POSITION) or ""
     if position and position != f"{at}:{length}:{size}:{kind}":
         raise InvalidArchive(
             f"{where}: its annotation has the table of contents at {position[:80]}, its footer elsewhere"
         )
     stored = blob(at, length)
-    _check(stored, annotations.get(CHUNKED_CHECKSUM), where)
+    _check(stored, _annotation(annotations, CHUNKED_CHECKSUM), where)
     return read_all(decompress([stored], where=where, limit=size), size, where=where)
+
+
+def _annotation(annotations: Mapping[str, str], name: str) -> str | None:
+    return annotations.get(name, annotations.get(OLD_NAMES[name]))
 
 
 def _stargz_table(blob: Ranges, size: int, footer: bytes, annotations: Mapping[str, str], where: str) -> bytes:

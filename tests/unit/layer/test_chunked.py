@@ -290,6 +290,17 @@ def toc_of(blob: bytes, annotations: dict[str, str]) -> list[TocEntry]:
     return read_toc(lambda at, size: blob[at : at + size], len(blob), annotations, where="layer x")
 
 
+def test_the_footer_of_before_tar_split_is_read_too() -> None:
+    at, length, size, kind = map(int, ANNOTATIONS[CHUNKED_POSITION].split(":"))
+    footer = b"".join(number.to_bytes(8, "little") for number in (at, length, size, kind)) + b"GnUlInUx"
+    old = BLOB[: at + length] + b"\x50\x2a\x4d\x18\x28\0\0\0" + footer
+    annotations = {name: value for name, value in ANNOTATIONS.items() if name.startswith("io.containers.")}
+    assert len(annotations) == 2
+    assert toc_of(old, annotations) == toc_of(BLOB, ANNOTATIONS)
+    with pytest.raises(DigestMismatch):
+        toc_of(old, {"io.containers.zstd-chunked.manifest-checksum": "sha256:" + "0" * 64})
+
+
 def test_a_table_that_was_exchanged_is_refused() -> None:
     other, annotations = chunked(tar_of(ITEMS[:3]))
     with pytest.raises(DigestMismatch, match="table of contents"):
