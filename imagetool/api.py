@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.config.environment import source_date_epoch
 from imagetool.content.layout import REF_NAME, LayoutStore
-from imagetool.errors import InvalidReference, NotFound, StorageError, UsageError
+from imagetool.errors import ChecksFailed, InvalidReference, NotFound, StorageError, UsageError
 from imagetool.image.image import Image, load
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from imagetool.build.cache import FolderCache
     from imagetool.build.worker import Witness
     from imagetool.distribution.auth import Credentials
+    from imagetool.dockerfile import Dockerfile, IgnoreRules
     from imagetool.dockerfile.lint import Report
     from imagetool.image.contents import ImageDifference
     from imagetool.image.verify import Check
@@ -131,10 +132,13 @@ def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Wi
     path, text = _dockerfile(context, options, witness)
     names = [local_name(tag) for tag in options.tags]
     host = Platform.parse(f"linux/{os.uname().machine}")
+    dockerfile = parse(text, file=_shown(path, options))
+    ignore = _ignore(path, context, witness)
+    _refuse_findings(dockerfile, ignore, options, place)
     request = BuildRequest(
-        dockerfile=parse(text, file=_shown(path, options)),
+        dockerfile=dockerfile,
         context=context,
-        ignore=_ignore(path, context, witness),
+        ignore=ignore,
         build_args=options.build_args,
         labels=options.labels,
         target=options.target,
@@ -158,6 +162,13 @@ def check(context: Path, options: BuildOptions, place: Workplace) -> Report:
     """Lint the Dockerfile of a directory. Nothing is built or pulled: of base images only local ones are known."""
     from imagetool.build.worker import Unwatched
     from imagetool.dockerfile import parse
+
+    path, text = _dockerfile(context, options, Unwatched())
+    dockerfile = parse(text, file=_shown(path, options))
+    return _lint(dockerfile, _ignore(path, context, Unwatched()), options, place)
+
+
+def _lint(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, place: Workplace) -> Report:
     from imagetool.dockerfile.lint import BaseImage, lint
 
     platform = options.platform or Platform.parse(f"linux/{os.uname().machine}")
@@ -171,14 +182,19 @@ def check(context: Path, options: BuildOptions, place: Workplace) -> Report:
             return None
         return BaseImage(str(config.platform), config.run.environment, shell=bool(config.run.shell))
 
-    path, text = _dockerfile(context, options, Unwatched())
-    return lint(
-        parse(text, file=_shown(path, options)),
-        ignore=_ignore(path, context, Unwatched()),
-        build_args=options.build_args,
-        platform=platform,
-        bases=known,
-    )
+    return lint(dockerfile, ignore=ignore, build_args=options.build_args, platform=platform, bases=known)
+
+
+def _refuse_findings(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, place: Workplace) -> None:
+    """Refuse to build what the lint finds something in, where `# check=error=true` wants that."""
+    from imagetool.dockerfile.lint.run import CHECK_ARG
+
+    if dockerfile.directives.check is None and CHECK_ARG not in options.build_args:
+        return
+    report = _lint(dockerfile, ignore, options, place)
+    if report.error and report.findings:
+        found = ", ".join(f"{finding.rule.name} (line {finding.line})" for finding in report.findings[:10])
+        raise ChecksFailed(f"{report.file}: check has error=true, and the lint finds {found}; build --check shows it")
 
 
 def _dockerfile(context: Path, options: BuildOptions, witness: Witness) -> tuple[Path, bytes]:

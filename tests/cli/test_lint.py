@@ -77,6 +77,18 @@ def test_build_arguments_and_the_platform_are_heard(tmp_path: Path) -> None:
     assert run("lint", "--build-arg", "dir=x", "--build-arg", skip, cwd=tmp_path).returncode == 0
 
 
+def test_a_build_fails_with_7_where_the_file_wants_findings_to_be_errors(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"# check=error=true\n{BAD}")
+    done = run("build", ".", cwd=tmp_path)
+    assert done.returncode == 7
+    assert "JSONArgsRecommended (line 3)" in done.stderr
+    (tmp_path / "Dockerfile").write_text(f"# check=error=true;skip=JSONArgsRecommended\n{BAD}")
+    assert run("build", ".", cwd=tmp_path).returncode == 0
+    (tmp_path / "Dockerfile").write_text(BAD)
+    assert run("build", ".", cwd=tmp_path).returncode == 0
+    assert run("build", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", ".", cwd=tmp_path).returncode == 7
+
+
 def test_what_a_local_base_image_brings_is_known(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nENV TOOL_HOME=/tools\n")
     made = run("build", "--platform", "linux/arm64", "-t", "tools:1", ".", cwd=tmp_path)
