@@ -126,6 +126,7 @@ class _Server:
             waiting.cancel()
         for pool in (self._asking, self._sending):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        self._loop.set_exception_handler(_when_given_up)
         serving.cancel()
         with suppress(asyncio.CancelledError):
             await serving
@@ -190,6 +191,12 @@ class _Server:
             raise Disconnected("the server is stopping") from None
         finally:
             self._awaited.discard(waiting)
+
+
+def _when_given_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what went wrong in a callback, but not that granian, too, ended a server already given up."""
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
 
 
 async def _wait_until_open(host: str, port: int, task: asyncio.Task[Any]) -> None:
