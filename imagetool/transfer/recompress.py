@@ -9,14 +9,15 @@ only what names a layer or a rewritten document changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
 from imagetool import limits
 from imagetool.content.store import Fetcher, Ingester, Pusher, fetch_bytes, fetch_document
-from imagetool.errors import ImagetoolError, InvalidDocument, LimitExceeded, NotFound
+from imagetool.errors import ImagetoolError, InvalidDocument, LimitExceeded
+from imagetool.image.append import Stacked
 from imagetool.image.image import Layer, open_tar
 from imagetool.image.write import write_layer
 from imagetool.layer.annotations import OF_THE_BYTES, is_chunked
@@ -90,7 +91,7 @@ def recompress(
     work = _Work(source, scratch, codec, observer)
     work.read(root)
     work.make_layers()
-    return Recompressed(work.document(root), _Both(scratch, source), tuple(work.changed.values()))
+    return Recompressed(work.document(root), Stacked(scratch, source), tuple(work.changed.values()))
 
 
 class _Work:
@@ -248,24 +249,6 @@ def _about(child: Descriptor, moved: Mapping[str, str]) -> Descriptor:
     if about is None or moved.get(about, about) == about:
         return child
     return replace(child, annotations={**child.annotations, _ABOUT: moved[about]})
-
-
-class _Both:
-    """What is new, and below it what was there: a store to copy from."""
-
-    def __init__(self, new: Fetcher, old: Fetcher) -> None:
-        self._new = new
-        self._old = old
-
-    @contextmanager
-    def fetch(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Open a blob of either; see `Fetcher`."""
-        with ExitStack() as stack:
-            try:
-                chunks = stack.enter_context(self._new.fetch(descriptor))
-            except NotFound:
-                chunks = stack.enter_context(self._old.fetch(descriptor))
-            yield chunks
 
 
 class _Watched:

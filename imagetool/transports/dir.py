@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imagetool.content.staging import replace_file, storage_errors
+from imagetool.content.staging import StagedFile, replace_file, storage_errors
 from imagetool.errors import NotFound
 from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import mediatype
@@ -66,16 +66,10 @@ class DirStore:
 
     def push(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         """Store a blob; see `Pusher`."""
-        path = self._path(descriptor)
-        staged = path.with_suffix(".partial")
-        with storage_errors(f"cannot write {path}"):
-            try:
-                with open(staged, "wb") as file:
-                    for chunk in verified(chunks, descriptor, where=f"{descriptor.digest} for {self}"):
-                        file.write(chunk)
-                staged.rename(path)
-            finally:
-                staged.unlink(missing_ok=True)
+        with StagedFile(self._folder / ".staging") as file:
+            for chunk in verified(chunks, descriptor, where=f"{descriptor.digest} for {self}"):
+                file.write(chunk)
+            file.place(self._path(descriptor))
 
     def tag(self, descriptor: Descriptor, reference: str) -> None:
         """Make a document that was pushed the directory's manifest."""
