@@ -195,7 +195,7 @@ from imagetool.layer.entry import Entry
 from imagetool.layer.tarcodec import write
 from imagetool.layer.tarreader import read
 count = int(sys.argv[1])
-items = ((Entry(b"d%d/file%d.js" % (n // 100, n), "file", 0o644, size=100, mtime=n % 9), (b"x" * 100,)) for n in range(count))
+items = ((Entry(b"d%d/file%d.js" % (n // 100, n), "file", 0o644, size=100, mtime=n % 9 * 10**9), (b"x" * 100,)) for n in range(count))
 assert sum(1 for _ in read(write(items), where="curve")) == count
 """
 

@@ -1,8 +1,8 @@
 """The difference of a directory tree between two scans, as the entries of a layer.
 
 Nothing is read but what changed. A file that was touched and put back (same size, mode, owner,
-time and attributes) is compared by its content's digest when the earlier scan knows it, and
-counts as changed when it does not.
+time and attributes) is compared by the digest of its content when somebody can tell what that
+was, and counts as changed otherwise.
 
 Source: image-spec v1.1 layer.md, "Representing Changes".
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +27,19 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _NONE: Final[Mapping[bytes, bytes]] = {}
 
 
+Digests = Callable[[Sequence[bytes]], Mapping[bytes, bytes]]
+"""Tells the SHA-256 of what files held before, by path; those it does not know it leaves out."""
+
+
 def diff_directory(
-    root: Path, before: Scan, after: Scan, *, clamp: int | None, warn: Callable[[str], None], rootless: bool = False
+    root: Path,
+    before: Scan,
+    after: Scan,
+    *,
+    clamp: int | None,
+    warn: Callable[[str], None],
+    rootless: bool = False,
+    digests: Digests | None = None,
 ) -> Iterator[Item]:
     """Yield the layer that turns the tree of `before` into that of `after`, which is below `root` now.
 
@@ -39,6 +50,7 @@ def diff_directory(
 
     Args:
         clamp: the latest time, in nanoseconds, that an entry may have; None keeps all times.
+        digests: asked at most once, and only for files that were touched and put back.
         rootless: owners are those that `layer.rootless` recorded, and root where there is none.
 
     Raises StorageError for what cannot be read or changed after the scan, InvalidArchive for
@@ -49,7 +61,7 @@ def diff_directory(
     except OSError as error:
         raise StorageError(f"cannot read {root}: {error.strerror}") from error
     try:
-        difference = _Difference(fd, before, after, clamp, warn, rootless)
+        difference = _Difference(fd, before, after, clamp, warn, rootless, digests)
         yield from difference.entries()
     except OSError as error:
         raise StorageError(f"cannot read the changes in {root}: {error.strerror}") from error
@@ -66,7 +78,9 @@ class _Difference:
         clamp: int | None,
         warn: Callable[[str], None],
         rootless: bool,
+        digests: Digests | None,
     ) -> None:
+        self._digests = digests
         self._fd = fd
         self._before = before
         self._after = after
@@ -95,7 +109,15 @@ class _Difference:
         """Return the paths that a layer must say anew."""
         before, after = self._before.records, self._after.records
         touched = [name for name, record in after.items() if record != before.get(name)]
-        changed = {name for name in touched if name not in before or not self._is_same(name)}
+        changed: set[bytes] = set()
+        unsure: list[bytes] = []
+        for name in touched:
+            if name not in before or not self._looks_same(name):
+                changed.add(name)
+            elif stat.S_ISREG(after[name].mode):
+                unsure.append(name)
+        known = self._digests(unsure) if unsure and self._digests is not None else {}
+        changed.update(name for name in unsure if name not in known or known[name] != self._digest(name))
         groups = _groups(after)
         if groups or any(before[name].nlink > 1 for name in touched if name in before):
             old_first = _first_names(_groups(before), after)
@@ -108,7 +130,8 @@ class _Difference:
                 changed.update(names)
         return changed
 
-    def _is_same(self, name: bytes) -> bool:
+    def _looks_same(self, name: bytes) -> bool:
+        """Say whether all is equal but what a file holds."""
         old, new = self._before.records[name], self._after.records[name]
         if (old.mode, old.uid, old.gid, old.mtime, old.device) != (new.mode, new.uid, new.gid, new.mtime, new.device):
             return False
@@ -116,10 +139,7 @@ class _Difference:
             return False
         if stat.S_ISLNK(new.mode):
             return self._before.targets.get(name) == self._after.targets.get(name)
-        if not stat.S_ISREG(new.mode):
-            return True
-        digest = self._before.digests.get(name)
-        return old.size == new.size and digest is not None and digest == self._digest(name)
+        return not stat.S_ISREG(new.mode) or old.size == new.size
 
     def _digest(self, name: bytes) -> bytes:
         hasher = hashlib.sha256()

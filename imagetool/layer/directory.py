@@ -45,22 +45,19 @@ class Record(NamedTuple):
 class Scan:
     """A directory tree at one moment; the root is b".". Paths are relative bytes, as `Entry.name`.
 
-    xattrs: of the paths that have any. targets: of the symlinks. digests: SHA-256 of the files
-    whose content somebody knew.
+    xattrs: of the paths that have any. targets: of the symlinks.
     """
 
     records: dict[bytes, Record] = field(default_factory=dict)
     xattrs: dict[bytes, Mapping[bytes, bytes]] = field(default_factory=dict)
     targets: dict[bytes, bytes] = field(default_factory=dict)
-    digests: dict[bytes, bytes] = field(default_factory=dict)
 
 
-def scan_directory(root: Path, *, known: Scan | None = None, digests: Mapping[int, bytes] | None = None) -> Scan:
+def scan_directory(root: Path, *, known: Scan | None = None) -> Scan:
     """Scan a tree that nobody changes meanwhile.
 
     Args:
         known: an earlier scan of the same tree; what it says is taken over for untouched paths.
-        digests: SHA-256 of files whose content is known, by inode number (`unpack`).
 
     Raises StorageError.
     """
@@ -77,13 +74,6 @@ def scan_directory(root: Path, *, known: Scan | None = None, digests: Mapping[in
                 waiting += _scan_folder(fd, waiting.pop(), devices, known, found)
     except OSError as error:
         raise StorageError(f"cannot scan {root}: {error.strerror}") from error
-    for name, digest in known.digests.items():
-        if known.records[name] == found.records.get(name):
-            found.digests[name] = digest
-    if digests:
-        for name, record in found.records.items():
-            if stat.S_ISREG(record.mode) and record.inode in digests:
-                found.digests[name] = digests[record.inode]
     return found
 
 

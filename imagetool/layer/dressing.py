@@ -63,7 +63,8 @@ class Dressing:
         elif self._ownership.recorded and (entry.uid or entry.gid):
             self._record(fd, entry)
         os.fchmod(fd, self._mode(fd, entry) if entry.mode & 0o6000 else entry.mode)
-        self.set_xattrs(entry, partial(os.setxattr, fd))
+        if entry.xattrs:
+            self.set_xattrs(entry, partial(os.setxattr, fd))
         os.utime(fd, ns=(entry.mtime, entry.mtime))
 
     def _record(self, fd: int, entry: Entry) -> None:

@@ -6,6 +6,7 @@ from. `flatten` then streams that tree as the entries of a single layer.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -197,6 +198,28 @@ def merge(layers: Sequence[tuple[Opener, str]], below: Tree | None = None, *, co
         with opener() as chunks:
             tree.apply((entry for entry, _ in read(chunks, where=where)), number, where=where)
     return tree
+
+
+def content_digests(layers: Sequence[tuple[Opener, str]], names: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return the SHA-256 of what files of the merged root hold, by path; what is no file there is left out."""
+    tree = merge(layers)
+    wanted: dict[tuple[int, int], list[bytes]] = {}
+    for name in names:
+        inode = tree.inodes.get(name)
+        if inode is not None and inode.entry.kind == "file":
+            wanted.setdefault((inode.layer, inode.position), []).append(name)
+    found: dict[bytes, bytes] = {}
+    for number in sorted({layer for layer, _ in wanted}):
+        opener, where = layers[number]
+        with opener() as chunks:
+            for position, (_, content) in enumerate(read(chunks, where=where)):
+                paths = wanted.get((number, position))
+                if paths is not None:
+                    hasher = hashlib.sha256()
+                    for chunk in content:
+                        hasher.update(chunk)
+                    found.update(dict.fromkeys(paths, hasher.digest()))
+    return found
 
 
 def flatten(layers: Sequence[tuple[Opener, str]], tree: Tree | None = None) -> Iterator[Item]:

@@ -3,7 +3,7 @@
     imagetool scan 1\\n
     LENGTH and JSON           what the caller keeps with it
     COUNT and records         one fixed structure a path
-    sections                  names, targets, xattrs, digests; a number is eight bytes, a length or a count
+    sections                  names, targets, xattrs; a number is eight bytes, a length or a count
     SHA-256 of all before
 
 It lies where others may write, so nothing in it is believed before its checksum and its bounds
@@ -47,7 +47,6 @@ def render(scan: Scan, notes: Mapping[str, Any]) -> bytes:
         _sized(b"\0".join(piece for pair in scan.targets.items() for piece in pair)),
         _NUMBER.pack(len(xattrs)),
         *map(_sized, xattrs),
-        _sized(b"".join(_NUMBER.pack(places[name]) + digest for name, digest in scan.digests.items())),
     ]
     body = b"".join(parts)
     return body + hashlib.sha256(body).digest()
@@ -97,13 +96,8 @@ class _Sections:
         targets = self._strings()
         scan.targets.update(zip(targets[::2], targets[1::2], strict=False))
         self._read_xattrs(scan, names)
-        digests = self._bytes()
-        width = _NUMBER.size + 32
-        if len(digests) % width or len(targets) % 2 or self._at != self._end:
+        if len(targets) % 2 or self._at != self._end:
             raise self._wrong("its parts are whole")
-        for at in range(0, len(digests), width):
-            name = self._name(names, digests[at : at + 8])
-            scan.digests[name] = digests[at + 8 : at + width]
         if not scan.targets.keys() <= scan.records.keys():
             raise self._wrong("symlinks are among its names")
         return scan, notes

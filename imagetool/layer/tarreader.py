@@ -115,7 +115,7 @@ class _Tail(NamedTuple):
     devminor: int
     prefix: bytes
     sum: int
-    is_simple: bool  # a file named without prefix
+    is_simple: bool  # a file, and not a sparse one
 
 
 def _tail(block: bytes, where: str) -> _Tail:
@@ -138,7 +138,7 @@ def _tail(block: bytes, where: str) -> _Tail:
         if not 0 <= major <= _MAX_MAJOR or not 0 <= minor <= _MAX_MINOR:
             raise InvalidArchive(f"{where}: entry {_name(block)} is a device {major}:{minor}, which cannot be")
     linkname = block[157:257].partition(b"\0")[0] if kind in ("symlink", "link") else b""
-    is_simple = kind == "file" and not prefix and flag != _OLD_SPARSE
+    is_simple = kind == "file" and flag != _OLD_SPARSE
     return _Tail(kind, linkname, major, minor, prefix, total, is_simple)
 
 
@@ -212,11 +212,14 @@ def _plain_entry(block: bytes, tail: _Tail, where: str) -> Entry:
     known = _NUMBERS.get
     owner = _OWNERS.get(block[100:124])
     size = known(block[124:136])
-    name = block[:100].rstrip(b"\0")
+    if size is None and block[124:135].isdigit() and block[135] in b"\0 " and not block[124:135].strip(b"01234567"):
+        size = int(block[124:135], 8)  # sizes are of too many kinds to be remembered
+    name = tail.prefix + block[:100].rstrip(b"\0")
     if (
         tail.is_simple
         and owner is not None
         and size is not None
+        and size <= limits.LAYER_BYTES
         and name[-1:] not in b"/."
         and name[0] != 0x2F
         and b"//" not in name

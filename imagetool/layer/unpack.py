@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,7 +52,6 @@ def unpack(
     whiteouts: Whiteouts = "apply",
     ownership: Ownership = _AS_STATED,
     warn: Warn,
-    digests: dict[int, bytes] | None = None,
 ) -> Unpacked:
     """Apply the entries of one layer to a directory that exists.
 
@@ -63,7 +61,6 @@ def unpack(
         whiteouts: "apply" removes what is hidden from `target`; "overlay" writes the kernel's
             whiteouts and opaque markers, for a directory that will be a lower layer ("overlay-user"
             with the user.* attribute of mounts inside a user namespace).
-        digests: gets the SHA-256 of every file written, by inode number.
 
     Raises InvalidArchive or StorageError, naming the layer and the entry; the target is then
     partly written and must be thrown away.
@@ -73,7 +70,7 @@ def unpack(
             root = stack.enter_context(Root(target))
         except OSError as error:
             raise StorageError(f"{where}: cannot unpack into {target}: {error.strerror}") from error
-        unpacking = _Unpacking(root, whiteouts, ownership, warn, where, digests)
+        unpacking = _Unpacking(root, whiteouts, ownership, warn, where)
         for entry, content in items:
             try:
                 unpacking.apply(entry, content)
@@ -81,12 +78,6 @@ def unpack(
                 raise _explained(error, f"{where}: cannot unpack {display(entry.name)}") from error
         unpacking.finish()
         return Unpacked(unpacking.hides_all, tuple(unpacking.implied))
-
-
-def _hashed(content: Iterable[bytes], hasher: hashlib._Hash) -> Iterator[bytes]:
-    for chunk in content:
-        hasher.update(chunk)
-        yield chunk
 
 
 def _explained(error: OSError, what: str) -> ImagetoolError:
@@ -112,9 +103,7 @@ class _Unpacking:
         ownership: Ownership,
         warn: Warn,
         where: str,
-        digests: dict[int, bytes] | None,
     ) -> None:
-        self._digests = digests
         self._root = root
         self._overlay = whiteouts != "apply"
         self._dressing = Dressing(root, ownership, warn, where)
@@ -166,11 +155,8 @@ class _Unpacking:
     def _create(self, entry: Entry, content: Iterable[bytes]) -> None:
         root, name = self._root, entry.name
         if entry.kind == "file":
-            hasher = None if self._digests is None else hashlib.sha256()
-            fd = root.write_file(name, content if hasher is None else _hashed(content, hasher))
+            fd = root.write_file(name, content)
             try:
-                if self._digests is not None and hasher is not None:
-                    self._digests[os.fstat(fd).st_ino] = hasher.digest()
                 self._dressing.dress(fd, entry)
             finally:
                 os.close(fd)

@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from imagetool.image.image import Image
 from imagetool.layer.diff import diff_directory
 from imagetool.layer.directory import Scan, scan_directory
 from imagetool.layer.entry import Item
+from imagetool.layer.merge import content_digests
 from imagetool.layer.scanfile import parse, render
 from imagetool.layer.unpack import Ownership
 from imagetool.oci.descriptor import Descriptor
@@ -58,9 +60,15 @@ class Bundle:
         """Return what is there now."""
         return scan_directory(self.rootfs, known=self.before)
 
-    def changes(self, after: Scan, *, clamp: int | None, warn: Warn) -> Iterator[Item]:
-        """Yield what was edited, as the entries of a layer; see `layer.diff.diff_directory`."""
-        return diff_directory(self.rootfs, self.before, after, clamp=clamp, warn=warn, rootless=self.rootless)
+    def changes(self, after: Scan, image: Image, *, clamp: int | None, warn: Warn) -> Iterator[Item]:
+        """Yield what was edited, as the entries of a layer; see `layer.diff.diff_directory`.
+
+        image: what was unpacked; it is read only where a file was touched and put back.
+        """
+        digests = partial(content_digests, image.openers())
+        return diff_directory(
+            self.rootfs, self.before, after, clamp=clamp, warn=warn, rootless=self.rootless, digests=digests
+        )
 
     def save(self) -> None:
         """Write the scan beside the root filesystem, durably."""

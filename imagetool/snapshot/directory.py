@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from imagetool.image.image import Layer
 from imagetool.layer.diff import diff_directory
 from imagetool.layer.directory import Scan, scan_directory
 from imagetool.layer.entry import Item
-from imagetool.layer.merge import Opener
+from imagetool.layer.merge import Opener, content_digests
 from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership, unpack
 from imagetool.snapshot.folders import new_folder, sweep
@@ -31,16 +32,14 @@ _TICK: Final = 12_000_000  # nanoseconds, of a kernel with 100 ticks a second
 def unpack_layers(layers: Sequence[tuple[Opener, str]], target: Path, *, ownership: Ownership, warn: Warn) -> Scan:
     """Apply layers, base first, to an empty directory; return what is there then.
 
-    The scan knows the digest of every file, so that a later difference can tell touched files
-    from changed ones. Decompression and verification run in a thread of their own.
+    Decompression and verification run in a thread of their own.
 
     Raises InvalidArchive, StorageError or VerificationError; the target is then partly written.
     """
-    digests: dict[int, bytes] = {}
     for opener, where in layers:
         with opener() as tar, in_thread(tar) as chunks:
-            unpack(read(chunks, where=where), target, where=where, ownership=ownership, warn=warn, digests=digests)
-    scan = scan_directory(target, digests=digests)
+            unpack(read(chunks, where=where), target, where=where, ownership=ownership, warn=warn)
+    scan = scan_directory(target)
     _settle(scan)
     return scan
 
@@ -58,12 +57,21 @@ class DirectoryWorkspace:
 
     root: Path
     before: Scan
+    layers: tuple[tuple[Opener, str], ...]
     rootless: bool = False
 
     def changes(self, *, clamp: int | None, warn: Warn) -> Iterator[Item]:
         """Yield what was changed, as the entries of a layer; see `layer.diff.diff_directory`."""
         after = scan_directory(self.root, known=self.before)
-        return diff_directory(self.root, self.before, after, clamp=clamp, warn=warn, rootless=self.rootless)
+        return diff_directory(
+            self.root,
+            self.before,
+            after,
+            clamp=clamp,
+            warn=warn,
+            rootless=self.rootless,
+            digests=partial(content_digests, self.layers),
+        )
 
 
 class DirectorySnapshotter:
@@ -93,4 +101,4 @@ class DirectorySnapshotter:
                 os.chmod(root, 0o755)
             openers = [(opener(layer), f"layer {layer.descriptor.digest}") for layer in layers]
             before = unpack_layers(openers, root, ownership=self._ownership, warn=self._warn)
-            yield DirectoryWorkspace(root, before, self._ownership.recorded)
+            yield DirectoryWorkspace(root, before, tuple(openers), self._ownership.recorded)

@@ -91,11 +91,11 @@ def repack(
 
     bundle = open_bundle(folder)
     after = bundle.scan()
-    changes = iter(bundle.changes(after, clamp=clamp, warn=_warning(observer)))
-    first = next(changes, None)
     transport, rest = find(bundle.source)
     with transport.source(rest, around) as source, around.store.session():
         image, layer = load(source.store, bundle.image), None
+        changes = iter(bundle.changes(after, image, clamp=clamp, warn=_warning(observer)))
+        first = next(changes, None)
         if first is not None:
             layer = write_layer(write(itertools.chain([first], changes)), around.store, codec)
             step = History(created=_created(around), created_by="imagetool repack", comment=comment)
