@@ -15,7 +15,15 @@ def main() -> None:
         return
     from imagetool.cli.app import run
 
-    sys.exit(run(args))
+    try:
+        code = run(args)
+    except Exception:  # noqa: BLE001 - a bug; its traceback is for the report
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.write("imagetool: this is a bug in imagetool; please report it with the lines above\n")
+        code = 125
+    sys.exit(code)
 
 
 if __name__ == "__main__":

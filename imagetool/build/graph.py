@@ -181,9 +181,14 @@ def _reach(stages: list[PlannedStage], number: int) -> set[int]:
 
 def unused_args(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> list[str]:
     """Return the build arguments that no ARG declares."""
+    return sorted(set(build_args) - declared_args(dockerfile) - PROXY_ARGS - {EPOCH_ARG})
+
+
+def declared_args(dockerfile: Dockerfile) -> set[str]:
+    """Return the names that ARGs declare, before the first stage and in all of them."""
     declared = {name for arg in dockerfile.global_args for name, _ in arg.pairs}
     for stage in dockerfile.stages:
         for instruction in stage.instructions:
             if isinstance(instruction, Arg):
                 declared |= {name for name, _ in instruction.pairs}
-    return sorted(set(build_args) - declared - PROXY_ARGS - {EPOCH_ARG})
+    return declared

@@ -31,6 +31,7 @@ from imagetool.dockerfile import (
     expand_instruction,
     parse_trigger,
 )
+from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import BuildError, DockerfileError, ImagetoolError, InvalidReference
 from imagetool.image.image import Image, Layer
 from imagetool.image.write import write_image
@@ -69,7 +70,9 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
     for warning in request.dockerfile.warnings:
         observer(Note(f"{request.dockerfile.file}:{warning.line}: {warning.message}", "warning"))
     if unused := graphs.unused_args(request.dockerfile, request.build_args):
-        observer(Note(f"build arguments that no ARG declares: {', '.join(unused)}", "warning"))
+        declared = graphs.declared_args(request.dockerfile)
+        named = ", ".join(f"{name}{did_you_mean(name, declared)}" for name in unused)
+        observer(Note(f"build arguments that no ARG declares: {named}", "warning"))
     graph = graphs.plan(
         request.dockerfile,
         build_args=request.build_args,
@@ -124,7 +127,13 @@ class _Build:
         if index is not None:
             return self.stage(index).layers
         if name not in self._images:
-            self._images[name] = self._worker.base(name, planned.platform)
+            try:
+                self._images[name] = self._worker.base(name, planned.platform)
+            except ImagetoolError as error:
+                stages = [stage.stage.name or "" for stage in self._graph.stages[: planned.number]]
+                if hint := did_you_mean(name, stages):
+                    error.add_note(f"no stage before this one is named {name!r}{hint}")
+                raise
         return self._images[name].layers
 
     def _run_stage(self, planned: PlannedStage) -> StageState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -44,8 +45,31 @@ _BAR: Final = 20
 def display(mode: str) -> Iterator[Observer]:
     """Yield the observer for --progress; `auto` is tty on a terminal and plain elsewhere.
 
-    When the context ends, nothing that moves is left on the terminal.
+    When the context ends, nothing that moves is left on the terminal. Within it SIGTERM ends the
+    program in order, as SIGINT does: with SystemExit, status 143.
     """
+    with _terminable(), _display(mode) as observer:
+        yield observer
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _display(mode: str) -> Iterator[Observer]:
     if mode == "auto":
         mode = "tty" if sys.stderr.isatty() else "plain"
     if mode == "quiet":

@@ -64,8 +64,15 @@ def program() -> typer.Typer:
     app.callback()(_with_signature(_remember, [*GLOBALS, version]))
     for command in COMMANDS.values():
         function = _with_signature(_calling(command), [*command.arguments, *command.options])
-        app.command(command.name, help=command.help)(function)
+        app.command(command.name, help=command.help, short_help=_brief(command.help))(function)
     return app
+
+
+def _brief(text: str) -> str:
+    """Return the first clause of a help text, for the list of commands; of a long one the first words of it."""
+    for mark in (". ", "; ", ": "):
+        text = text.partition(mark)[0]
+    return (text if len(text) <= 70 else text.partition(", ")[0]).rstrip(".")
 
 
 def run_typed(args: list[str]) -> int:

@@ -170,3 +170,46 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(root: str) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.returncode in (0, 141)
+
+
+@pytest.mark.root
+def test_sigterm_ends_a_build_in_order(context: Path, tmp_path: Path) -> None:
+    store = tmp_path / "run"
+    imagetool("base", "busybox", root=store)
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo started; sleep 1000\n")
+    iidfile = tmp_path / "iid"
+    command = [sys.executable, "-m", "imagetool", "--root", str(store), "build", "--iidfile", str(iidfile)]
+    running = subprocess.Popen([*command, "--progress", "plain", str(context)], stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    while "started" not in (line := running.stderr.readline()) or "STEP" in line:
+        assert line, "the step did not start"
+    running.terminate()
+    _, rest = running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert "Traceback" not in rest
+    assert not iidfile.exists()
+    assert [path for path in store.rglob("*") if path.parent.name in (".staging", "work")] == []
+    assert imagetool("verify", "busybox", root=store).returncode == 0
+
+
+def test_a_bug_is_125_and_shows_where(root: str) -> None:
+    code = (
+        "import sys; from imagetool import __main__, api; api.opened = None;"
+        f"sys.argv = ['imagetool', '--root', {root!r}, 'inspect', 'app:1']; __main__.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 125
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("please report it with the lines above\n")
+
+
+@pytest.mark.root
+def test_misspelt_stages_and_build_arguments_are_recognised(
+    context: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    (context / "Dockerfile").write_text("FROM scratch AS builder\nARG VERSION\nFROM scratch\nCOPY --from=bulder /a /\n")
+    assert run(["build", "--root", str(tmp_path / "root"), "--build-arg", "VERSON=1", str(context)]) in (3, 5)
+    told = capsys.readouterr().err
+    assert "no stage before this one is named 'bulder' (did you mean builder?)" in told
+    assert "no ARG declares: VERSON (did you mean VERSION?)" in told
