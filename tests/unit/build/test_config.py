@@ -270,3 +270,13 @@ def test_the_name_after_from_is_not_expanded(shop: Workshop) -> None:
 
 def test_a_syntax_directive_is_accepted(shop: Workshop) -> None:
     assert config_of(shop, "# syntax=docker/dockerfile:1", "FROM scratch", "USER u")["User"] == "u"
+
+
+def test_what_is_put_below_a_volume_stays(shop: Workshop) -> None:
+    shop.write("f", "f")
+    assert texts(shop.build("FROM scratch\nVOLUME /v\nCOPY f /v/f\n")) == {"v/f": "f"}
+
+
+def test_an_argument_behind_a_variable_is_in_force(shop: Workshop) -> None:
+    config = config_of(shop, "FROM scratch", "ENV a=env", "ARG a=arg", "LABEL v=$a")
+    assert (config["Labels"]["v"], config["Env"]) == ("arg", [PATH, "a=env"])
