@@ -58,7 +58,11 @@ class Option:
 
 
 class Argument:
-    """A positional argument. kind: text, image or file, for completion; choices: as of `Option`."""
+    """A positional argument. choices: as of `Option`.
+
+    kind: text, image or file, for completion; command for what is another program's command line:
+    after the argument before it, nothing is an option of ours any more.
+    """
 
     __slots__ = ("choices", "default", "help", "kind", "many", "name", "required")
 
@@ -93,6 +97,10 @@ class Command:
         self.help = help
         self.options = [one for one in parameters if isinstance(one, Option)]
         self.arguments = [one for one in parameters if isinstance(one, Argument)]
+
+    def ends_options(self, words: int) -> bool:
+        """Whether all that follows so many arguments is another program's command line."""
+        return words == len(self.arguments) - 1 and self.arguments[-1].kind == "command"
 
 
 class Parsed:
@@ -132,6 +140,9 @@ def parse(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence
                 options.update((name, option) for option in command.options for name in option.spellings)
             else:
                 words.append(text)
+                if command.ends_options(len(words)):
+                    words += args[at:]
+                    break
         elif text == "--":
             only_words = True
         else:
@@ -205,7 +216,7 @@ def plain(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence
     rest: list[list[str]] = []
     command: Command | None = None
     options = {name: option for option in shared for name in option.spellings}
-    at = 0
+    at = words = 0
     while at < len(args):
         text = args[at]
         at += 1
@@ -220,6 +231,11 @@ def plain(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence
                     rest.append([*args[at:]])
                     break
                 options.update((name, option) for option in command.options for name in option.spellings)
+            else:
+                words += 1
+                if command.ends_options(words):
+                    rest.append(["--", *args[at:]])
+                    break
             continue
         name, value = _split(text)
         option = options.get(name)

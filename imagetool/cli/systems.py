@@ -64,7 +64,22 @@ def wishes(
     from imagetool.runtime.imageprocess import Wishes
 
     pairs = dict(pair for text in env if (pair := build_argument(text)))
-    return Wishes(args, words(entrypoint, "--entrypoint"), pairs, user, workdir)
+    return Wishes(args, program(entrypoint), pairs, user, workdir)
+
+
+def program(text: str | None) -> tuple[str, ...] | None:
+    """Read --entrypoint: one program, or a JSON array; an empty one is none at all."""
+    if text is None or not text.startswith("["):
+        return None if text is None else tuple(filter(None, [text]))
+    import json
+
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--entrypoint {text[:80]!r}: {error}") from None
+    if not all(isinstance(word, str) for word in found):
+        raise UsageError(f"--entrypoint {text[:80]!r}: it must be an array of strings")
+    return tuple(found)
 
 
 def words(text: str | None, option: str) -> tuple[str, ...] | None:

@@ -4,10 +4,12 @@
 
 The watcher kills the init when the builder closes or half-closes the control socket; the
 kernel ends each with the one above it (PR_SET_PDEATHSIG), and everything in the PID namespace
-with the init. The init reaps orphans and reports on the control socket, one JSON object a line:
+with the init. Bytes that come on the control socket are numbers of signals for the main process.
+The init reaps orphans and reports on the control socket, one JSON object a line:
 
     {"gained": […]}             before the main process starts; see `mountpoints.remove`
     {"code": n, "signal": n, "usage": [seconds, bytes, bytes]}    how the main process ended; see `protocol.Usage`
+    {"terminal": true}          with the master of the container's terminal, when it was asked for
     {"problem": text, "image": bool}    the container could not be made, and whether that is the image's fault
 """
 
@@ -23,6 +25,7 @@ import select
 import signal
 import socket
 import struct
+import termios
 from typing import Any, Final, NoReturn
 
 from imagetool.runtime import hosted, syscalls
@@ -33,8 +36,20 @@ from imagetool.runtime.process import ImageFault, start
 #: What the image's own files can cause when a mount point is looked up or made.
 _IMAGE_ERRORS: Final = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EBUSY, errno.ENAMETOOLONG, errno.ENOENT)
 
+#: Signals of the caller that the container's main process gets.
+PASSED_ON: Final = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+_TIOCSPTLCK: Final = 0x40045431
+_TIOCGPTPEER: Final = 0x5441
 
-def watch(zygote: int, control: int, output: tuple[int, int]) -> NoReturn:
+
+def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
     """Make one container, wait for its end; run in a fresh child of the zygote."""
     _die_with_parent()
     if os.getppid() != zygote:
@@ -55,8 +70,8 @@ def watch(zygote: int, control: int, output: tuple[int, int]) -> NoReturn:
         _die_with_parent()
         os.close(held)
         _end_if_orphan(alive)
-        _init(channel, request, output)
-    for fd in (alive, *output):
+        _init(channel, request, streams)
+    for fd in (alive, *streams):
         os.close(fd)
     _wait(channel, pid)
     os._exit(0)
@@ -93,9 +108,13 @@ def _wait(channel: socket.socket, pid: int) -> None:
     poller.register(child, select.POLLIN)
     poller.register(channel, select.POLLIN | select.POLLRDHUP)
     while child not in (ready := [fd for fd, _ in poller.poll()]):
-        if channel.fileno() in ready:  # the builder never sends now: it is gone or wants the end
-            signal.pidfd_send_signal(child, signal.SIGKILL)
-            poller.unregister(channel)
+        if channel.fileno() in ready:
+            numbers = channel.recv(64)
+            for number in numbers:
+                signal.pidfd_send_signal(child, signal.Signals(number))
+            if not numbers:  # the builder is gone or wants the end
+                signal.pidfd_send_signal(child, signal.SIGKILL)
+                poller.unregister(channel)
     os.waitpid(pid, 0)
 
 
@@ -106,7 +125,7 @@ def _report(channel: socket.socket, **message: Any) -> None:
         os._exit(1)
 
 
-def _init(channel: socket.socket, request: dict[str, Any], output: tuple[int, int]) -> NoReturn:
+def _init(channel: socket.socket, request: dict[str, Any], streams: list[int]) -> NoReturn:
     """Be PID 1: build the container, start its main process, reap, report."""
     try:
         # This process stays outside its container's group: one that is short of memory kills its largest process.
@@ -115,10 +134,13 @@ def _init(channel: socket.socket, request: dict[str, Any], output: tuple[int, in
         _report(channel, gained=gained)
         # Nothing in the container may look into this process: it is the host's interpreter.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        if request["spec"]["process"].get("terminal"):
+            streams = [_terminal(channel, request)] * 3
         pid = os.fork()
         if pid == 0:
-            _main(channel, request, output, groups)
+            _main(channel, request, streams, groups)
         _let_go(channel.fileno())
+        _pass_signals_on(pid)
         while (ended := os.wait())[0] != pid:
             pass
         code = os.waitstatus_to_exitcode(ended[1])
@@ -129,6 +151,37 @@ def _init(channel: socket.socket, request: dict[str, Any], output: tuple[int, in
         _report(channel, problem=f"cannot make the container: {_describe(error)}", image=False)
     finally:
         os._exit(0)
+
+
+def _terminal(channel: socket.socket, request: dict[str, Any]) -> int:
+    """Make a pseudoterminal, in the container's own devpts where it has one; send its master to the builder.
+
+    Returns the other end. It is opened through the master: no path of the container is followed.
+    """
+    hosted_there = "program" in request
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    master = os.open("/dev/ptmx" if hosted_there else "/dev/pts/ptmx", flags)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, flags)
+    rows, columns = request["size"]
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    if not hosted_there:
+        with contextlib.suppress(OSError):  # a single id: it is ours already
+            os.fchown(slave, request["spec"]["process"]["user"]["uid"], -1)
+    socket.send_fds(channel, [b'{"terminal": true}\n'], [master])
+    os.close(master)
+    return int(slave)
+
+
+def _pass_signals_on(pid: int) -> None:
+    """Hand the signals that the watcher sends on to the main process; PID 1 gets none without a handler."""
+
+    def hand_on(number: int, _: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    for number in PASSED_ON:
+        signal.signal(number, hand_on)
 
 
 def _end_all() -> tuple[float, int, int]:
@@ -142,13 +195,13 @@ def _end_all() -> tuple[float, int, int]:
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, usage.ru_oublock << 9
 
 
-def _main(channel: socket.socket, request: dict[str, Any], output: tuple[int, int], groups: list[int]) -> NoReturn:
+def _main(channel: socket.socket, request: dict[str, Any], streams: list[int], groups: list[int]) -> NoReturn:
     try:
         for group in groups:
             os.write(group, b"0")
         if "program" in request:
-            hosted.execute(request["program"], output)
-        start(request["spec"]["process"], output, fake_ids=request["fake_ids"], filters=request["filters"])
+            hosted.execute(request["program"], streams, terminal=request["spec"]["process"].get("terminal", False))
+        start(request["spec"]["process"], streams, fake_ids=request["fake_ids"], filters=request["filters"])
     except ImageFault as error:
         _report(channel, problem=str(error), image=True)
     except OSError as error:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from imagetool.runtime import syscalls
 from imagetool.runtime.mountpoints import Maker, canonical
 from imagetool.runtime.mounts import as_mountable, attach_root, is_bind
-from imagetool.runtime.process import ImageFault
+from imagetool.runtime.process import ImageFault, connect
 
 #: Where runtimes make files of their own after mounting.
 _SYSTEM = ("/dev", "/proc", "/sys")
@@ -58,11 +58,8 @@ def _prepared(root: int, maker: Maker, mount: dict[str, Any]) -> dict[str, Any]:
     return {**mount, "destination": place}
 
 
-def execute(program: list[str], output: tuple[int, int]) -> NoReturn:
-    """Become the runtime."""
-    os.setsid()
-    null = os.open("/dev/null", os.O_RDONLY)
-    for source, target in ((null, 0), (output[0], 1), (output[1], 2)):
-        os.dup2(source, target)
+def execute(program: list[str], streams: list[int], *, terminal: bool) -> NoReturn:
+    """Become the runtime; see `process.connect`."""
+    connect(streams, terminal=terminal)
     syscalls.close_range(3)
     os.execve(program[0], program, {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})

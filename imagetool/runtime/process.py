@@ -9,9 +9,11 @@ from __future__ import annotations
 import binascii
 import contextlib
 import errno
+import fcntl
 import os
 import resource
 import stat
+import termios
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
@@ -28,21 +30,16 @@ class ImageFault(Exception):
     """What the image or the Dockerfile asks for cannot be done; the text is for the user."""
 
 
-def start(
-    process: dict[str, Any], output: tuple[int, int], *, fake_ids: bool, filters: list[tuple[str, int]]
-) -> NoReturn:
+def start(process: dict[str, Any], streams: list[int], *, fake_ids: bool, filters: list[tuple[str, int]]) -> NoReturn:
     """Become the described process.
 
     Args:
         process: `process` of the OCI config.
-        output: descriptors that become its stdout and stderr; stdin is the container's /dev/null.
+        streams: see `connect`.
         fake_ids: there is one user id only; pretend that others can be taken on.
         filters: seccomp programs, in base64, each with its flags.
     """
-    os.setsid()
-    null = os.open("/dev/null", os.O_RDONLY)
-    for source, target in ((null, 0), (output[0], 1), (output[1], 2)):
-        os.dup2(source, target)
+    connect(streams, terminal=process.get("terminal", False))
     os.umask(process["user"].get("umask", 0o022))
     _enter(process["cwd"])
     _raise_limits(process.get("rlimits", ()))
@@ -51,6 +48,19 @@ def start(
     syscalls.close_range(3)
     _lower_limits(process.get("rlimits", ()))
     _execute(process["args"], environment)
+
+
+def connect(streams: list[int], *, terminal: bool) -> None:
+    """Lead a new session with these descriptors as stdout, stderr and stdin; the last may be missing: /dev/null.
+
+    With `terminal` they are one, and become the controlling terminal.
+    """
+    os.setsid()
+    stdin = streams[2] if len(streams) > 2 else os.open("/dev/null", os.O_RDONLY)
+    for source, target in ((stdin, 0), (streams[0], 1), (streams[1], 2)):
+        os.dup2(source, target)
+    if terminal:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _enter(cwd: str) -> None:

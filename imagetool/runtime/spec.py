@@ -108,6 +108,7 @@ def build_step_spec(
     network: Literal["host", "none"] = "host",
     sandbox: Sandbox | None = None,
     readonly: bool = False,
+    terminal: bool = False,
 ) -> RuntimeSpec:
     """Describe the container of one build step: fresh namespaces, few privileges, private /proc and /dev.
 
@@ -134,7 +135,7 @@ def build_step_spec(
         {
             "ociVersion": "1.0.2",
             "process": {
-                "terminal": False,
+                "terminal": terminal,
                 "user": {
                     "uid": user.uid,
                     "gid": user.gid,

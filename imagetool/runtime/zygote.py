@@ -1,9 +1,10 @@
 """The process that containers are forked from: single-threaded, small, started once per executor.
 
-The builder has threads and must not fork itself. A request is one byte with three descriptors:
-the control socket of the new container and the pipes of its output. Everything else is between
-the builder and the child; see `container`. When the builder's end of the channel is closed, by its
-will or by its death, this process ends and the kernel kills all containers with it.
+The builder has threads and must not fork itself. A request is one byte with three or four
+descriptors: the control socket of the new container, the pipes of its output, that of its input.
+Everything else is between the builder and the child; see `container`. When the builder's end of
+the channel is closed, by its will or by its death, this process ends and the kernel kills all
+containers with it.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ def serve(descriptor: int, groups: list[str]) -> None:
     zygote = os.getpid()
     channel.send(b"r")
     while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, 1, 3)
+        message, descriptors, _, _ = socket.recv_fds(channel, 1, 4)
         if not message:
             return
-        control, out, err = descriptors
+        control, *streams = descriptors
         if os.fork() == 0:
             channel.close()
-            watch(zygote, control, (out, err))
+            watch(zygote, control, streams)
         for fd in descriptors:
             os.close(fd)

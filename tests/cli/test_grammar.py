@@ -147,3 +147,10 @@ def test_options_of_other_packages_are_not_ours_to_move() -> None:
 def test_the_runtimes_that_can_be_chosen_are_those_there_are() -> None:
     runtime = next(option for option in COMMANDS["build"].options if option.name == "runtime")
     assert set(runtime.choices) == set(EXECUTORS)
+
+
+def test_after_an_image_to_run_everything_is_the_commands_own() -> None:
+    parsed = parse(["run", "-e", "A=1", "img", "sh", "-e", "--root", "--", "x"], COMMANDS, GLOBALS)
+    assert parsed.values["command"] == ["sh", "-e", "--root", "--", "x"]
+    assert parsed.values["env"] == ["A=1"]
+    assert parsed.globals["root"] is None

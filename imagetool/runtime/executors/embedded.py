@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import os
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from imagetool.errors import HostError
 from imagetool.runtime.cgroups import GroupTree
@@ -16,6 +16,9 @@ from imagetool.runtime.namespaces import has_single_id
 from imagetool.runtime.rootfs import Directory, Rootfs
 from imagetool.runtime.seccomp.compiler import filter_of
 from imagetool.runtime.spec import RuntimeSpec
+
+if TYPE_CHECKING:
+    from imagetool.runtime.session import Session
 
 #: For seccomp(2); there is one thread, so nothing is to be synchronized.
 _FLAGS: Final = {
@@ -45,7 +48,7 @@ class EmbeddedExecutor:
         self._launcher.__exit__(kind, error, trace)
         self._groups.__exit__(kind, error, trace)
 
-    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output) -> ExitStatus:
+    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`."""
         # The overlay is mounted over its own upper directory, which needs no mount point of ours.
         target = root.path if isinstance(root, Directory) else root.upper
@@ -57,7 +60,9 @@ class EmbeddedExecutor:
         }
         with limited(self._groups, spec) as group:
             request["groups"] = () if group is None else group.folders
-            return judged(self._launcher.launch(request, root, output, timeout=spec.timeout), spec, group)
+            return judged(
+                self._launcher.launch(request, root, output, timeout=spec.timeout, session=session), spec, group
+            )
 
 
 def _filters(spec: RuntimeSpec) -> list[tuple[str, int]]:

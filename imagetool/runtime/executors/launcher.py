@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -17,12 +18,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from imagetool.errors import BuildError, HostError
 from imagetool.runtime import mountpoints
 from imagetool.runtime.executors.protocol import ExitStatus, Output, Usage
 from imagetool.runtime.rootfs import Directory, Rootfs
+
+if TYPE_CHECKING:
+    from imagetool.runtime.session import Session
 
 _START: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -92,7 +96,13 @@ class Launcher:
             self._ready = True
 
     def launch(
-        self, request: dict[str, Any], root: Rootfs, output: Output, *, timeout: float | None = None
+        self,
+        request: dict[str, Any],
+        root: Rootfs,
+        output: Output,
+        *,
+        timeout: float | None = None,
+        session: Session | None = None,
     ) -> ExitStatus:
         """Have a container made and run to its end, or killed after `timeout` seconds.
 
@@ -102,17 +112,21 @@ class Launcher:
         with contextlib.ExitStack() as stack:
             control, far = socket.socketpair()
             stack.callback(control.close)
-            streams = _Streams(control, output, timeout)
+            streams = _Streams(control, output, timeout, session)
             stack.callback(streams.close)
+            stdin = [] if session is None else [session.stdin]
             try:
                 with far:
-                    socket.send_fds(self._channel, [b"c"], [far.fileno(), *streams.writers])
+                    socket.send_fds(self._channel, [b"c"], [far.fileno(), *streams.writers, *stdin])
             except OSError as error:
                 raise HostError(f"the helper process for containers is gone: {error.strerror}") from None
             finally:
                 streams.close_writers()
             try:
-                control.sendall(json.dumps({**request, "root": _tree(root)}).encode() + b"\n")
+                size = None if session is None else session.size
+                control.sendall(json.dumps({**request, "root": _tree(root), "size": size}).encode() + b"\n")
+                if session is not None:
+                    stack.enter_context(session.forwarding(control))
                 streams.pump()
             except BrokenPipeError:  # it ended before it had read everything: the report says why
                 streams.pump()
@@ -174,8 +188,9 @@ class _Problem:
 class _Streams:
     """The three ways a container speaks: stdout, stderr, and the reports of its init."""
 
-    def __init__(self, control: socket.socket, output: Output, timeout: float | None) -> None:
+    def __init__(self, control: socket.socket, output: Output, timeout: float | None, session: Session | None) -> None:
         self._control = control
+        self._session = session
         self._output = output
         self._timeout = timeout
         self._end = None if timeout is None else time.monotonic() + timeout
@@ -216,8 +231,12 @@ class _Streams:
         while self._selector.get_map():
             for key, _ in self._selector.select(self._time_left()):
                 try:
-                    data = os.read(key.fd, _PIECE)
+                    data = self._read_control() if key.data == 0 else os.read(key.fd, _PIECE)
                 except ConnectionResetError:  # it ended before it had read everything
+                    data = b""
+                except OSError as error:
+                    if error.errno != errno.EIO:  # a terminal that nothing has open any more
+                        raise
                     data = b""
                 if not data:
                     self._selector.unregister(key.fd)
@@ -225,6 +244,17 @@ class _Streams:
                     self._take_reports(data)
                 else:
                     output(key.data, data)
+
+    def _read_control(self) -> bytes:
+        """Read from the control socket; the master of a terminal that comes with it speaks for stdout from now on."""
+        data, descriptors, _, _ = socket.recv_fds(self._control, _PIECE, 1)
+        for master in descriptors:
+            os.set_inheritable(master, False)
+            self._readers.append(master)
+            self._selector.register(master, selectors.EVENT_READ, 1)
+            if self._session is not None:
+                self._session.attach(master)
+        return data
 
     def _time_left(self) -> float | None:
         """Return the seconds that are left; end the container when there are none."""
@@ -247,6 +277,8 @@ class _Streams:
             report = json.loads(line)
             if "gained" in report:
                 self.gained = report["gained"]
+            elif "terminal" in report:
+                pass  # it came with the master
             elif "problem" in report:
                 self._problem = self._problem or _Problem(report["problem"], report["image"])
             else:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.spec import RuntimeSpec
+
+if TYPE_CHECKING:
+    from imagetool.runtime.session import Session
 
 Output = Callable[[int, bytes], None]
 """Takes what the container writes, as it comes: stream 1 or 2, and bytes, which are untrusted."""
@@ -39,8 +42,11 @@ class ExitStatus:
 
 
 class Executor(Protocol):
-    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output) -> ExitStatus:
+    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run the container to its end.
+
+        Without a session its stdin is empty and signals to us are not its; with one see there. A
+        terminal is what the description asks for, and needs one.
 
         May be called from several threads at once, for different roots. `output` is called in
         the calling thread. A program that is not there gives 127, one that cannot be executed

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from imagetool.errors import HostError
 from imagetool.runtime.cgroups import GroupTree
@@ -18,6 +18,9 @@ from imagetool.runtime.executors.limited import judged, limited
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.spec import RuntimeSpec
+
+if TYPE_CHECKING:
+    from imagetool.runtime.session import Session
 
 _LOG_BYTES: Final = 1 << 16
 _NOT_FOUND: Final = ("executable file not found", "no such file or directory")
@@ -49,7 +52,7 @@ class RuncExecutor:
         self._launcher.__exit__(kind, error, trace)
         self._groups.__exit__(kind, error, trace)
 
-    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output) -> ExitStatus:
+    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`."""
         with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder, limited(self._groups, spec) as group:
             (Path(folder) / "rootfs").mkdir()
@@ -64,7 +67,7 @@ class RuncExecutor:
                 "groups": (),
             }
             try:
-                status = self._launcher.launch(request, root, output, timeout=spec.timeout)
+                status = self._launcher.launch(request, root, output, timeout=spec.timeout, session=session)
             finally:
                 # Does nothing after an orderly end; otherwise removes the cgroups of what was killed.
                 subprocess.run([*command, "delete", "--force", name], check=False, capture_output=True)

@@ -159,7 +159,7 @@ def test_the_destination_must_be_new_and_stays_as_it_was(app: App, tmp_path: Pat
     [
         (("--for", "docker-desktop"), "'docker-desktop' is not one of 'oci'"),
         (("--user", "nobody"), "nobody"),
-        (("--entrypoint", "'"), "No closing quotation"),
+        (("--cmd", "'"), "No closing quotation"),
     ],
 )
 def test_wrong_wishes_leave_nothing_behind(app: App, tmp_path: Path, options: tuple[str, ...], said: str) -> None:

@@ -1,0 +1,106 @@
+"""`run`: a command in a container of an image."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from imagetool.cli.options import workplace
+from imagetool.errors import NotFound, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from imagetool.cli.app import Globals
+
+
+def run(
+    globals: Globals,
+    *,
+    env: Sequence[str],
+    env_file: Sequence[str],
+    user: str | None,
+    workdir: str | None,
+    entrypoint: str | None,
+    volume: Sequence[str],
+    tmpfs: Sequence[str],
+    read_only: bool,
+    interactive: bool,
+    tty: bool,
+    rm: bool,
+    hostname: str | None,
+    network: str,
+    platform: str | None,
+    progress: str,
+    reference: str,
+    command: Sequence[str],
+    **sandbox: Any,
+) -> int:
+    """Run a command; return its exit code, or 128+n when signal n ended it."""
+    from imagetool.cli.systems import wishes
+    from imagetool.oci.platform import Platform
+    from imagetool.runtime.sandbox import parse_sandbox
+    from imagetool.runtime.session import Session
+    from imagetool.verbs.run import RunOptions, Volume
+    from imagetool.verbs.run import run as run_image
+
+    if tty and interactive and not sys.stdin.isatty():
+        raise UsageError("run -i -t: stdin is not a terminal; leave -t away")
+    folder = Path.cwd()
+    sandbox["cap_add"] = [*_OURS, *sandbox["cap_add"]]
+    options = RunOptions(
+        wishes(command or None, entrypoint, [*_lines(env_file), *env], user, workdir),
+        Platform.parse(platform) if platform else None,
+        [Volume.parse(text, folder=folder) for text in volume],
+        tmpfs,
+        readonly=read_only,
+        terminal=tty,
+        hostname=hostname or "",
+        network=network,  # type: ignore[arg-type]
+        sandbox=parse_sandbox(**sandbox),
+    )
+    with (
+        workplace(globals, progress) as place,
+        Session(source=sys.stdin.fileno() if interactive else None, terminal=tty) as session,
+    ):
+        status = run_image(
+            reference,
+            place.surroundings,
+            options,
+            snapshots=place.root / "snapshots",
+            output=_write,
+            session=session,
+            observer=place.observer,
+        )
+    if status.limit:
+        sys.stderr.write(f"imagetool: the container met {status.limit}\n")
+    if options.sandbox.measured:
+        usage = status.usage
+        sys.stderr.write(
+            f"imagetool: used {usage.cpu_seconds:.2f} s of CPU time, {usage.peak_memory / (1 << 20):.1f} MiB of memory "
+            f"at most, and wrote {usage.written / (1 << 20):.1f} MiB\n"
+        )
+    return status.code
+
+
+#: What containers have beyond a build step's root.
+_OURS = ("AUDIT_WRITE", "MKNOD", "NET_RAW")
+
+
+def _write(stream: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(stream, view) :]
+
+
+def _lines(paths: Sequence[str]) -> Iterator[str]:
+    """Yield the variables of files: empty lines and those that begin with # are none."""
+    for path in paths:
+        try:
+            text = Path(path).read_text()
+        except OSError as error:
+            raise NotFound(f"--env-file {path}: {error.strerror}") from None
+        yield from (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))

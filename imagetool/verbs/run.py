@@ -1,0 +1,248 @@
+"""`run`: a command in a container of an image, over a snapshot that is thrown away afterwards."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from imagetool.build.files import Trees
+from imagetool.build.root import Root
+from imagetool.content.staging import storage_errors
+from imagetool.errors import NotFound, Unsupported, UsageError
+from imagetool.image.image import Image, opener
+from imagetool.layer.entry import Item
+from imagetool.layer.merge import flatten, merge
+from imagetool.layer.unpack import Ownership, unpack
+from imagetool.limits import PASSWD_BYTES
+from imagetool.oci.platform import Platform
+from imagetool.progress import Note, Observer
+from imagetool.runtime.bundles.oci import CONTAINER_CAPABILITIES
+from imagetool.runtime.executors.embedded import EmbeddedExecutor
+from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.imageprocess import ImageProcess, Wishes, process_of, volumes_of
+from imagetool.runtime.namespaces import enter_user_namespace
+from imagetool.runtime.rootfs import Overlay
+from imagetool.runtime.sandbox import Sandbox
+from imagetool.runtime.security import Security
+from imagetool.runtime.session import Session
+from imagetool.runtime.spec import Mount, build_step_spec
+from imagetool.safefs.openat2 import open_beneath
+from imagetool.snapshot.overlay import OverlaySnapshotter, Workspace
+from imagetool.transports import Surroundings
+from imagetool.verbs.images import found_image
+
+_OPTIONS: Final = {"ro": "ro", "readonly": "ro", "rw": "rw", "z": "", "Z": "", "rprivate": "", "private": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A file or directory of the host, shown in the container at `target`. Raises UsageError for paths that cannot be.
+
+    source: absolute; followed. mode: ro or rw.
+    """
+
+    source: Path
+    target: str
+    mode: Literal["ro", "rw"] = "rw"
+
+    def __post_init__(self) -> None:
+        if not self.source.is_absolute() or not self.target.startswith("/") or not self.target.strip("/"):
+            raise UsageError(f"--volume {self.source}:{self.target[:80]}: a volume is HOST:CONTAINER, both absolute")
+
+    @classmethod
+    def parse(cls, text: str, *, folder: Path) -> Volume:
+        """Read HOST:CONTAINER[:ro|rw]; a HOST that begins with . is relative to `folder`."""
+        source, _, rest = text.partition(":")
+        target, _, options = rest.partition(":")
+        if not rest or not source.startswith(("/", ".", "~")):
+            raise UsageError(
+                f"--volume {text[:80]!r}: write HOST:CONTAINER[:ro], HOST with / or . at its beginning; "
+                "volumes with a name are not kept here"
+            )
+        mode: Literal["ro", "rw"] = "rw"
+        for option in filter(None, options.split(",")):
+            if option not in _OPTIONS:
+                raise UsageError(f"--volume {text[:80]!r}: there are ro and rw, not {option[:40]!r}")
+            mode = "ro" if _OPTIONS[option] == "ro" else mode
+        return cls(Path(os.path.abspath(folder / Path(source).expanduser())), target, mode)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run; see `imagetool run --help`.
+
+    session: who sits at it; None for nobody. terminal: whether the container has one, and needs a session.
+    """
+
+    wishes: Wishes = field(default_factory=Wishes)
+    platform: Platform | None = None
+    volumes: Sequence[Volume] = ()
+    tmpfs: Sequence[str] = ()
+    readonly: bool = False
+    terminal: bool = False
+    hostname: str = ""
+    network: Literal["default", "host", "none"] = "default"
+    sandbox: Sandbox = field(default_factory=lambda: Sandbox(Security(CONTAINER_CAPABILITIES)))
+
+
+def run(
+    reference: str,
+    around: Surroundings,
+    options: RunOptions,
+    *,
+    snapshots: Path,
+    output: Output,
+    session: Session | None,
+    observer: Observer,
+) -> ExitStatus:
+    """Run the image's command, or another, to its end; return how it ended.
+
+    An image that is not there is pulled. Changes are lost with the container, but for those in volumes.
+    An ordinary user becomes root of a user namespace first, for which this process must have one
+    thread. Raises BuildError when the image stands in the way, HostError when this machine does.
+    """
+    for volume in options.volumes:
+        if not volume.source.exists():
+            raise NotFound(f"--volume: {volume.source} is not there")
+    namespaced = _become_root(observer)
+    with ExitStack() as stack:
+        image, _ = stack.enter_context(found_image(reference, around, platform=options.platform, observer=observer))
+        if image.config.platform.os not in ("", "linux"):
+            raise Unsupported(f"{reference} is an image for {image.config.platform.os}, which cannot run here")
+        stack.enter_context(around.store.session())
+        executor = stack.enter_context(EmbeddedExecutor())
+        snapshotter = OverlaySnapshotter(
+            snapshots,
+            user_xattr=namespaced,
+            ownership=Ownership(lenient=namespaced),
+            warn=lambda text: observer(Note(text, "warning")),
+        )
+        workspace = stack.enter_context(snapshotter.prepare(image.layers, lambda layer: opener(image.content, layer)))
+        files = Root(Trees(image.content), image.layers)
+        process = _process(image, files, options)
+        hostname = options.hostname or secrets.token_hex(6)
+        mounts = [
+            *_names(options, workspace, hostname),
+            *_working_directory(files, process, workspace),
+            *(_image_volumes(image, workspace, lenient=namespaced) if options.readonly else ()),
+            *(Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777")) for target in options.tmpfs),
+            *(Mount(one.target, "bind", str(one.source), ("rbind", one.mode)) for one in options.volumes),
+        ]
+        spec = build_step_spec(
+            args=process.args,
+            env={"HOSTNAME": hostname, **({"TERM": "xterm"} if options.terminal else {}), **process.env},
+            cwd=process.cwd,
+            user=process.user,
+            hostname=hostname,
+            mounts=mounts,
+            network="none" if options.network == "none" else "host",
+            sandbox=options.sandbox,
+            readonly=options.readonly,
+            terminal=options.terminal,
+        )
+        root = Overlay(workspace.lowers, workspace.upper, workspace.work, userxattr=namespaced)
+        return executor.run(spec, root, output=output, session=session)
+
+
+def _become_root(observer: Observer) -> bool:
+    """Become root of a user namespace unless we are root; say whether that is not the host's root."""
+    kind = enter_user_namespace()
+    if kind == "single":
+        observer(Note("running without root and without subordinate ids: all files belong to root", "warning"))
+    return kind != "root" or Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+
+
+def _process(image: Image, files: Root, options: RunOptions) -> ImageProcess:
+    """Return the process; for root no user has to be looked up, and no layer read for it."""
+    wanted = image.config.run.user if options.wishes.user is None else options.wishes.user
+    databases = [b"", b""]
+    if wanted not in ("", "0", "root", "0:0", "root:root"):
+        databases = [files.files.read(name, PASSWD_BYTES) or b"" for name in (b"etc/passwd", b"etc/group")]
+    elif wanted:
+        options = replace(options, wishes=replace(options.wishes, user=""))
+    return process_of(image.config, passwd=databases[0], group=databases[1], wishes=options.wishes)
+
+
+def _names(options: RunOptions, workspace: Workspace, hostname: str) -> Iterator[Mount]:
+    """Yield the mounts of the files that tell a container its name servers and names."""
+    names = options.sandbox.names
+    try:
+        host = Path("/etc/resolv.conf").read_text(errors="replace")
+    except OSError:  # a host without name servers: the container has none either
+        host = ""
+    texts = {
+        "resolv.conf": names.resolv_conf_text(host, own_network=options.network == "none"),
+        "hosts": names.hosts_text(hostname),
+        "hostname": f"{hostname}\n",
+    }
+    for name, text in texts.items():
+        path = workspace.work.parent / name
+        with storage_errors(f"cannot write {path}"):
+            path.write_text(text)
+            path.chmod(0o644)
+        yield Mount(f"/etc/{name}", "bind", str(path), ("bind", "rw"))
+
+
+def _working_directory(files: Root, process: ImageProcess, workspace: Workspace) -> Iterator[Mount]:
+    """Yield a mount that makes a working directory which the image does not have.
+
+    Only when no layer has it is the image as a whole looked at, which costs reading all headers.
+    """
+    path = os.fsencode(process.cwd.strip("/"))
+    if not path or any(_has_folder(lower, path) for lower in workspace.lowers):
+        return
+    if files.kind(path, follow=True)[1] is None:
+        folder = workspace.work.parent / "cwd"
+        with storage_errors(f"cannot make {folder}"):
+            folder.mkdir()
+            folder.chmod(0o755)
+        yield Mount(process.cwd, "bind", str(folder), ("bind", "rw"))
+
+
+def _has_folder(lower: Path, path: bytes) -> bool:
+    root = os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(open_beneath(root, path, os.O_PATH | os.O_DIRECTORY))
+    except OSError:  # not there, or behind a link: the slow way will tell
+        return False
+    finally:
+        os.close(root)
+    return True
+
+
+def _image_volumes(image: Image, workspace: Workspace, *, lenient: bool) -> Iterator[Mount]:
+    """Yield a writable directory for each volume of the image, with what the image has there."""
+    tree = None
+    for number, path in enumerate(volumes_of(image.config)):
+        tree = merge(image.openers()) if tree is None else tree
+        place, _ = tree.lookup(path.encode())
+        folder = workspace.work.parent / f"volume-{number}"
+        with storage_errors(f"cannot make {folder}"):
+            folder.mkdir()
+            folder.chmod(0o755)
+        unpack(
+            _below(flatten(image.openers()), place),
+            folder,
+            where=f"volume {path}",
+            ownership=Ownership(lenient=lenient),
+            warn=lambda _: None,
+        )
+        yield Mount(path, "bind", str(folder), ("bind", "rw"))
+
+
+def _below(items: Iterator[Item], place: bytes) -> Iterator[Item]:
+    """Yield the entries of one directory as those of a root of its own; a link that leads out of it is left out."""
+    prefix = place + b"/"
+    for entry, content in items:
+        if entry.name == place and entry.kind == "dir":
+            yield entry._replace(name=b"."), ()
+        elif entry.name.startswith(prefix):
+            if entry.kind == "link" and not entry.linkname.startswith(prefix):
+                continue
+            linkname = entry.linkname.removeprefix(prefix) if entry.kind == "link" else entry.linkname
+            yield entry._replace(name=entry.name.removeprefix(prefix), linkname=linkname), content
