@@ -302,8 +302,12 @@ def _finished(
     if len(raw_name) > limits.TAR_NAME_BYTES:
         raise LimitExceeded(f"{where}: an entry name of {len(raw_name)} bytes ({display(raw_name)[:60]}…)")
     name = normal_name(raw_name, where=where)
-    if not 0 <= size <= limits.LAYER_BYTES:
+    if size < 0:
         raise InvalidArchive(f"{where}: entry {display(name)} has size {size}")
+    if size > limits.LAYER_BYTES:
+        raise LimitExceeded(
+            f"{where}: entry {display(name)} has size {size}, more than the {limits.LAYER_BYTES} bytes of a layer"
+        )
     if min(owner) < 0 or max(owner) >= _NO_CHANGE:
         raise InvalidArchive(f"{where}: entry {display(name)} has owner {owner[0]}:{owner[1]}")
     if kind != "file":
