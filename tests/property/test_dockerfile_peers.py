@@ -8,8 +8,8 @@ Where we differ from BuildKit on purpose, and what the corpus therefore leaves o
 - ONBUILD triggers are checked where they are declared;
 - `${v//p/r}` takes `$1` in the replacement literally, and `RUN --mount` checks do not depend on the order of options;
 - `COPY ["<<X", …]` names a file; BuildKit makes an empty one;
-- as in later versions of BuildKit, text after a JSON array makes the shell form, `<< X` is a heredoc, and the
-  escape directive is honoured in flags.
+- as in later versions of BuildKit, text after a JSON array makes the shell form, `<< X` is a heredoc, also in a line
+  with `${v#p}`, and the escape directive is honoured in flags.
 
 The wheel splits a file and does not know what instructions require: what only we refuse must be such a rule.
 """
@@ -55,6 +55,7 @@ from imagetool.dockerfile import (
 )
 from imagetool.dockerfile.edit import Dockerfile
 from imagetool.dockerfile.heredoc import marker
+from imagetool.dockerfile.lines import read_lines
 from imagetool.dockerfile.statement import split_statement
 from imagetool.errors import DockerfileError
 
@@ -219,6 +220,15 @@ _OURS_ALONE = (
     "flag",
     "unknown instruction",
     "--",
+    "mount",
+    "device",
+    "a double quote is out of place",
+    "the value is empty",
+    "unsupported sharing",
+    "not a duration",
+    "not a size",
+    "duration out of range",
+    "no build stage yet",
 )
 
 _WORD = st.text(alphabet="ab=$'\"\\`{}<#-[],:/é\t", min_size=1, max_size=6)
@@ -267,7 +277,23 @@ def files(draw: st.DrawFn) -> str:
 @settings(max_examples=300, deadline=None)
 @given(files())
 def test_random_files_are_read_as_buildkit_reads_them(text: str) -> None:
+    agrees(text)
+
+
+def split_lines(text: str) -> list[tuple[str, int, int, tuple[str, ...]]]:
+    """Return keyword, first and last line and flags of each instruction; what it means is not looked at."""
+    lines = read_lines(text)
+    rows = []
+    for line in lines.logical:
+        keyword, flags, _ = split_statement(line.text, lines.directives.escape)
+        rows.append((keyword, line.first_line, line.last_line, flags))
+    return rows
+
+
+def agrees(text: str) -> None:
+    """Fail unless we read a text as BuildKit does, or both refuse it, or we refuse what only instructions know."""
     assume(not re.search(r"<<[\s\\`]", text))
+    assume("<<" not in text or not re.search(r"\$\{\w+[#%/]", text))
     assume("escape=`" not in text or not re.search(r"--.*[\\`]", text, re.DOTALL))
     try:
         expected: list[Row] | None = rows_of_buildkit(text)
@@ -278,8 +304,46 @@ def test_random_files_are_read_as_buildkit_reads_them(text: str) -> None:
     except DockerfileError as error:
         if expected is not None:
             assert any(words in error.message for words in _OURS_ALONE), error  # noqa: PT017 or it may not be raised
+            assert split_lines(text) == [(row[0], *row[2:5]) for row in expected]
         return
     assert ours == expected
+
+
+#: Instructions of the corpus as they are written, heredocs and continuations included.
+_WRITTEN = st.sampled_from(
+    sorted(
+        {
+            line.source("", lines.physical, "\\").original.replace("\r", "")
+            for lines in (read_lines(path.read_bytes()) for path in CORPUS)
+            if lines.directives.escape == "\\"
+            for line in lines.logical
+        }
+    )
+)
+_EDITS = st.lists(
+    st.tuples(
+        st.integers(0, 400),
+        st.sampled_from(["", " ", "\t", "\\\n", "\\\n# c\n", '"', "'", "$", "[", "#", "=", "<<X", "\n"]),
+    ),
+    max_size=2,
+)
+
+
+@st.composite
+def recombined(draw: st.DrawFn) -> str:
+    """A file of instructions from all over the corpus, with a few characters put in or in place of others."""
+    parts = ["FROM base"]
+    for text in draw(st.lists(_WRITTEN, min_size=1, max_size=8)):
+        for at, inserted in draw(_EDITS):
+            text = text[: at % (len(text) + 1)] + inserted + text[at % (len(text) + 1) + (not inserted) :]
+        parts.append(text)
+    return draw(st.sampled_from(["\n", "\r\n"])).join("\n".join(parts).split("\n")) + "\n"
+
+
+@settings(max_examples=300, deadline=None)
+@given(recombined())
+def test_recombined_files_of_the_corpus_are_read_as_buildkit_reads_them(text: str) -> None:
+    agrees(text)
 
 
 _SIMPLE = st.lists(
