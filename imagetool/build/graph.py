@@ -139,7 +139,7 @@ def source_stage(
     if name.isdigit():
         index = int(name)
         if index >= number:
-            raise at.source.error(f"--from={name}: stage {name} does not come before this one")
+            raise at.source.error(f"--from={name}: stage {name} does not come before this one", about=f"={name}")
         return index
     return find_stage(stages[:number], name)
 
@@ -180,8 +180,9 @@ def _reach(stages: list[PlannedStage], number: int) -> set[int]:
 
 
 def unused_args(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> list[str]:
-    """Return the build arguments that no ARG declares."""
-    return sorted(set(build_args) - declared_args(dockerfile) - PROXY_ARGS - {EPOCH_ARG})
+    """Return the build arguments that no ARG declares; those of BuildKit itself need none."""
+    given = {name for name in build_args if not name.startswith("BUILDKIT_")}
+    return sorted(given - declared_args(dockerfile) - PROXY_ARGS - {EPOCH_ARG})
 
 
 def declared_args(dockerfile: Dockerfile) -> set[str]:

@@ -87,6 +87,8 @@ def test_a_build_fails_with_7_where_the_file_wants_findings_to_be_errors(tmp_pat
     (tmp_path / "Dockerfile").write_text(BAD)
     assert run("build", ".", cwd=tmp_path).returncode == 0
     assert run("build", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", ".", cwd=tmp_path).returncode == 7
+    done = run("build", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true;skip=all", ".", cwd=tmp_path)
+    assert (done.returncode, "BUILDKIT_DOCKERFILE_CHECK" in done.stderr) == (0, False)
 
 
 def test_what_a_local_base_image_brings_is_known(tmp_path: Path) -> None:
