@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -114,6 +115,7 @@ class BuildOptions:
     runtime: str = "embedded"
     network: str = "default"
     sandbox: Sandbox | None = None
+    jobs: int | None = None
 
 
 def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Witness | None = None) -> Image:
@@ -146,6 +148,7 @@ def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Wi
         host=host,
         use_cache=options.use_cache,
         network=options.network,
+        **({"jobs": options.jobs} if options.jobs else {}),
     )
     in_namespace = _enter_namespace(request, place.observer)
     store = place.store
@@ -278,29 +281,37 @@ def _worker(
         epoch = commit_time(context, warn=untimed)
     namespaced = in_namespace != "root"
     kept: dict[str, Any] = {}
+    first = threading.Lock()
 
     def snapshots() -> OverlaySnapshotter:
         from imagetool.layer.unpack import Ownership
         from imagetool.snapshot.overlay import OverlaySnapshotter
 
-        if "snapshots" not in kept:
-            kept["snapshots"] = OverlaySnapshotter(
-                place.root / "snapshots",
-                user_xattr=namespaced,
-                ownership=Ownership(lenient=namespaced),
-                warn=lambda text: place.observer(Note(text, "warning")),
-            )
-        snapshotter: OverlaySnapshotter = kept["snapshots"]
-        return snapshotter
+        with first:
+            if "snapshots" not in kept:
+                kept["snapshots"] = OverlaySnapshotter(
+                    place.root / "snapshots",
+                    user_xattr=namespaced,
+                    ownership=Ownership(lenient=namespaced),
+                    warn=lambda text: place.observer(Note(text, "warning")),
+                )
+            snapshotter: OverlaySnapshotter = kept["snapshots"]
+            return snapshotter
 
     def executor() -> Any:
         from imagetool.runtime.executors import EXECUTORS
 
         if options.runtime not in EXECUTORS:
             raise UsageError(f"--runtime {options.runtime!r}: there are {', '.join(EXECUTORS)}")
-        if "executor" not in kept:
-            kept["executor"] = stack.enter_context(EXECUTORS[options.runtime]())
-        return kept["executor"]
+        with first:
+            if "executor" not in kept:
+                kept["executor"] = stack.enter_context(EXECUTORS[options.runtime]())
+            return kept["executor"]
+
+    def stop() -> None:
+        with first:
+            if "executor" in kept:
+                kept["executor"].stop()
 
     return Worker(
         store=store,
@@ -316,6 +327,7 @@ def _worker(
         user_namespace=namespaced,
         sandbox=options.sandbox,
         witness=witness,
+        stop=stop,
     )
 
 

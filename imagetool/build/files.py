@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,11 +313,12 @@ def _pick(items: Iterator[Item], positions: Mapping[int, list[Entry]]) -> Iterat
 class Trees:
     """The merged trees of stacks of layers, remembered: a step that continues a stack reads its new layers only.
 
-    The last few are kept. For one thread.
+    The last few are kept. For several threads, of which one reads at a time.
     """
 
     def __init__(self, store: Fetcher) -> None:
         self._store = store
+        self._lock = threading.Lock()
         self._known: dict[tuple[Digest, ...], Tree] = {}
 
     def files(self, layers: Sequence[Layer]) -> LayerFiles:
@@ -326,6 +328,10 @@ class Trees:
         return LayerFiles(openers, lambda: self._tree(stack, openers))
 
     def _tree(self, stack: tuple[Digest, ...], openers: Sequence[tuple[Opener, str]]) -> Tree:
+        with self._lock:
+            return self._merged(stack, openers)
+
+    def _merged(self, stack: tuple[Digest, ...], openers: Sequence[tuple[Opener, str]]) -> Tree:
         prefixes = [known for known in self._known if stack[: len(known)] == known]
         nearest = max(prefixes, key=len, default=())
         tree = self._known.pop(nearest, None)

@@ -12,6 +12,7 @@ from imagetool.dockerfile import (
     Arg,
     Copy,
     Dockerfile,
+    From,
     Instruction,
     Run,
     Stage,
@@ -144,7 +145,7 @@ def source_stage(
     return find_stage(stages[:number], name)
 
 
-def _used(instruction: Instruction, stages: list[PlannedStage], number: int) -> set[int]:
+def _used(instruction: Instruction, stages: list[PlannedStage] | tuple[PlannedStage, ...], number: int) -> set[int]:
     names: list[str] = []
     if isinstance(instruction, Copy) and instruction.from_ is not None:
         names = [instruction.from_]
@@ -152,6 +153,13 @@ def _used(instruction: Instruction, stages: list[PlannedStage], number: int) -> 
         names = [mount.from_ for mount in instruction.mounts if mount.from_]
     found = (source_stage(stages, name, number, instruction) for name in names)
     return {index for index in found if index is not None}
+
+
+def needs_of(instruction: Instruction, planned: PlannedStage, stages: tuple[PlannedStage, ...]) -> list[int]:
+    """Return the stages that an instruction of a stage waits for, a FROM for its base; ONBUILD's triggers too."""
+    if isinstance(instruction, From):
+        return [planned.base] if isinstance(planned.base, int) else []
+    return sorted(_used(instruction, stages, planned.number))
 
 
 def _target(stages: list[PlannedStage], target: str | None) -> int:

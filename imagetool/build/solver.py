@@ -7,15 +7,19 @@ is written into the image's history.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from imagetool.build import graph as graphs
 from imagetool.build import steps
 from imagetool.build.files import Trees
 from imagetool.build.graph import Graph, PlannedStage
+from imagetool.build.schedule import Schedule
 from imagetool.build.state import StageState, apply, declare, with_defaults
 from imagetool.build.worker import Worker
 from imagetool.dockerfile import (
@@ -39,6 +43,14 @@ from imagetool.oci.config import ImageConfig, RunConfig
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer, StepFinished, StepStarted, silent
 
+#: Steps wait more than they compute: for the network, for a lock, for a disk.
+_LEAST_JOBS: Final = 4
+
+
+def default_jobs() -> int:
+    """Return how many steps are done at once when nobody says: one for each processor, but at least four."""
+    return max(os.cpu_count() or 1, _LEAST_JOBS)
+
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
@@ -47,6 +59,7 @@ class BuildRequest:
     context: the directory that COPY takes files from.
     ignore: what of it is not there (.dockerignore).
     host: the platform the build runs on.
+    jobs: how many steps, of stages that do not wait for each other, are done at once.
     """
 
     dockerfile: Dockerfile
@@ -59,6 +72,7 @@ class BuildRequest:
     host: Platform = field(default_factory=Platform)
     use_cache: bool = True
     network: str = "default"
+    jobs: int = field(default_factory=default_jobs)
 
 
 def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent) -> Image:
@@ -84,21 +98,24 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
 
 
 class _Build:
-    """One run of `solve`: the stages built so far."""
+    """One run of `solve`: what its stages share. Stages are carried out in threads; see `schedule`."""
 
     def __init__(self, request: BuildRequest, graph: Graph, worker: Worker, observer: Observer) -> None:
         self._request = request
         self._graph = graph
         self._worker = worker
         self._observer = observer
-        self._stages: dict[int, StageState] = {}
-        self._images: dict[str, Image] = {}
+        self._schedule: Schedule[StageState] = Schedule(self._run_stage, jobs=request.jobs, stop=worker.stop)
         self._trees = Trees(worker.store)
+        self._lock = threading.Lock()
+        self._images: dict[tuple[str, str], Image] = {}
+        self._pulling: dict[tuple[str, str], threading.Lock] = {}
         self._number = 0
 
     def image(self, number: int) -> Image:
-        """Build a stage and write it as an image."""
-        state = self.stage(number)
+        """Build a stage, and those it needs, and write it as an image."""
+        others = [needed for needed in self._graph.needed if needed != number]
+        state = self._schedule.run(number, others)
         run = replace(state.run, labels={**state.run.labels, **self._request.labels})
         config = ImageConfig.make(
             platform=state.platform,
@@ -112,32 +129,32 @@ class _Build:
         manifest = write_image(self._worker.store, config, state.layers)
         return Image(manifest, config, state.layers, self._worker.store)
 
-    def stage(self, number: int) -> StageState:
-        """Return a stage's final state, building it, and the stages it needs, at the first call."""
-        if number not in self._stages:
-            planned = self._graph.stages[number]
-            for needed in sorted(planned.needs):
-                self.stage(needed)
-            self._stages[number] = self._run_stage(planned)
-        return self._stages[number]
-
     def source(self, name: str, planned: PlannedStage, at: Instruction) -> tuple[Layer, ...]:
-        """Return the layers that `--from=name` means."""
+        """Return the layers that `--from=name` means; a stage of that name has been waited for."""
         index = graphs.source_stage(self._graph.stages, name, planned.number, at)
         if index is not None:
-            return self.stage(index).layers
-        if name not in self._images:
-            try:
-                self._images[name] = self._worker.base(name, planned.platform)
-            except ImagetoolError as error:
-                stages = [stage.stage.name or "" for stage in self._graph.stages[: planned.number]]
-                if hint := did_you_mean(name, stages):
-                    error.add_note(f"no stage before this one is named {name!r}{hint}")
-                raise
-        return self._images[name].layers
+            return self._schedule.result(index).layers
+        try:
+            return self._image(name, planned.platform).layers
+        except ImagetoolError as error:
+            stages = [stage.stage.name or "" for stage in self._graph.stages[: planned.number]]
+            if hint := did_you_mean(name, stages):
+                error.add_note(f"no stage before this one is named {name!r}{hint}")
+            raise
 
-    def _run_stage(self, planned: PlannedStage) -> StageState:
-        state = self._step(planned, planned.stage.base, lambda: self._base(planned))
+    def _image(self, name: str, platform: Platform) -> Image:
+        """Return an image, pulled once however many stages name it."""
+        key = name, str(platform)
+        with self._lock:
+            pulling = self._pulling.setdefault(key, threading.Lock())
+        with pulling:
+            if key not in self._images:
+                self._images[key] = self._worker.base(name, platform)
+            return self._images[key]
+
+    def _run_stage(self, number: int) -> StageState:
+        planned = self._graph.stages[number]
+        state = self._step(planned, planned.stage.base, lambda _: (self._base(planned), False))
         if state.run.on_build:
             triggers, state = state.run.on_build, replace(state, run=replace(state.run, on_build=()))
             for text in triggers:
@@ -149,13 +166,12 @@ class _Build:
 
     def _base(self, planned: PlannedStage) -> StageState:
         if isinstance(planned.base, int):
-            base = self.stage(planned.base)
+            base = self._schedule.result(planned.base)
             return replace(base, platform=planned.platform, cmd_set=False)
         if planned.base == graphs.SCRATCH:
             run = with_defaults(RunConfig(working_dir="/"))
             return StageState(planned.platform, run, variables=run.environment)
-        image = self._worker.base(planned.base, planned.platform)
-        self._images[planned.base] = image
+        image = self._image(planned.base, planned.platform)
         if not planned.platform.runs(image.config.platform):
             text = f"{planned.base} is an image for {image.config.platform}, not for {planned.platform}"
             self._observer(Note(text, "warning"))
@@ -170,25 +186,45 @@ class _Build:
         )
 
     def _carry_out(self, planned: PlannedStage, state: StageState, instruction: Instruction) -> StageState:
-        return self._step(planned, instruction, lambda: self._do(planned, state, instruction), before=state)
+        def action(number: int) -> tuple[StageState, bool]:
+            return self._do(planned, state, instruction, number)
+
+        return self._step(planned, instruction, action, before=state)
 
     def _step(
         self,
         planned: PlannedStage,
         instruction: Instruction,
-        action: Callable[[], StageState],
+        action: Callable[[int], tuple[StageState, bool]],
         *,
         before: StageState | None = None,
     ) -> StageState:
-        """Do one instruction between its two events; errors without a place get this one."""
-        self._number += 1
-        number = self._number
-        name = instruction.source.text or type(instruction).__name__.upper()
-        self._observer(StepStarted(number, max(self._graph.steps, number), name, planned.label))
-        started = time.monotonic()
-        self._cached = False
+        """Do one instruction when the stages it needs are there, between its two events.
+
+        `action` takes the step's number and returns the state after it, and whether it came from
+        the cache. Errors without a place get this one.
+        """
+        for needed in graphs.needs_of(instruction, planned, self._graph.stages):
+            self._schedule.result(needed)
+        with self._schedule.turn():
+            with self._lock:
+                self._number += 1
+                number = self._number
+            name = instruction.source.text or type(instruction).__name__.upper()
+            self._observer(StepStarted(number, max(self._graph.steps, number), name, planned.label))
+            started = time.monotonic()
+            state, cached = self._placed(instruction, name, lambda: action(number))
+            made = before is not None and len(state.layers) > len(before.layers)
+            layer = str(state.layers[-1].descriptor.digest) if made else ""
+            self._observer(StepFinished(number, cached, layer, time.monotonic() - started))
+        return state
+
+    @staticmethod
+    def _placed(
+        instruction: Instruction, name: str, action: Callable[[], tuple[StageState, bool]]
+    ) -> tuple[StageState, bool]:
         try:
-            state = action()
+            return action()
         except DockerfileError as error:
             raise instruction.source.placed(error) from error.__cause__
         except InvalidReference as error:
@@ -201,25 +237,24 @@ class _Build:
         except ImagetoolError as error:
             error.add_note(f"at {instruction.source.file}:{instruction.source.first_line}: {name}")
             raise
-        made = before is not None and len(state.layers) > len(before.layers)
-        layer = str(state.layers[-1].descriptor.digest) if made else ""
-        self._observer(StepFinished(number, self._cached, layer, time.monotonic() - started))
-        return state
 
-    def _do(self, planned: PlannedStage, state: StageState, written: Instruction) -> StageState:
+    def _do(
+        self, planned: PlannedStage, state: StageState, written: Instruction, number: int
+    ) -> tuple[StageState, bool]:
         escape = self._request.dockerfile.directives.escape
         if isinstance(written, Arg):
-            return self._declare(state, written, escape)
+            return self._declare(state, written, escape), False
         instruction = expand_instruction(written, state.variables, escape)
+        inputs = self._inputs(planned, state, number)
         match instruction:
             case Run():
-                made = steps.run(self._step_inputs(planned, state), instruction)
+                made = steps.run(inputs, instruction)
             case Copy():
-                made = steps.copy(self._step_inputs(planned, state), instruction)
+                made = steps.copy(inputs, instruction)
             case Add():
-                made = steps.add(self._step_inputs(planned, state), instruction)
+                made = steps.add(inputs, instruction)
             case Workdir():
-                made = steps.workdir(self._step_inputs(planned, state), instruction)
+                made = steps.workdir(inputs, instruction)
                 state = replace(
                     state, run=replace(state.run, working_dir=state.path(instruction.path).rstrip("/") or "/")
                 )
@@ -227,9 +262,8 @@ class _Build:
                 raise instruction.source.error("FROM cannot stand here")
             case _:
                 text = f"{type(instruction).__name__.upper()} {written.source.text.partition(' ')[2].strip()}".strip()
-                return apply(state, instruction).with_history(self._worker.times.created, text)
-        self._cached = made.cached
-        return state.with_history(self._worker.times.created, made.history, layer=made.layer)
+                return apply(state, instruction).with_history(self._worker.times.created, text), False
+        return state.with_history(self._worker.times.created, made.history, layer=made.layer), made.cached
 
     def _declare(self, state: StageState, written: Arg, escape: str) -> StageState:
         predefined = graphs.platform_args(self._request.platform, self._request.host)
@@ -241,11 +275,11 @@ class _Build:
         text = f"ARG {written.source.text.partition(' ')[2].strip()}"
         return state.with_history(self._worker.times.created, text)
 
-    def _step_inputs(self, planned: PlannedStage, state: StageState) -> steps.Inputs:
+    def _inputs(self, planned: PlannedStage, state: StageState, number: int) -> steps.Inputs:
         return steps.Inputs(
             worker=self._worker,
             state=state,
-            number=self._number,
+            number=number,
             context=self._request.context,
             ignore=self._request.ignore,
             build_args=self._request.build_args,

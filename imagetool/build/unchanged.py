@@ -179,7 +179,7 @@ class Watch:
         self._absent: list[str] = []
         self._bases: list[tuple[str, str]] = []
         self._shown: list[list[Any]] = []
-        self._in_step = False
+        self._running: set[int] = set()
 
     def opaque(self) -> None:
         """See `Witness`."""
@@ -216,17 +216,18 @@ class Watch:
 
     def step(self, number: int, total: int, name: str, stage: str) -> None:
         """Note that a step began."""
-        self._in_step = True
+        self._running.add(number)
         self._shown.append(["step", number, total, name, stage])
 
     def done(self, number: int, layer: str) -> None:
-        """Note that a step ended."""
-        self._in_step = False
-        self._shown.append(["done", number, layer])
+        """Note that a step ended: it is shown with its beginning, though others began meanwhile."""
+        self._running.discard(number)
+        at = next(at for at, line in enumerate(self._shown) if line[:2] == ["step", number])
+        self._shown.insert(at + 1, ["done", number, layer])
 
     def note(self, text: str, level: str) -> None:
         """Note what the user was told; what a step tells is said only when it is carried out."""
-        if not self._in_step:
+        if not self._running:
             self._shown.append(["note", text, level])
 
     def record(self, answer: Answer, *, names: list[tuple[str | None, str]], blobs: list[tuple[str, int]]) -> bool:

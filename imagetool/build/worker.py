@@ -130,8 +130,9 @@ class Unwatched:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """The resources of a build. `executor` starts one when the first RUN step needs it.
+    """The resources of a build; for several threads at once.
 
+    `executor` starts one when the first RUN step needs it, and `stop` ends what it is running.
     `witness` must be told by whatever reads anything that is not in the store.
     """
 
@@ -148,3 +149,4 @@ class Worker:
     user_namespace: bool = False
     sandbox: Sandbox | None = None
     witness: Witness = field(default_factory=Unwatched)
+    stop: Callable[[], None] = lambda: None

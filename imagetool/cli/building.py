@@ -23,6 +23,7 @@ def build(
     context: str,
     check: bool,
     no_cache: bool,
+    jobs: str | None,
     output: Sequence[str],
     iidfile: str | None,
     metadata_file: str | None,
@@ -63,7 +64,7 @@ def build(
     from imagetool.cli.outputs import Output
 
     outputs = [Output.parse(text) for text in output]
-    options = _options(use_cache=not no_cache, **wanted)
+    options = _options(use_cache=not no_cache, jobs=_jobs(jobs), **wanted)
     watch = Watch(root, asked)
     with display(progress) as shown:
         place = plain_workplace(globals, tee(_noting(watch), shown))
@@ -79,6 +80,7 @@ def build(
 def _options(
     *,
     use_cache: bool,
+    jobs: int | None,
     tag: Sequence[str],
     file: str | None,
     build_arg: Mapping[str, str],
@@ -107,12 +109,21 @@ def _options(
         target=target,
         platform=Platform.parse(platform) if platform else None,
         use_cache=use_cache,
+        jobs=jobs,
         preserve_times=timestamps == "preserve",
         codec=wanted_codec(compression, reproducible_compression),
         runtime=runtime,
         network=network,
         sandbox=_sandbox(sandbox),
     )
+
+
+def _jobs(text: str | None) -> int | None:
+    from imagetool.errors import UsageError
+
+    if text is not None and (not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 1024):
+        raise UsageError(f"--jobs {text!r}: write a number from 1 to 1024")
+    return int(text) if text else None
 
 
 def _sandbox(options: dict[str, Any]) -> Sandbox | None:

@@ -91,6 +91,9 @@ def _make() -> dict[str, Command]:
             Option("--platform", help="Build for os/arch[/variant]. [default: this machine's]"),
             Option("--no-cache", kind="flag", help="Do every step anew."),
             Option(
+                "--jobs", help="Steps done at once, of stages that do not wait. [default: the processors, at least 4]"
+            ),
+            Option(
                 "--output",
                 "-o",
                 many=True,

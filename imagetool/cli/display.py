@@ -130,6 +130,7 @@ class _Moving:
     size: int = 0
     done: int = 0
     action: str = ""
+    stage: str = ""
     since: float = field(default_factory=time.monotonic)
     told: bool = False
 
@@ -180,8 +181,9 @@ class _Shown:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._ticker: threading.Thread | None = None
-        self._partial = {1: b"", 2: b""}
-        self.step: _Moving | None = None
+        self._partial: dict[tuple[int, int], bytes] = {}
+        self._told = 0
+        self.steps: dict[int, _Moving] = {}
         self.blobs: dict[str, _Moving] = {}
         self.phases: dict[str, _Moving] = {}
 
@@ -198,7 +200,7 @@ class _Shown:
     def __call__(self, event: Event) -> None:
         with self._lock:
             self._take(event)
-            if self._ticker is None and (self.step or self.blobs or self.phases):
+            if self._ticker is None and (self.steps or self.blobs or self.phases):
                 self._ticker = threading.Thread(target=self._run, name="display", daemon=True)
                 self._ticker.start()
 
@@ -211,18 +213,22 @@ class _Shown:
         match event:
             case StepStarted(number=number, total=total, name=name, stage=stage):
                 self._face.line(step_line(number, total, name, stage), "bold")
-                self.step = _Moving(f"[{number}/{total}] {printable(' '.join(name.split())[:200])}")
-            case StepOutput(stream=stream, data=data):
-                *lines, self._partial[stream] = (self._partial[stream] + data).split(b"\n")
-                self._output(lines)
-            case StepFinished(cached=cached, layer=layer, seconds=seconds):
-                self._output([rest for rest in self._partial.values() if rest])
-                self._partial = {1: b"", 2: b""}
-                self.step = None
+                what = f"[{number}/{total}] {printable(' '.join(name.split())[:200])}"
+                self.steps[number] = _Moving(what, stage=printable(stage))
+                self._told = number
+            case StepOutput(number=number, stream=stream, data=data):
+                before = self._partial.get((number, stream), b"")
+                *lines, self._partial[number, stream] = (before + data).split(b"\n")
+                self._output(number, lines)
+            case StepFinished(number=number, cached=cached, layer=layer, seconds=seconds):
+                rests = [self._partial.pop((number, stream), b"") for stream in (1, 2)]
+                self._output(number, [rest for rest in rests if rest])
+                stage = self._stage(number)
+                self.steps.pop(number, None)
                 if cached:
-                    self._face.line(cached_line(layer), "green")
+                    self._face.line(stage + cached_line(layer), "green")
                 elif layer:
-                    self._face.line(f"--> {layer} ({seconds:.2f}s)", "green")
+                    self._face.line(f"{stage}--> {layer} ({seconds:.2f}s)", "green")
             case BlobStarted(digest=digest, size=size, action=action):
                 self.blobs[digest] = _Moving(f"{digest[:19]}", size, action=action)
             case BlobAdvanced(digest=digest, amount=moved):
@@ -245,9 +251,15 @@ class _Shown:
             case Note(text=text, level=level):
                 self._face.line(note_line(text, level), "yellow" if level == "warning" else "")
 
-    def _output(self, lines: list[bytes]) -> None:
+    def _output(self, number: int, lines: list[bytes]) -> None:
+        stage = self._stage(number)
         for line in lines:
-            self._face.line(f"  {printable(line.decode('utf-8', 'replace').rstrip())}", "")
+            self._face.line(f"  {stage}{printable(line.decode('utf-8', 'replace').rstrip())}", "")
+
+    def _stage(self, number: int) -> str:
+        """Return what says which step a line is of, unless it is the only one and was told last."""
+        step = self.steps.get(number)
+        return f"[{step.stage}] " if step and (len(self.steps) > 1 or number != self._told) else ""
 
 
 class _Log:
@@ -275,8 +287,8 @@ class _Log:
         for phase in shown.phases.values():
             done = f", {amount_of(phase.done)}, {phase.rate}" if phase.done else ""
             self.line(f"{phase.name} … {duration_of(phase.seconds)}{done}", "")
-        if shown.step:
-            self.line(f"{shown.step.name} … {duration_of(shown.step.seconds)}", "")
+        for step in shown.steps.values():
+            self.line(f"{step.name} … {duration_of(step.seconds)}", "")
 
     def line(self, text: str, style: str) -> None:
         self._stream.write(f"{text}\n")
@@ -319,9 +331,9 @@ class _Terminal:
     def _moving(self, shown: _Shown, columns: int) -> list[str]:
         """Return the lines that move, each shorter than the terminal is wide."""
         lines = []
-        if shown.step:
-            spent = duration_of(shown.step.seconds)
-            lines.append(f"{shown.step.name[: max(10, columns - len(spent) - 3)]}  {spent}")
+        for step in list(shown.steps.values()):
+            spent = duration_of(step.seconds)
+            lines.append(f"{step.name[: max(10, columns - len(spent) - 3)]}  {spent}")
         blobs = [blob for blob in shown.blobs.values() if blob.seconds > _QUIET_SECONDS / 4]
         lines += [_blob_line(blob) for blob in blobs[:_BLOB_LINES]]
         if len(blobs) > _BLOB_LINES:

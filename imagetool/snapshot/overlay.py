@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class OverlaySnapshotter:
         self._opaque = b"user.overlay.opaque" if user_xattr else b"trusted.overlay.opaque"
         self._ownership = ownership
         self._warn = warn
+        self._unpacking = threading.Lock()
         with storage_errors(f"cannot make {folder}"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "empty").mkdir(exist_ok=True)
@@ -78,7 +80,8 @@ class OverlaySnapshotter:
     def prepare(self, layers: Sequence[Layer], opener: Callable[[Layer], Opener]) -> Iterator[Workspace]:
         """Open a workspace; see `Snapshotter`. Layers that are not yet unpacked are so in parallel."""
         chains = list(chain_ids(layer.diff_id for layer in layers))
-        lowers = self._unpacked(layers, chains, opener)
+        with self._unpacking:  # each layer once, though several stages begin with it at the same time
+            lowers = self._unpacked(layers, chains, opener)
         with new_folder(self._folder) as folder:
             with storage_errors(f"cannot make a workspace in {self._folder}"):
                 (folder / "work").mkdir()

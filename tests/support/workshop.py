@@ -58,6 +58,9 @@ class Recorder:
         assert isinstance(root, Overlay)
         return ExitStatus(self.act(root.upper))
 
+    def stop(self) -> None:
+        """There is nothing to end."""
+
     @property
     def process(self) -> dict[str, Any]:
         process: dict[str, Any] = self.seen[-1]["process"]

@@ -48,6 +48,10 @@ class EmbeddedExecutor:
         self._launcher.__exit__(kind, error, trace)
         self._groups.__exit__(kind, error, trace)
 
+    def stop(self) -> None:
+        """End all containers; see `Executor`."""
+        self._launcher.stop()
+
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`."""
         # The overlay is mounted over its own upper directory, which needs no mount point of ours.

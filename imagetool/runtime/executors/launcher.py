@@ -48,6 +48,8 @@ class Launcher:
     def __enter__(self) -> Launcher:
         self._lock = threading.Lock()
         self._ready = False
+        self._running: set[socket.socket] = set()
+        self._stopped = False
         self._start(sealed=True)
         return self
 
@@ -95,6 +97,24 @@ class Launcher:
                     raise HostError(f"the helper process for containers does not start with {sys.executable}")
             self._ready = True
 
+    def stop(self) -> None:
+        """End every container, and those to come; from any thread."""
+        with self._lock:
+            self._stopped = True
+            for control in self._running:
+                _end(control)
+
+    def _follow(self, control: socket.socket) -> None:
+        """Let `stop` end a container, from its first moment on."""
+        with self._lock:
+            if self._stopped:
+                raise HostError("the container was not started: the build has been stopped")
+            self._running.add(control)
+
+    def _forget(self, control: socket.socket) -> None:
+        with self._lock:
+            self._running.discard(control)
+
     def launch(
         self,
         request: dict[str, Any],
@@ -112,6 +132,8 @@ class Launcher:
         with contextlib.ExitStack() as stack:
             control, far = socket.socketpair()
             stack.callback(control.close)
+            self._follow(control)
+            stack.callback(self._forget, control)
             streams = _Streams(control, output, timeout, session)
             stack.callback(streams.close)
             stdin = [] if session is None else [session.stdin]
@@ -131,8 +153,7 @@ class Launcher:
             except BrokenPipeError:  # it ended before it had read everything: the report says why
                 streams.pump()
             except BaseException:
-                with contextlib.suppress(OSError):  # it has ended by itself
-                    control.shutdown(socket.SHUT_WR)
+                _end(control)
                 streams.drain()
                 raise
             finally:
@@ -173,6 +194,12 @@ def _interpreter(*, sealed: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"/proc/self/fd/{copy}", (copy,)
     finally:
         os.close(copy)
+
+
+def _end(control: socket.socket) -> None:
+    """Have a container's watcher end it."""
+    with contextlib.suppress(OSError):  # it has ended by itself
+        control.shutdown(socket.SHUT_WR)
 
 
 def _discard(_stream: int, _data: bytes) -> None:
@@ -265,8 +292,7 @@ class _Streams:
             return left
         self._end = None
         self._late = True
-        with contextlib.suppress(OSError):  # it has ended by itself
-            self._control.shutdown(socket.SHUT_WR)
+        _end(self._control)
         return None
 
     def _take_reports(self, data: bytes) -> None:

@@ -58,3 +58,10 @@ class Executor(Protocol):
         Raises BuildError when the image itself stands in the way, HostError when this machine does.
         """
         ...
+
+    def stop(self) -> None:
+        """End all containers, and those to come, at once; for another thread than those that run them.
+
+        Their `run` ends as if somebody had killed them.
+        """
+        ...

@@ -52,6 +52,10 @@ class RuncExecutor:
         self._launcher.__exit__(kind, error, trace)
         self._groups.__exit__(kind, error, trace)
 
+    def stop(self) -> None:
+        """End all containers; see `Executor`."""
+        self._launcher.stop()
+
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`."""
         with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder, limited(self._groups, spec) as group:
