@@ -9,9 +9,10 @@ Source: Dockerfile reference, "Environment replacement"; BuildKit frontend/docke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from imagetool.dockerfile.instructions import (
     Add,
@@ -31,10 +32,12 @@ from imagetool.dockerfile.instructions import (
 )
 from imagetool.dockerfile.mounts import parse_mount
 from imagetool.dockerfile.readers import check_copied
+from imagetool.dockerfile.source import quoted
 from imagetool.dockerfile.values import is_remote, parse_ports, parse_signal
 from imagetool.dockerfile.words import expand, expand_words
 from imagetool.errors import DockerfileError
 
+_CHECKSUM: Final = "[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}|[0-9a-f]{7,64}"
 _I = TypeVar("_I", bound=Instruction)
 _Word = Callable[[str], str]
 
@@ -120,6 +123,9 @@ def _copied(instruction: Copy | Add, word: _Word, env: Mapping[str, str]) -> Cop
     checksum = _optional(instruction.checksum, word)
     if checksum and (len(sources) != 1 or not is_remote(sources[0])):
         raise DockerfileError("--checksum needs exactly one source, a URL or a Git repository")
+    if checksum and not re.fullmatch(_CHECKSUM, checksum):
+        message = f"--checksum is a digest such as sha256:… or a Git commit, not {quoted(checksum)}"
+        raise DockerfileError(message, about=f"--checksum={instruction.checksum}")
     return replace(
         instruction, sources=sources, dest=dest, chown=chown, chmod=chmod, heredocs=heredocs, checksum=checksum
     )

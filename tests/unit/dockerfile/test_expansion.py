@@ -26,7 +26,9 @@ from imagetool.dockerfile import (
 )
 from imagetool.errors import DockerfileError
 
-ENV = {"a": "1", "dir": "/d", "sig": "KILL", "ports": "80 443/UDP", "kind": "cache", "empty": ""}
+SUM = "0123456789abcdef" * 4
+DIGEST = f"sha256:{SUM}"
+ENV = {"sum": SUM, "a": "1", "dir": "/d", "sig": "KILL", "ports": "80 443/UDP", "kind": "cache", "empty": ""}
 
 
 def expanded(text: str) -> Instruction:
@@ -55,7 +57,11 @@ def expanded(text: str) -> Instruction:
             Copy(sources=("f1",), dest="/d/", from_="s", chown="1:1", chmod="01", exclude=("$a",)),
         ),
         ("COPY f\\$a g\\ h /", Copy(sources=("f$a", "g", "h"), dest="/")),
-        ("ADD --checksum=sha256:$a https://x/$a /", Add(sources=("https://x/1",), dest="/", checksum="sha256:1")),
+        (
+            "ADD --checksum=sha256:$sum https://x/$a /",
+            Add(sources=("https://x/1",), dest="/", checksum=f"sha256:{SUM}"),
+        ),
+        ("ADD --checksum=0123abc git://x/$a /", Add(sources=("git://x/1",), dest="/", checksum="0123abc")),
         (
             "COPY <<x <<'y' /\n$a \"q\" \\$a \\n\nx\n$a\ny",
             Copy(
@@ -111,6 +117,8 @@ def test_everything_else_is_left_as_it_is(text: str) -> None:
         ("COPY ${no:-https://x}/y /", "COPY cannot fetch"),
         ("ADD --checksum=$a a b /", "--checksum needs exactly one source"),
         ("ADD --checksum=$a local /", "--checksum needs exactly one source"),
+        ("ADD --checksum=$a https://x/y /", "--checksum is a digest such as sha256:… or a Git commit, not '1'"),
+        ("ADD --checksum=md5:1 https://x/y /", "--checksum is a digest"),
         ("RUN --mount=type=$dir,target=/x y", "unsupported mount type"),
         ("RUN --mount=type=secret,id=$empty y", "a secret mount needs an id"),
         ("WORKDIR 'x", "single quote"),
