@@ -14,6 +14,7 @@ from imagetool.content.staging import storage_errors
 from imagetool.safefs.root import remove_tree
 
 STAGED: Final = "new-"
+BOOT: Final = "boot"
 
 
 @contextmanager
@@ -35,11 +36,39 @@ def new_folder(place: Path) -> Iterator[Path]:
 
 def remove_folder(place: Path, name: str) -> None:
     """Remove a folder and all that is in it; one that is not there is fine."""
-    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with storage_errors(f"cannot remove {place / name}"):
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            remove_tree(fd, os.fsencode(name))
+        finally:
+            os.close(fd)
+
+
+def discard_folder(place: Path, name: str) -> None:
+    """Remove a folder that looks complete, at no moment leaving half of it under its name."""
+    gone = f"{STAGED}{secrets.token_hex(8)}"
+    with storage_errors(f"cannot remove the snapshot {name}"):
+        try:
+            os.rename(place / name, place / gone)
+        except FileNotFoundError:  # another process was first
+            return
+        remove_folder(place, gone)
+
+
+def boot_id() -> str:
+    """Return what names the machine's last start; "" where the kernel does not say."""
     try:
-        remove_tree(fd, os.fsencode(name))
-    finally:
-        os.close(fd)
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def read_boot(place: Path) -> str | None:
+    """Return the start of the machine that a place was last used in; None for one that is new."""
+    try:
+        return (place / BOOT).read_text()
+    except FileNotFoundError:
+        return None
 
 
 def sweep(place: Path) -> None:

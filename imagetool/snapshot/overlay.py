@@ -3,6 +3,7 @@
     FOLDER/HEX/fs        what the last layer of ChainID sha256:HEX changes, as an overlay layer
     FOLDER/HEX/bottom    present when that layer hides everything below it
     FOLDER/new-…/        one being made or a workspace in use, locked by its process
+    FOLDER/boot          the start of the machine since which all of these were made
     FOLDER/empty         the lower directory of an image without layers
 
 A snapshot appears by rename when it is complete. Nothing is ever mounted here: the executor
@@ -22,13 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from imagetool.content.staging import storage_errors
+from imagetool.content.staging import locked, replace_file, storage_errors
 from imagetool.image.image import Layer
 from imagetool.layer.merge import Opener
 from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership, Unpacked, unpack
 from imagetool.oci.digest import Digest, chain_ids
-from imagetool.snapshot.folders import STAGED, new_folder, remove_folder, sweep
+from imagetool.snapshot.folders import BOOT, STAGED, boot_id, discard_folder, new_folder, read_boot, sweep
 from imagetool.snapshot.inherit import inherit
 from imagetool.snapshot.parallel import in_parallel
 
@@ -75,6 +76,19 @@ class OverlaySnapshotter:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "empty").mkdir(exist_ok=True)
         sweep(folder)
+        self._forget_other_boots()
+
+    def _forget_other_boots(self) -> None:
+        """Discard what was made before the machine last started.
+
+        Snapshots are not synced, which would cost more than to make them; so a power cut may have
+        emptied files of those that look complete.
+        """
+        with locked(self._folder):
+            boot = boot_id()
+            if read_boot(self._folder) != boot:
+                self.discard()
+                replace_file(self._folder / BOOT, boot.encode())
 
     @contextmanager
     def prepare(self, layers: Sequence[Layer], opener: Callable[[Layer], Opener]) -> Iterator[Workspace]:
@@ -99,10 +113,10 @@ class OverlaySnapshotter:
 
     def discard(self, keep: frozenset[Digest] = frozenset()) -> int:
         """Remove snapshots but those of the ChainIDs in `keep`; return how many went."""
-        names = {chain.hex for chain in keep} | {"empty"}
+        names = {chain.hex for chain in keep} | {"empty", BOOT}
         gone = [name for name in os.listdir(self._folder) if name not in names and not name.startswith(STAGED)]
         for name in gone:
-            remove_folder(self._folder, name)
+            discard_folder(self._folder, name)
         return len(gone)
 
     def _unpacked(

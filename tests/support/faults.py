@@ -9,6 +9,7 @@ of these ways:
     kill    SIGKILL in the middle of the call; what the kernel has been given stays
     power   SIGKILL, and all that was never synced is gone: files not synced are empty, names whose
             directory was not synced are as they were before, the worst that POSIX allows
+    torn    as `power`, but all names have lasted: a journal that has names and not contents
 
 The loop forks a process for each point, so it runs in a process of its own: see `each_point`.
 """
@@ -27,8 +28,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-Strike = Literal["full", "broken", "kill", "power"]
-STRIKES: tuple[Strike, ...] = ("full", "broken", "kill", "power")
+Strike = Literal["full", "broken", "kill", "power", "torn"]
+STRIKES: tuple[Strike, ...] = ("full", "broken", "kill", "power", "torn")
 #: Calls that need no space.
 _FREEING = ("unlink", "rmdir")
 
@@ -49,7 +50,7 @@ class Disk:
 
     def install(self) -> None:
         """Put the disk between Python and the system, for the rest of this process."""
-        for name in ("fsync", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "chmod"):
+        for name in ("fsync", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "chmod", "write"):
             setattr(os, name, self._wrapped(name, getattr(os, name)))
         io.open = builtins.open = self._open  # type: ignore[assignment]
 
@@ -61,6 +62,9 @@ class Disk:
             with self._point({"remove": "unlink", "replace": "rename"}.get(name, name), path):
                 if name == "fsync":
                     return self._synced(path)
+                if name == "write":
+                    status = os.fstat(args[0])
+                    self._dirty[status.st_dev, status.st_ino] = path
                 undo = self._undo(name, path, args, options)
                 result = call(*args, **options)
                 if undo is not None:
@@ -97,7 +101,7 @@ class Disk:
         if self._strike in ("full", "broken"):
             number = errno.ENOSPC if self._strike == "full" else errno.EIO
             raise OSError(number, os.strerror(number), path)
-        if self._strike == "power":
+        if self._strike in ("power", "torn"):
             self._lose()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -145,7 +149,7 @@ class Disk:
                 if (found.st_dev, found.st_ino) == status:
                     os.ftruncate(fd, 0)
                 os.close(fd)
-        for _, undo in reversed(self._names):
+        for _, undo in reversed(self._names) if self._strike == "power" else ():
             with contextlib.suppress(OSError):
                 undo()
         # A file that was renamed since it was written is found by its number.
@@ -169,7 +173,7 @@ class Disk:
 
     def end(self) -> None:
         """Strike when all is done and acknowledged, if that is the point."""
-        if self._strike in ("kill", "power") and self.count + 1 == self._at:
+        if self._strike in ("kill", "power", "torn") and self.count + 1 == self._at:
             self.log.append(f"{self._at} end")
             self._hit(self._folder)
 

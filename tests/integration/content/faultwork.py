@@ -11,20 +11,23 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from imagetool.build.cache import FolderCache, Result
 from imagetool.content.layout import LayoutStore
 from imagetool.content.store import push_bytes
-from imagetool.image.image import Layer
+from imagetool.image.image import Layer, opener
 from imagetool.image.verify import verify
 from imagetool.image.write import write_layer
+from imagetool.layer.unpack import Ownership
 from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig, RunConfig
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Manifest
 from imagetool.oci.platform import Platform
+from imagetool.snapshot.overlay import OverlaySnapshotter
 from imagetool.streams.codecs import Codec
 from tests.support import tars
 from tests.support.faults import STRIKES, Strike, Struck, each_point
@@ -164,11 +167,62 @@ def cached_after(folder: Path, struck: Struck, strike: Strike) -> None:
     assert found in (None, RECORD)
     assert facts in (None, {"user": "root"})
     assert kept in (None, RECORD, Result(None))
-    if strike != "power" and "record kept" in done and "clear" not in done and "unlink" not in struck.last:
+    if (
+        strike not in ("power", "torn")
+        and "record kept" in done
+        and "clear" not in done
+        and "unlink" not in struck.last
+    ):
         assert (found, kept) == (RECORD, Result(None))
     FolderCache(folder / "cache")  # the next start
     left = os.listdir(folder / "cache") if (folder / "cache").exists() else []
     assert [name for name in left if not name.endswith(".json")] == [], "left behind"
+
+
+FILES = {"one": b"1" * 3000, "deep/two": b"2" * 70_000, "deep/three": b""}
+
+
+def layered(folder: Path) -> tuple[LayoutStore, list[Layer]]:
+    store = LayoutStore.create(folder / "layout")
+    made = []
+    for name, data in FILES.items():
+        made.append(write_layer([tars.file(name.encode(), data) + tars.END], store, Codec.parse("gzip")))
+    return store, made
+
+
+def start_snapshots(folder: Path) -> None:
+    layered(folder)
+    (folder / "snapshots").mkdir()
+
+
+def snapshots_of(folder: Path) -> OverlaySnapshotter:
+    return OverlaySnapshotter(folder / "snapshots", user_xattr=False, ownership=Ownership(), warn=print)
+
+
+def unpack_and_discard(folder: Path, tell: Tell) -> None:
+    store, layers = layered(folder)
+    snapshots = snapshots_of(folder)
+    for count in (1, 2, 3):
+        with snapshots.prepare(layers[:count], partial(opener, store)):
+            tell("unpacked")
+    snapshots.discard()
+    tell("discarded")
+
+
+def snapshots_after(folder: Path, struck: Struck, strike: Strike) -> None:
+    """Check that each snapshot that is there is whole, and nothing else."""
+    assert not struck.error or struck.error.startswith("StorageError: "), struck.error
+    if strike in ("power", "torn"):
+        (folder / "snapshots/boot").unlink(missing_ok=True)  # as if the machine had started anew
+    snapshots_of(folder)
+    for path in (folder / "snapshots").iterdir():
+        if path.name in ("boot", "empty"):
+            continue
+        assert re.fullmatch("[0-9a-f]{64}", path.name), f"left behind: {path.name}"
+        for found in (path / "fs").rglob("*"):
+            if found.is_file():
+                assert FILES[str(found.relative_to(path / "fs"))] == found.read_bytes(), f"half written: {found}"
+        assert any(found.is_file() for found in (path / "fs").rglob("*")), "half made, or half removed"
 
 
 @dataclass(frozen=True)
@@ -185,6 +239,7 @@ CASES = {
     "untag and collect": Case(start, untag_and_collect, names_after, 9),
     "make": Case(lambda folder: folder.mkdir(), make, made_after, 50),
     "cache": Case(start_cache, cache, cached_after, 9),
+    "snapshots": Case(start_snapshots, unpack_and_discard, snapshots_after, 30),
 }
 
 

@@ -1,4 +1,4 @@
-"""A full disk, a broken one, kill -9 and a power cut at every write, fsync, rename and unlink of the stores."""
+"""A full disk, a broken one, kill -9 and power cuts at every write, fsync, rename and unlink of the stores."""
 
 from __future__ import annotations
 
