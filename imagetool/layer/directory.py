@@ -22,6 +22,8 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _PLACE: Final = os.O_PATH | os.O_NOFOLLOW
 _64_BITS: Final = (1 << 64) - 1
 _READABLE: Final = 0o500
+_NODES: Final = (stat.S_IFCHR, stat.S_IFBLK)
+_new: Final = tuple.__new__  # of a NamedTuple, without going through its own constructor
 
 
 class Record(NamedTuple):
@@ -89,13 +91,15 @@ def _opened(root: Path) -> Iterator[int]:
 def _scan_folder(root: int, prefix: bytes, devices: dict[int, int], known: Scan, found: Scan) -> list[bytes]:
     """Record what is in a directory; return the prefixes of the directories in it."""
     deeper = []
-    records, before = found.records, known.records.get
+    records, before, encoded = found.records, known.records.get, os.fsencode
     with readable(root, prefix or b".", _FOLDER) as (fd, was_closed), os.scandir(fd) as children:
         for child in children:
-            name = prefix + os.fsencode(child.name)
+            base = encoded(child.name)
+            name = prefix + base
             status = child.stat(follow_symlinks=False)
             records[name] = record = _record(status, devices)
-            if stat.S_ISDIR(status.st_mode):
+            kind = record[0] & 0o170000
+            if kind == stat.S_IFDIR:
                 deeper.append(name + b"/")
             if record == before(name):
                 if name in known.xattrs:
@@ -103,8 +107,7 @@ def _scan_folder(root: int, prefix: bytes, devices: dict[int, int], known: Scan,
                 if name in known.targets:
                     found.targets[name] = known.targets[name]
                 continue
-            base = os.fsencode(child.name)
-            if stat.S_ISLNK(status.st_mode):
+            if kind == stat.S_IFLNK:
                 found.targets[name] = os.readlink(base, dir_fd=fd)
             if xattrs := read_xattrs(b"/proc/self/fd/%d/%b" % (fd, base)):
                 found.xattrs[name] = xattrs
@@ -114,12 +117,14 @@ def _scan_folder(root: int, prefix: bytes, devices: dict[int, int], known: Scan,
 
 
 def _record(status: os.stat_result, devices: dict[int, int]) -> Record:
-    place = status.st_ino
-    if status.st_dev not in devices or devices[status.st_dev]:
-        place = (place ^ devices.setdefault(status.st_dev, len(devices)) << 48) & _64_BITS
-    is_node = stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
-    return Record(
-        status.st_mode,
+    mode, place, device = status.st_mode, status.st_ino, status.st_dev
+    if devices.get(device):  # not the file system of the root
+        place = (place ^ devices[device] << 48) & _64_BITS
+    elif device not in devices:
+        devices[device] = len(devices)
+        return _record(status, devices)
+    fields = (
+        mode,
         status.st_uid,
         status.st_gid,
         status.st_size,
@@ -127,8 +132,9 @@ def _record(status: os.stat_result, devices: dict[int, int]) -> Record:
         status.st_ctime_ns,
         place,
         status.st_nlink,
-        status.st_rdev if is_node else 0,
+        status.st_rdev if mode & 0o170000 in _NODES else 0,
     )
+    return _new(Record, fields)
 
 
 def _lstat(root: int, name: bytes) -> os.stat_result:
