@@ -112,7 +112,8 @@ class BuildOptions:
     use_cache: bool = True
     preserve_times: bool = False
     codec: Codec | None = None
-    runtime: str = "embedded"
+    isolation: str = "auto"
+    runtime: str | None = None
     network: str = "default"
     sandbox: Sandbox | None = None
     jobs: int | None = None
@@ -299,13 +300,14 @@ def _worker(
             return snapshotter
 
     def executor() -> Any:
-        from imagetool.runtime.executors import EXECUTORS
+        from imagetool.runtime.executors import executor_of
 
-        if options.runtime not in EXECUTORS:
-            raise UsageError(f"--runtime {options.runtime!r}: there are {', '.join(EXECUTORS)}")
         with first:
             if "executor" not in kept:
-                kept["executor"] = stack.enter_context(EXECUTORS[options.runtime]())
+                made = executor_of(
+                    options.isolation, options.runtime, warn=lambda text: place.observer(Note(text, "warning"))
+                )
+                kept["executor"] = stack.enter_context(made)
             return kept["executor"]
 
     def stop() -> None:

@@ -90,7 +90,8 @@ def _options(
     timestamps: str,
     compression: str,
     reproducible_compression: bool,
-    runtime: str,
+    isolation: str,
+    runtime: str | None,
     network: str,
     **sandbox: Any,
 ) -> BuildOptions:
@@ -112,6 +113,7 @@ def _options(
         jobs=jobs,
         preserve_times=timestamps == "preserve",
         codec=wanted_codec(compression, reproducible_compression),
+        isolation=isolation,
         runtime=runtime,
         network=network,
         sandbox=_sandbox(sandbox),

@@ -36,6 +36,16 @@ _PLATFORM = Option("--platform", help="Only the image of this os/arch[/variant].
 _ENV = Option("--env", "-e", many=True, help="KEY=VALUE, or KEY for the environment's value.")
 _USER = Option("--user", "-u", help="user[:group], names of the image or numbers.")
 _WORKDIR = Option("--workdir", "-w", help="The directory to start in.")
+#: What makes containers; imagetool.runtime.executors.executor_of reads it.
+_EXECUTOR = (
+    Option(
+        "--isolation",
+        default="auto",
+        choices=("auto", "embedded", "oci", "bwrap", "nspawn", "lxc", "chroot"),
+        help="What makes the containers; auto is embedded, which needs no other program.",
+    ),
+    Option("--runtime", kind="file", help="The program for it, for example crun; alone it means --isolation oci."),
+)
 #: What holds for containers; imagetool.runtime.sandbox.parse_sandbox reads them.
 _SANDBOX = (
     Option("--security-opt", many=True, help="seccomp=FILE, seccomp=unconfined or no-new-privileges."),
@@ -109,7 +119,7 @@ def _make() -> dict[str, Command]:
             ),
             Option("--compression", default="gzip", help=f"{_CODECS}."),
             _REPRODUCIBLE,
-            Option("--runtime", default="embedded", choices=("embedded", "runc"), help="The executor of RUN steps."),
+            *_EXECUTOR,
             Option(
                 "--network", default="default", choices=("default", "host", "none"), help="The network of RUN steps."
             ),
@@ -293,6 +303,7 @@ def _make() -> dict[str, Command]:
             Option("--hostname", "-h", help="The container's name for itself. [default: made up]"),
             Option("--network", default="default", choices=("default", "host", "none"), help="Its network."),
             _PLATFORM,
+            *_EXECUTOR,
             *_SANDBOX,
             _PROGRESS,
             _image(),

@@ -34,6 +34,8 @@ def run(
     hostname: str | None,
     network: str,
     platform: str | None,
+    isolation: str,
+    runtime: str | None,
     progress: str,
     reference: str,
     command: Sequence[str],
@@ -61,6 +63,8 @@ def run(
         hostname=hostname or "",
         network=network,  # type: ignore[arg-type]
         sandbox=parse_sandbox(**sandbox),
+        isolation=isolation,
+        runtime=runtime,
     )
     with (
         workplace(globals, progress) as place,

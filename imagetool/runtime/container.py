@@ -130,7 +130,10 @@ def _init(channel: socket.socket, request: dict[str, Any], streams: list[int]) -
     try:
         # This process stays outside its container's group: one that is short of memory kills its largest process.
         groups = [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in request["groups"]]
-        gained = hosted.prepare(request) if "program" in request else _build(request)
+        if "program" in request:
+            gained, request["program"] = hosted.prepare(request)
+        else:
+            gained = _build(request)
         _report(channel, gained=gained)
         # Nothing in the container may look into this process: it is the host's interpreter.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -145,6 +148,9 @@ def _init(channel: socket.socket, request: dict[str, Any], streams: list[int]) -
             pass
         code = os.waitstatus_to_exitcode(ended[1])
         _report(channel, code=max(code, 0), signal=max(-code, 0), usage=_end_all())
+    except hosted.ProgramMissing as error:
+        os.write(streams[1], f"imagetool: {error}\n".encode("utf-8", "backslashreplace"))
+        _report(channel, code=error.status, signal=0, usage=(0.0, 0, 0))
     except ImageFault as error:
         _report(channel, problem=str(error), image=True)
     except OSError as error:
@@ -200,7 +206,7 @@ def _main(channel: socket.socket, request: dict[str, Any], streams: list[int], g
         for group in groups:
             os.write(group, b"0")
         if "program" in request:
-            hosted.execute(request["program"], streams, terminal=request["spec"]["process"].get("terminal", False))
+            hosted.execute(request["program"], streams, process=request["spec"]["process"], bundle=request["bundle"])
         start(request["spec"]["process"], streams, fake_ids=request["fake_ids"], filters=request["filters"])
     except ImageFault as error:
         _report(channel, problem=str(error), image=True)
@@ -243,8 +249,11 @@ def _build(request: dict[str, Any]) -> list[list[Any]]:
         syscalls.set_mount_attributes(root, syscalls.MOUNT_ATTR["ro"], recursive=False)
     gained = maker.gained()
     os.fchdir(root)
-    syscalls.pivot_root(b".", b".")
-    syscalls.detach_mount(b".")
+    if request.get("chroot"):
+        os.chroot(".")
+    else:
+        syscalls.pivot_root(b".", b".")
+        syscalls.detach_mount(b".")
     os.chdir("/")
     os.close(root)
     os.close(changes)

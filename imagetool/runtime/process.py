@@ -21,7 +21,7 @@ from imagetool.runtime import capabilities, syscalls
 from imagetool.runtime.fakeids import fake_ids_filter
 from imagetool.safefs.openat2 import open_in_root
 
-_DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INTERPRETERS: Final = 5  # scripts run by scripts, as in the kernel
 _SHEBANG_BYTES: Final = 256
 
@@ -143,7 +143,7 @@ def _set_ids(uid: int, gid: int, groups: list[int]) -> None:
 
 def _execute(args: list[str], environment: dict[str, str]) -> NoReturn:
     name = args[0]
-    folders = environment.get("PATH", _DEFAULT_PATH).split(":")
+    folders = environment.get("PATH", DEFAULT_PATH).split(":")
     problem = ""
     for path in [name] if "/" in name else [f"{_folder(folder)}/{name}" for folder in folders]:
         try:

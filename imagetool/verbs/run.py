@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -22,8 +23,7 @@ from imagetool.limits import PASSWD_BYTES
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer
 from imagetool.runtime.bundles.oci import CONTAINER_CAPABILITIES
-from imagetool.runtime.executors.embedded import EmbeddedExecutor
-from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.executors import ExitStatus, Output, executor_of
 from imagetool.runtime.imageprocess import ImageProcess, Wishes, process_of, volumes_of
 from imagetool.runtime.namespaces import enter_user_namespace
 from imagetool.runtime.rootfs import Overlay
@@ -87,6 +87,8 @@ class RunOptions:
     terminal: bool = False
     hostname: str = ""
     network: Literal["default", "host", "none"] = "default"
+    isolation: str = "auto"
+    runtime: str | None = None
     sandbox: Sandbox = field(default_factory=lambda: Sandbox(Security(CONTAINER_CAPABILITIES)))
 
 
@@ -115,12 +117,13 @@ def run(
         if image.config.platform.os not in ("", "linux"):
             raise Unsupported(f"{reference} is an image for {image.config.platform.os}, which cannot run here")
         stack.enter_context(around.store.session())
-        executor = stack.enter_context(EmbeddedExecutor())
+        warn = partial(_warn, observer)
+        executor = stack.enter_context(executor_of(options.isolation, options.runtime, warn=warn))
         snapshotter = OverlaySnapshotter(
             snapshots,
             user_xattr=namespaced,
             ownership=Ownership(lenient=namespaced),
-            warn=lambda text: observer(Note(text, "warning")),
+            warn=warn,
         )
         workspace = stack.enter_context(snapshotter.prepare(image.layers, lambda layer: opener(image.content, layer)))
         files = Root(Trees(image.content), image.layers)
@@ -147,6 +150,10 @@ def run(
         )
         root = Overlay(workspace.lowers, workspace.upper, workspace.work, userxattr=namespaced)
         return executor.run(spec, root, output=output, session=session)
+
+
+def _warn(observer: Observer, text: str) -> None:
+    observer(Note(text, "warning"))
 
 
 def _become_root(observer: Observer) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imagetool.cli import typed
 from imagetool.cli.commands import COMMANDS, GLOBALS
 from imagetool.cli.grammar import Argument, Command, Option, Wrong, parse, plain
-from imagetool.runtime.executors import EXECUTORS
+from imagetool.runtime.executors import ISOLATIONS
 
 Seen = tuple[str, dict[str, Any], dict[str, Any]]
 _WORDS = st.sampled_from(["x", "a=b", "dir/app:1", "oci:x:y", "-", "é", "", "1", "type=oci,dest=o"])
@@ -144,9 +144,10 @@ def test_options_of_other_packages_are_not_ours_to_move() -> None:
     ]
 
 
-def test_the_runtimes_that_can_be_chosen_are_those_there_are() -> None:
-    runtime = next(option for option in COMMANDS["build"].options if option.name == "runtime")
-    assert set(runtime.choices) == set(EXECUTORS)
+@pytest.mark.parametrize("command", ["build", "run"])
+def test_the_isolations_that_can_be_chosen_are_those_there_are(command: str) -> None:
+    isolation = next(option for option in COMMANDS[command].options if option.name == "isolation")
+    assert isolation.choices == tuple(ISOLATIONS)
 
 
 def test_after_an_image_to_run_everything_is_the_commands_own() -> None:

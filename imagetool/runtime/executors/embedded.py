@@ -34,7 +34,13 @@ class EmbeddedExecutor:
     An overlay is mounted in the container's own mount namespace only: the host never sees it, and
     nothing is left to unmount however the builder ends. In a user namespace with one id only,
     changes of ownership are pretended; see `fakeids`.
+
+    Args:
+        chroot: enter the root by chroot(2); see `ChrootExecutor`.
     """
+
+    def __init__(self, *, chroot: bool = False) -> None:
+        self._chroot = chroot
 
     def __enter__(self) -> EmbeddedExecutor:
         self._fake_ids = has_single_id()
@@ -60,6 +66,7 @@ class EmbeddedExecutor:
             "spec": spec.tree,
             "target": os.path.abspath(target),
             "fake_ids": self._fake_ids,
+            "chroot": self._chroot,
             "filters": _filters(spec),
         }
         with limited(self._groups, spec) as group:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LOG_BYTES: Final = 1 << 16
 _NOT_FOUND: Final = ("executable file not found", "no such file or directory")
-_NOT_EXECUTABLE: Final = ("permission denied", "exec format error", "is a directory")
+_NOT_EXECUTABLE: Final = ("permission denied", "exec format error", "is a directory", "open executable")
 
 
 class RuncExecutor:
@@ -69,6 +69,7 @@ class RuncExecutor:
                 "bundle": folder,
                 "program": [*command, "run", "--bundle", folder, name],
                 "groups": (),
+                "hide_unified": Path(self._program).name.startswith("crun"),
             }
             try:
                 status = self._launcher.launch(request, root, output, timeout=spec.timeout, session=session)
@@ -82,8 +83,9 @@ class RuncExecutor:
         problem = _logged_error(log) if status.code and not status.limit else ""
         if not problem:
             return status
-        if "exec" in problem and any(text in problem for text in (*_NOT_FOUND, *_NOT_EXECUTABLE)):
-            return ExitStatus(127 if any(text in problem for text in _NOT_FOUND) else 126)
+        said = problem.lower()
+        if "exec" in said and any(text in said for text in (*_NOT_FOUND, *_NOT_EXECUTABLE)):
+            return ExitStatus(127 if any(text in said for text in _NOT_FOUND) else 126)
         raise HostError(f"{self._name} cannot make the container: {problem}")
 
 

@@ -319,6 +319,6 @@ def leave_nothing(executor: Executor, tmp_path: Path) -> None:
     executor.run(spec, overlay(tmp_path / "second", folder), output=lambda *_: seen.append(host_mounts()))
     for number in range(10):
         run(executor, overlay(tmp_path / f"run{number}", folder), "true")
-    assert seen == [mounts]
-    assert host_mounts() == mounts
+    assert set(seen[0]) <= set(mounts), "others may take mounts of theirs away meanwhile"
+    assert set(host_mounts()) <= set(mounts)
     assert open_files() == files

@@ -1,0 +1,54 @@
+"""chroot(2) as an executor: the image's files and nothing more between a container and the host."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+from imagetool.errors import HostError, Unsupported
+from imagetool.runtime.executors.embedded import EmbeddedExecutor
+from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.rootfs import Rootfs
+from imagetool.runtime.spec import RuntimeSpec
+
+if TYPE_CHECKING:
+    from imagetool.runtime.session import Session
+
+WARNING: Final = (
+    "chroot isolates little: the container shares the host's network, IPC and host name; use it for trusted images only"
+)
+
+
+class ChrootExecutor:
+    """Runs containers in a changed root; a context manager, for root only.
+
+    Mounts are still made in a mount namespace, and processes counted in a PID namespace, so that
+    nothing is left behind. Capabilities and the system call filter are as described.
+    """
+
+    def __enter__(self) -> ChrootExecutor:
+        if os.geteuid() != 0:
+            raise HostError("--isolation chroot needs root; without it there are embedded and bwrap")
+        self._embedded = EmbeddedExecutor(chroot=True).__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._embedded.__exit__(kind, error, trace)
+
+    def stop(self) -> None:
+        """End all containers; see `Executor`."""
+        self._embedded.stop()
+
+    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
+        """Run a container; see `Executor`. Raises Unsupported when it must have a network of its own."""
+        linux = spec.tree["linux"]
+        if any(namespace["type"] == "network" for namespace in linux["namespaces"]):
+            raise Unsupported("--isolation chroot shares the host's network; --network none is not there")
+        reduced = {**linux, "namespaces": [{"type": "mount"}]}
+        return self._embedded.run(
+            replace(spec, tree={**spec.tree, "linux": reduced}), root, output=output, session=session
+        )

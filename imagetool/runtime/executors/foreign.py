@@ -1,0 +1,129 @@
+"""bubblewrap, systemd-nspawn and LXC as executors; see `hosted` for what surrounds them.
+
+They take less of the description than ours does, and what they cannot do is refused, not left out:
+docs/reference/systems.md has the table.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Literal
+
+from imagetool.errors import HostError, Unsupported
+from imagetool.runtime.cgroups import GroupTree
+from imagetool.runtime.executors.launcher import Launcher
+from imagetool.runtime.executors.limited import judged, limited
+from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.rootfs import Rootfs
+from imagetool.runtime.seccomp.compiler import filter_of
+from imagetool.runtime.spec import RuntimeSpec
+
+if TYPE_CHECKING:
+    from imagetool.runtime.session import Session
+
+Kind = Literal["bwrap", "nspawn", "lxc"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What is known of a program: its name, its package, its first words, and what it cannot do."""
+
+    name: str
+    package: str
+    words: tuple[str, ...]
+    root_user_only: bool = False
+    needs_root: bool = True
+
+
+_NSPAWN: Final = ("--quiet", "--register=no", "--keep-unit")
+_PROGRAMS: Final[dict[Kind, _Program]] = {
+    "bwrap": _Program("bwrap", "bubblewrap", (), root_user_only=True, needs_root=False),
+    "nspawn": _Program("systemd-nspawn", "systemd-container", _NSPAWN),
+    "lxc": _Program("lxc-execute", "lxc", ()),
+}
+
+
+class ForeignExecutor:
+    """Runs containers by one of these programs; a context manager.
+
+    Args:
+        program: its name or path, when it is not the usual one.
+    """
+
+    def __init__(self, kind: Kind, program: str | None = None) -> None:
+        self._kind: Kind = kind
+        self._known = _PROGRAMS[kind]
+        self._name = program or self._known.name
+
+    def __enter__(self) -> ForeignExecutor:
+        program = shutil.which(self._name)
+        if program is None:
+            raise HostError(f"{self._name} is not installed: apt-get install {self._known.package}")
+        if self._known.needs_root and os.geteuid() != 0:
+            raise HostError(f"--isolation {self._kind} needs root; without it there are embedded and bwrap")
+        self._program = os.path.abspath(program)
+        self._groups = GroupTree().__enter__()
+        self._launcher = Launcher().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._launcher.__exit__(kind, error, trace)
+        self._groups.__exit__(kind, error, trace)
+
+    def stop(self) -> None:
+        """End all containers; see `Executor`."""
+        self._launcher.stop()
+
+    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
+        """Run a container; see `Executor`. Raises Unsupported for what the program cannot do."""
+        self._check(spec)
+        with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder, limited(self._groups, spec) as group:
+            (Path(folder) / "rootfs").mkdir()
+            self._write_filter(spec, Path(folder))
+            request = {
+                "spec": spec.tree,
+                "bundle": folder,
+                "kind": self._kind,
+                "program": [self._program, *self._known.words, *self._named(spec, Path(folder))],
+                "groups": () if group is None else group.folders,
+            }
+            status = self._launcher.launch(request, root, output, timeout=spec.timeout, session=session)
+            return judged(status, spec, group)
+
+    def _check(self, spec: RuntimeSpec) -> None:
+        process = spec.tree["process"]
+        user = process["user"]
+        if self._known.root_user_only and (user["uid"] or user["gid"] or user["additionalGids"]):
+            raise Unsupported(
+                f"--isolation {self._kind} can run root only, and this is user {user['uid']}:{user['gid']}; "
+                "--isolation embedded runs any"
+            )
+        if process.get("rlimits"):
+            raise Unsupported(f"--ulimit is not there with --isolation {self._kind}")
+        if self._kind == "lxc" and any("\n" in part for part in (*process["env"], process["cwd"])):
+            raise Unsupported("--isolation lxc: its configuration cannot hold a line break in a variable")
+
+    def _named(self, spec: RuntimeSpec, folder: Path) -> list[str]:
+        if self._kind == "nspawn":
+            console = "interactive" if spec.tree["process"].get("terminal") else "pipe"
+            return [f"--machine={_machine(folder)}", f"--console={console}"]
+        if self._kind == "lxc":
+            return ["-P", str(folder), "-n", "c", "-o", str(folder / "log"), "-l", "ERROR"]
+        return []
+
+    def _write_filter(self, spec: RuntimeSpec, folder: Path) -> None:
+        seccomp = spec.tree["linux"].get("seccomp")
+        if self._kind == "bwrap" and seccomp is not None:
+            (folder / "seccomp").write_bytes(filter_of(seccomp, os.uname().machine))
+
+
+def _machine(folder: Path) -> str:
+    """Return a name that systemd takes."""
+    return "imagetool-" + "".join(char for char in folder.name.rpartition("-")[2] if char.isalnum())
