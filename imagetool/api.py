@@ -23,6 +23,7 @@ from imagetool.transports.local import local_name, resolve
 
 if TYPE_CHECKING:
     from imagetool.build.cache import FolderCache
+    from imagetool.build.secrets import Secrets
     from imagetool.build.worker import Witness
     from imagetool.distribution.auth import Credentials
     from imagetool.dockerfile import Dockerfile, IgnoreRules
@@ -117,6 +118,7 @@ class BuildOptions:
     network: str = "default"
     sandbox: Sandbox | None = None
     jobs: int | None = None
+    secrets: Secrets | None = None
 
 
 def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Witness | None = None) -> Image:
@@ -124,7 +126,8 @@ def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Wi
 
     `witness` is told of all that the build looks at.
     """
-    from imagetool.build.solver import BuildRequest, solve
+    from imagetool.build.secrets import Secrets
+    from imagetool.build.solver import BuildRequest, default_jobs, solve
     from imagetool.build.worker import Unwatched
     from imagetool.dockerfile import parse
 
@@ -149,7 +152,8 @@ def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Wi
         host=host,
         use_cache=options.use_cache,
         network=options.network,
-        **({"jobs": options.jobs} if options.jobs else {}),
+        jobs=options.jobs or default_jobs(),
+        secrets=options.secrets or Secrets(),
     )
     in_namespace = _enter_namespace(request, place.observer)
     store = place.store

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from imagetool.build.cache import Result
 from imagetool.build.mounts import mount_inputs, step_mounts
 from imagetool.build.root import Root
+from imagetool.build.secretmounts import secret_mounts
 from imagetool.build.state import run_environment, run_history
-from imagetool.build.steps import Inputs, Made
+from imagetool.build.steps import Inputs, Made, store
 from imagetool.dockerfile import ExecutableHeredoc, Run, script_of
 from imagetool.errors import StepFailed, Unsupported
 from imagetool.image.image import Layer, opener
-from imagetool.image.write import write_layer
-from imagetool.layer.tarcodec import write
 from imagetool.progress import Note, StepOutput
 from imagetool.runtime.users import User
 
@@ -63,9 +62,12 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     user, home = _user(inputs)
     environment.setdefault("HOME", home)
     snapshots = inputs.worker.snapshots()
-    store = inputs.worker.store
-    with snapshots.prepare(state.layers, lambda layer: opener(store, layer)) as workspace, ExitStack() as stack:
+    with (
+        snapshots.prepare(state.layers, lambda layer: opener(inputs.worker.store, layer)) as workspace,
+        ExitStack() as stack,
+    ):
         mounts = [*_network_files(inputs, workspace, network), *step_mounts(inputs, instruction, workspace, stack)]
+        mounts += secret_mounts(inputs, instruction.mounts, environment, stack)
         if text:
             mounts.append(_script(workspace, argv[0], text))
         spec = build_step_spec(
@@ -102,9 +104,16 @@ def _execute(inputs: Inputs, instruction: Run, spec: Any, workspace: Workspace) 
 
     number, observer = inputs.number, inputs.observer
     root = Overlay(workspace.lowers, workspace.upper, workspace.work, userxattr=inputs.worker.user_namespace)
-    status = inputs.worker.executor().run(
-        spec, root, output=lambda stream, data: observer(StepOutput(number, stream, data))
-    )
+    redactors = {stream: inputs.secrets.redactor() for stream in (1, 2)}
+
+    def output(stream: int, data: bytes) -> None:
+        if shown := redactors[stream].feed(data):
+            observer(StepOutput(number, stream, shown))
+
+    status = inputs.worker.executor().run(spec, root, output=output)
+    for stream, redactor in redactors.items():
+        if rest := redactor.end():
+            observer(StepOutput(number, stream, rest))
     if spec.measured:
         inputs.worker.witness.opaque()  # what a step used is not told again when it is not carried out
         observer(Note(_used(number, status.usage)))
@@ -129,7 +138,7 @@ def _commit(inputs: Inputs, workspace: Workspace) -> Layer:
 
     times = inputs.worker.times
     items = scan_upper(workspace.upper, clamp=times.clamp, warn=warn)
-    return write_layer(write(items), inputs.worker.store, inputs.worker.codec)
+    return store(inputs, items)
 
 
 def _script(workspace: Workspace, target: str, text: str) -> Mount:

@@ -20,6 +20,7 @@ from imagetool.build import steps
 from imagetool.build.files import Trees
 from imagetool.build.graph import Graph, PlannedStage
 from imagetool.build.schedule import Schedule
+from imagetool.build.secrets import Secrets
 from imagetool.build.state import StageState, apply, declare, with_defaults
 from imagetool.build.worker import Worker
 from imagetool.dockerfile import (
@@ -73,6 +74,7 @@ class BuildRequest:
     use_cache: bool = True
     network: str = "default"
     jobs: int = field(default_factory=default_jobs)
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent) -> Image:
@@ -288,4 +290,5 @@ class _Build:
             source=lambda name, at: self.source(name, planned, at),
             trees=self._trees,
             observer=self._observer,
+            secrets=self._request.secrets,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from imagetool.build.chmod import Chmod
 from imagetool.build.copying import CopyRequest, copy_items
 from imagetool.build.files import Files, FolderFiles, Trees
 from imagetool.build.root import Root
+from imagetool.build.secrets import Secrets
 from imagetool.build.state import StageState
 from imagetool.build.worker import Worker
 from imagetool.dockerfile import Add, Copy, IgnoreRules, Instruction, Run, Workdir, is_remote
@@ -45,6 +46,7 @@ class Inputs:
     source: Callable[[str, Instruction], tuple[Layer, ...]]
     trees: Trees
     observer: Observer
+    secrets: Secrets = field(default_factory=Secrets)
 
     def context_files(self, times: Callable[[int], int] | None = None) -> FolderFiles:
         """Return the files of the build context, to be opened; what is read of them the witness gets to know."""
@@ -240,7 +242,8 @@ def _retimed(items: Iterable[Item], times: Callable[[int], int]) -> Iterator[Ite
 
 
 def store(inputs: Inputs, items: Iterable[Item]) -> Layer:
-    """Make a layer of entries."""
+    """Make a layer of entries; none may hold a secret."""
+    items = inputs.secrets.checked(items, "this step")
     return write_layer(write(items), inputs.worker.store, inputs.worker.codec)
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imagetool.api import BuildOptions
+    from imagetool.build.secrets import Secrets
     from imagetool.build.unchanged import Answer, Watch
     from imagetool.cli.app import Globals
     from imagetool.image.image import Image
@@ -93,6 +94,8 @@ def _options(
     isolation: str,
     runtime: str | None,
     network: str,
+    secret: Sequence[str],
+    ssh: Sequence[str],
     **sandbox: Any,
 ) -> BuildOptions:
     from pathlib import Path
@@ -117,6 +120,7 @@ def _options(
         runtime=runtime,
         network=network,
         sandbox=_sandbox(sandbox),
+        secrets=_secrets(secret, ssh),
     )
 
 
@@ -126,6 +130,18 @@ def _jobs(text: str | None) -> int | None:
     if text is not None and (not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 1024):
         raise UsageError(f"--jobs {text!r}: write a number from 1 to 1024")
     return int(text) if text else None
+
+
+def _secrets(secret: Sequence[str], ssh: Sequence[str]) -> Secrets | None:
+    if not secret and not ssh:
+        return None
+    from os import environ
+
+    from imagetool.build.secrets import Secrets, parse_agent, parse_secret
+
+    return Secrets(
+        dict(parse_secret(text, environ) for text in secret), dict(parse_agent(text, environ) for text in ssh)
+    )
 
 
 def _sandbox(options: dict[str, Any]) -> Sandbox | None:

@@ -99,6 +99,8 @@ def _make() -> dict[str, Command]:
             Option("--label", many=True, help="KEY=VALUE to put on the image."),
             Option("--target", help="The stage to build. [default: the last]"),
             Option("--platform", help="Build for os/arch[/variant]. [default: this machine's]"),
+            Option("--secret", many=True, help="id=ID,src=FILE or id=ID,env=NAME, for RUN --mount=type=secret."),
+            Option("--ssh", many=True, help="default[=SOCKET]: an SSH agent for RUN --mount=type=ssh."),
             Option("--no-cache", kind="flag", help="Do every step anew."),
             Option(
                 "--jobs", help="Steps done at once, of stages that do not wait. [default: the processors, at least 4]"
