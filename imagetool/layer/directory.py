@@ -19,6 +19,7 @@ from imagetool.layer.scan import read_xattrs
 from imagetool.safefs.openat2 import open_beneath
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _PLACE: Final = os.O_PATH | os.O_NOFOLLOW
 _64_BITS: Final = (1 << 64) - 1
 _READABLE: Final = 0o500
@@ -109,7 +110,13 @@ def _scan_folder(root: int, prefix: bytes, devices: dict[int, int], known: Scan,
                 continue
             if kind == stat.S_IFLNK:
                 found.targets[name] = os.readlink(base, dir_fd=fd)
-            if xattrs := read_xattrs(b"/proc/self/fd/%d/%b" % (fd, base)):
+            try:
+                xattrs = read_xattrs(b"/proc/self/fd/%d/%b" % (fd, base))
+            except PermissionError:  # to read them needs what to read the file needs
+                with readable(root, name, _FILE) as (file, _):
+                    xattrs = read_xattrs(file)
+                records[name] = _record(_lstat(root, name), devices)
+            if xattrs:
                 found.xattrs[name] = xattrs
     if was_closed and prefix:  # its ctime is another one now
         records[prefix[:-1]] = _record(_lstat(root, prefix[:-1]), devices)

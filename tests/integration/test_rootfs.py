@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from imagetool.layer.rootless import OWNER
 from tests.support.command import imagetool
 from tests.support.trees import describe
+from tests.support.users import NOBODY, as_user, users_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners")
 
@@ -158,3 +161,37 @@ def test_a_hostile_image_leaves_no_half_unpacked_bundle(store: Path, tmp_path: P
     done = imagetool("unpack", f"oci:{tmp_path}/layout:a", tmp_path / "b", root=store, check=False)
     assert done.returncode == 6
     assert os.listdir(tmp_path / "b") == []
+
+
+def test_an_ordinary_user_unpacks_edits_and_repacks_what_it_may_not_read(store: Path) -> None:
+    with users_folder() as folder:
+        context = folder / "context"
+        context.mkdir()
+        (context / "Dockerfile").write_text("FROM app\nCOPY --chmod=000 --chown=7:8 f /closed/f\n")
+        (context / "f").write_text("x")
+        imagetool("build", "-t", "closed", context, root=store)
+        imagetool("copy", "closed", f"oci:{folder}/layout:a", root=store)
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", folder], check=True)
+
+        def user(*args: str | Path) -> str:
+            command = [sys.executable, "-m", "imagetool", "--root", folder / "store", *args]
+            done = as_user(command, folder=folder, namespaces=False)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        user("unpack", f"oci:{folder}/layout:a", folder / "b")
+        closed = folder / "b/rootfs/closed/f"
+        assert (closed.stat().st_uid, closed.stat().st_mode & 0o7777) == (NOBODY, 0)
+        assert "nothing" not in user("repack", folder / "b", f"oci:{folder}/layout:same")
+        (folder / "b/rootfs/etc/conf").write_text("two\n")
+        os.chown(folder / "b/rootfs/etc/conf", NOBODY, NOBODY)
+        closed.parent.chmod(0o300)
+        user("repack", folder / "b", f"oci:{folder}/layout:b")
+        assert closed.parent.stat().st_mode & 0o7777 == 0o300
+        imagetool("verify", f"oci:{folder}/layout:b", root=store)
+        found = json.loads(
+            imagetool("diff", "--json", "--total", "closed", f"oci:{folder}/layout:b", root=store).stdout
+        )
+        changed = {change["path"]: change["what"] for change in found["total"]["changed"]}
+        assert changed == {"etc/conf": ["mtime", "content"], "closed": ["mode"]}
+        assert found["total"]["added"] == found["total"]["removed"] == []
