@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -76,7 +75,11 @@ class Workplace:
         """What transports need."""
         epoch = source_date_epoch()
         return Surroundings(
-            self.store, self.root / "scratch", self._repository, 315_532_800 if epoch is None else epoch
+            self.store,
+            self.root / "scratch",
+            self._repository,
+            315_532_800 if epoch is None else epoch,
+            self.observer,
         )
 
     def _repository(self, registry: str, repository: str) -> Any:
@@ -451,55 +454,20 @@ def _recompressed(
         yield image
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """What a conversion made: the ACI's image ID or the OCI manifest's digest, and what was lost."""
+def convert(source: str, destination: str, place: Workplace) -> str:
+    """Convert an image to `aci:FILE`, an ACI to any other place, or copy between places of one format.
 
-    identity: str
-    lost: tuple[str, ...] = ()
+    Returns the ACI's image ID, or the digest of the OCI image; what cannot be carried is told the observer.
+    """
+    if not destination.startswith("aci:"):
+        return str(copy(source, destination, place).root.digest)
+    from imagetool.transports.aci import export_aci
 
-
-def convert(source: str, destination: str, place: Workplace) -> Converted:
-    """Convert an image to `aci:FILE`, an ACI to any other place, or copy between places of one format."""
-    if destination.startswith("aci:"):
-        return _to_aci(source, Path(destination.removeprefix("aci:")), place)
-    if source.startswith("aci:"):
-        return _from_aci(Path(source.removeprefix("aci:")), destination, place)
-    return Converted(str(copy(source, destination, place).root.digest))
-
-
-def _to_aci(source: str, path: Path, place: Workplace) -> Converted:
-    from imagetool.convert.appc import to_aci
-    from imagetool.layer.merge import flatten
-    from imagetool.transports.aci import write_aci
-
-    name, _, version = source.rpartition("/")[2].partition(":")
-    name = source.removeprefix("docker://").partition(":")[0] if "/" not in source else name
+    around = place.surroundings
     with opened(source, place) as (store, root):
-        image = load(store, root)
-        manifest, lost = to_aci(image.config, name=name, version=version or "latest")
-        with phase(place.observer, f"writing {path.name}"):
-            identity = write_aci(path, manifest, flatten(image.openers()), time=place.surroundings.epoch * 10**9)
-    return Converted(f"{identity.algorithm}-{identity.hex}", tuple(lost))
-
-
-def _from_aci(path: Path, destination: str, place: Workplace) -> Converted:
-    from imagetool.convert.appc import from_aci
-    from imagetool.image.write import write_image
-    from imagetool.transfer import copy as transfer
-    from imagetool.transports.aci import read_aci
-
-    store = place.store
-    writer, rest = find(destination)
-    with store.session():
-        with phase(place.observer, f"reading {path.name}"):
-            manifest, _, layer = read_aci(path, store)
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(place.surroundings.epoch))
-        config, lost = from_aci(manifest, diff_id=layer.diff_id, created=created)
-        written = write_image(store, config, [layer])
-        with writer.destination(rest, place.surroundings) as target:
-            transfer(store, target.store, written.descriptor, tags=target.tags, observer=place.observer)
-    return Converted(str(written.descriptor.digest), tuple(lost))
+        path = Path(destination.removeprefix("aci:"))
+        identity = export_aci(load(store, root), path, source, epoch=around.epoch, observer=around.observer)
+    return f"{identity.algorithm}-{identity.hex}"
 
 
 @contextmanager
@@ -656,7 +624,6 @@ def entries(
 
 __all__ = [
     "BuildOptions",
-    "Converted",
     "Workplace",
     "base",
     "build",

@@ -58,7 +58,5 @@ def copy(
 def convert(globals: Globals, *, source: str, destination: str, progress: str) -> None:
     """Convert between OCI images and ACIs; print the image ID or digest. What is lost is told on stderr."""
     with workplace(globals, progress) as place:
-        made = api.convert(source, destination, place)
-    for line in made.lost:
-        sys.stderr.write(f"not carried: {line}\n")
-    sys.stdout.write(f"{made.identity}\n")
+        identity = api.convert(source, destination, place)
+    sys.stdout.write(f"{identity}\n")

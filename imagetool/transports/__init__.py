@@ -16,16 +16,21 @@ from imagetool.content.layout import LayoutStore
 from imagetool.content.store import Destination, Source
 from imagetool.errors import UsageError
 from imagetool.oci.descriptor import Descriptor
+from imagetool.progress import Observer, silent
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What transports need from outside: the local store, scratch space, how to reach registries."""
+    """What transports need from outside: the local store, scratch space, how to reach registries.
+
+    epoch: the time, in seconds, of what has none. observer: is told what a format cannot carry.
+    """
 
     store: LayoutStore
     scratch: Path
     registry: RegistryAccess
     epoch: int
+    observer: Observer = silent
 
 
 class RegistryAccess(Protocol):
@@ -72,6 +77,7 @@ class Transport(Protocol):
 
 def transports() -> Mapping[str, Transport]:
     """Return every transport by its prefix; imported when first asked for."""
+    from imagetool.transports.aci import Aci
     from imagetool.transports.archive import DockerArchive, OciArchive
     from imagetool.transports.dir import Dir
     from imagetool.transports.docker import Docker
@@ -83,6 +89,7 @@ def transports() -> Mapping[str, Transport]:
         "oci-archive:": OciArchive(),
         "docker-archive:": DockerArchive(),
         "dir:": Dir(),
+        "aci:": Aci(),
     }
 
 

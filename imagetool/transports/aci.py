@@ -1,28 +1,97 @@
-"""`aci:FILE`: an appc image, for `convert`.
+"""`aci:FILE`: an appc image.
+
+As a source it is the OCI image it converts to; what is written is one root filesystem, flattened.
 
 Source: appc spec v0.8.11 aci.md, "Image Archives".
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from imagetool.appc.manifest import ImageManifest
+from imagetool.content.layout import LayoutStore
 from imagetool.content.staging import new_file
-from imagetool.content.store import Ingester
+from imagetool.content.store import Ingester, Pusher
+from imagetool.convert.appc import from_aci, to_aci
 from imagetool.errors import InvalidArchive, NotFound
-from imagetool.image.image import Layer
-from imagetool.image.write import write_layer
+from imagetool.image.image import Image, Layer, load
+from imagetool.image.write import write_image, write_layer
 from imagetool.layer.entry import Entry, Item, display
+from imagetool.layer.merge import flatten
 from imagetool.layer.tarcodec import write
 from imagetool.layer.tarreader import read
 from imagetool.layer.whiteout import is_reserved
 from imagetool.limits import DOCUMENT_BYTES
+from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest, new_hasher
+from imagetool.progress import Note, Observer, phase
 from imagetool.streams.codecs import Codec, decompress
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import read_all
+from imagetool.transports import OpenDestination, OpenSource, Surroundings
+from imagetool.transports.scratch import scratch_folder
+
+
+class Aci:
+    """An ACI as a transport."""
+
+    @contextmanager
+    def source(self, rest: str, around: Surroundings) -> Iterator[OpenSource]:
+        """Open an ACI as the OCI image it converts to; see `Transport`."""
+        with scratch_folder(around) as folder:
+            store = LayoutStore.create(folder / "layout")
+            root = import_aci(Path(rest), store, epoch=around.epoch, observer=around.observer)
+            yield OpenSource(store, root, f"aci:{rest}")
+
+    @contextmanager
+    def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
+        """Collect an image and write it as an ACI, named after the file; see `Transport`."""
+        path = Path(rest)
+        with scratch_folder(around) as folder:
+            store = LayoutStore.create(folder / "layout")
+            yield OpenDestination(store, ("image",), f"aci:{rest}")
+            root = store.resolve("image")
+            export_aci(load(store, root), path, path.stem, epoch=around.epoch, observer=around.observer)
+
+
+class ImageStore(Ingester, Pusher, Protocol):
+    """Where an image can be made."""
+
+
+def import_aci(path: Path, store: ImageStore, *, epoch: int, observer: Observer) -> Descriptor:
+    """Put the OCI image that an ACI converts to into a store; return its manifest's descriptor.
+
+    `epoch` is `created` of an image whose ACI has none. What cannot be carried is a warning to `observer`.
+    """
+    with phase(observer, f"reading {path.name}"):
+        manifest, _, layer = read_aci(path, store)
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+    config, lost = from_aci(manifest, diff_id=layer.diff_id, created=created)
+    _warn(lost, observer)
+    return write_image(store, config, [layer]).descriptor
+
+
+def export_aci(image: Image, path: Path, reference: str, *, epoch: int, observer: Observer) -> Digest:
+    """Write an image as an ACI; return its image ID.
+
+    The ACI's name and version are those of `reference`. What appc cannot say is a warning to `observer`.
+    """
+    folder, slash, last = reference.removeprefix("docker://").partition("@")[0].rpartition("/")
+    base, _, version = last.partition(":")
+    manifest, lost = to_aci(image.config, name=f"{folder}{slash}{base}", version=version or "latest")
+    _warn(lost, observer)
+    with phase(observer, f"writing {path.name}"):
+        return write_aci(path, manifest, flatten(image.openers()), time=epoch * 10**9)
+
+
+def _warn(lost: list[str], observer: Observer) -> None:
+    for line in lost:
+        observer(Note(f"not carried: {line}", "warning"))
 
 
 def write_aci(path: Path, manifest: ImageManifest, items: Iterator[Item], *, time: int) -> Digest:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +35,7 @@ from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.transports import OpenDestination, OpenSource, Surroundings
 from imagetool.transports.local import local_name
+from imagetool.transports.scratch import scratch_folder
 
 
 class OciArchive:
@@ -82,7 +82,7 @@ class DockerArchive:
 @contextmanager
 def _unpacked(path: Path, around: Surroundings) -> Iterator[Path]:
     """Unpack an archive's regular files into a scratch directory. Links are followed inside the archive only."""
-    with _scratch(around) as folder:
+    with scratch_folder(around) as folder:
         try:
             file = open(path, "rb")
         except OSError as error:
@@ -177,21 +177,12 @@ def _import_layer(path: Path, diff_id: Digest, store: LayoutStore, where: str) -
 @contextmanager
 def _packed(path: Path, tag: str, around: Surroundings) -> Iterator[LayoutStore]:
     """Collect an image in a scratch layout, and write it as one archive in the end."""
-    with _scratch(around) as folder:
+    with scratch_folder(around) as folder:
         store = LayoutStore.create(folder / "layout")
         yield store
         with new_file(path) as file:
             for chunk in write(_archive_items(store, tag, around.epoch * 10**9)):
                 file.write(chunk)
-
-
-@contextmanager
-def _scratch(around: Surroundings) -> Iterator[Path]:
-    with storage_errors(f"cannot make a directory in {around.scratch}"):
-        around.scratch.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(dir=around.scratch)
-    with made as name:
-        yield Path(name)
 
 
 def _archive_items(store: LayoutStore, tag: str, time: int) -> Iterator[Item]:

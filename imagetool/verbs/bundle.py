@@ -60,19 +60,10 @@ def _archive(request: _Request, path: Path) -> None:
 
 
 def _aci(request: _Request, path: Path) -> None:
-    from imagetool.convert.appc import to_aci
-    from imagetool.layer.merge import flatten
-    from imagetool.transports.aci import write_aci
+    from imagetool.transports.aci import export_aci
 
     source = request.source
-    name, _, version = source.name.partition("@")[0].rpartition("/")[2].partition(":")
-    prefix = source.name.rpartition("/")[0]
-    manifest, lost = to_aci(
-        source.image.config, name=f"{prefix}/{name}" if prefix else name, version=version or "latest"
-    )
-    for line in lost:
-        source.warn(f"not carried: {line}")
-    write_aci(path, manifest, flatten(source.image.openers()), time=source.epoch * 10**9)
+    export_aci(source.image, path, source.name, epoch=source.epoch, observer=request.observer)
 
 
 def _crio(request: _Request, folder: Path) -> None:
