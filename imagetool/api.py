@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.config.environment import source_date_epoch
 from imagetool.content.layout import REF_NAME, LayoutStore
-from imagetool.errors import ChecksFailed, InvalidReference, NotFound, StorageError, UsageError
+from imagetool.errors import ChecksFailed, InvalidReference, NetworkError, NotFound, StorageError, UsageError
 from imagetool.image.image import Image, load
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
@@ -347,7 +347,12 @@ def _base(name: str, platform: Platform, place: Workplace, store: LayoutStore, w
         image = load(store, root, platform=platform)
     except NotFound:
         place.observer(Note(f"pulling {name}"))
-        _pull_into(name, place, store)
+        try:
+            _pull_into(name, place, store)
+        except NetworkError as error:
+            known = ", ".join(list(store.names())[:8]) or "no image"
+            error.add_note(f"hint: the local store has {known}; `imagetool base` makes one without a registry")
+            raise
         root = resolve(store, name)
         image = load(store, root, platform=platform)
     witness.based(name, root.annotations.get(REF_NAME, ""), str(root.digest))

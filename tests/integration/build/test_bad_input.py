@@ -70,7 +70,7 @@ def store(busybox_base: Path, tmp_path: Path) -> Path:
         ("FROM busybox\nRUN --mount=type=nosuch,target=/x true\n", 1, ("nosuch", "Dockerfile:2")),
         ("FROM ${nothing}\n", 1, ("Dockerfile:1",)),
         ("FROM Not/A/Reference\n", 1, ("Dockerfile:1",)),
-        ("FROM absent.invalid/x\n", 5, ("absent.invalid", "Dockerfile:1")),
+        ("FROM absent.invalid/x\n", 5, ("absent.invalid", "Dockerfile:1", "`imagetool base`")),
         ("FROM busybox\nADD http://127.0.0.1:9/x /\n", 5, ("127.0.0.1:9",)),
         ("FROM busybox\nONBUILD FROM x\n", 1, ("ONBUILD", "Dockerfile:2")),
         ("FROM busybox\nRUN cat <<E\nno end\n", 1, ("Dockerfile:2", "E")),
