@@ -317,6 +317,17 @@ def _worker(
                 kept["executor"] = stack.enter_context(made)
             return kept["executor"]
 
+    def emulate(platform: Platform) -> None:
+        """Have programs of another architecture run until the build ends."""
+        host = Platform.parse(f"linux/{os.uname().machine}")
+        if platform.architecture in ("", host.architecture):
+            return
+        from imagetool.runtime.emulation import emulated
+
+        with first:
+            if str(platform) not in kept:
+                kept[str(platform)] = stack.enter_context(emulated(platform, host))
+
     def stop() -> None:
         with first:
             if "executor" in kept:
@@ -326,6 +337,7 @@ def _worker(
         store=store,
         snapshots=snapshots,
         executor=executor,
+        emulate=emulate,
         cache=place.cache,
         base=lambda name, platform: _base(name, platform, place, store, witness),
         download=_download,

@@ -59,6 +59,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
         return Made(cached.layer, history, cached=True)
     from imagetool.runtime.spec import build_step_spec
 
+    inputs.worker.emulate(state.platform)
     user, home = _user(inputs)
     environment.setdefault("HOME", home)
     snapshots = inputs.worker.snapshots()

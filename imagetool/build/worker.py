@@ -133,6 +133,7 @@ class Worker:
     """The resources of a build; for several threads at once.
 
     `executor` starts one when the first RUN step needs it, and `stop` ends what it is running.
+    `emulate` is asked before a step of a platform, and raises HostError when its programs cannot run.
     `witness` must be told by whatever reads anything that is not in the store.
     """
 
@@ -150,3 +151,4 @@ class Worker:
     sandbox: Sandbox | None = None
     witness: Witness = field(default_factory=Unwatched)
     stop: Callable[[], None] = lambda: None
+    emulate: Callable[[Platform], None] = lambda _: None

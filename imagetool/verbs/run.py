@@ -23,6 +23,7 @@ from imagetool.limits import PASSWD_BYTES
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer
 from imagetool.runtime.bundles.oci import CONTAINER_CAPABILITIES
+from imagetool.runtime.emulation import emulated
 from imagetool.runtime.executors import ExitStatus, Output, executor_of
 from imagetool.runtime.imageprocess import ImageProcess, Wishes, process_of, volumes_of
 from imagetool.runtime.namespaces import enter_user_namespace
@@ -116,6 +117,7 @@ def run(
         image, _ = stack.enter_context(found_image(reference, around, platform=options.platform, observer=observer))
         if image.config.platform.os not in ("", "linux"):
             raise Unsupported(f"{reference} is an image for {image.config.platform.os}, which cannot run here")
+        stack.enter_context(emulated(image.config.platform, _host()))
         stack.enter_context(around.store.session())
         warn = partial(_warn, observer)
         executor = stack.enter_context(executor_of(options.isolation, options.runtime, warn=warn))
@@ -150,6 +152,10 @@ def run(
         )
         root = Overlay(workspace.lowers, workspace.upper, workspace.work, userxattr=namespaced)
         return executor.run(spec, root, output=output, session=session)
+
+
+def _host() -> Platform:
+    return Platform.parse(f"linux/{os.uname().machine}")
 
 
 def _warn(observer: Observer, text: str) -> None:
