@@ -118,7 +118,7 @@ class _Unpacking:
 
     def apply(self, entry: Entry, content: Iterable[bytes]) -> None:
         name = entry.name
-        hidden = whiteout.hidden(name, where=self._where)
+        hidden = whiteout.hidden(name, where=self._where) if whiteout.PREFIX in name else None
         if hidden is not None:
             if hidden.endswith(b"/") or not hidden:
                 self._make_opaque(hidden.rstrip(b"/") or b".")

@@ -22,7 +22,7 @@ from imagetool.content.staging import replace_file, storage_errors
 from imagetool.errors import InvalidDocument, LimitExceeded, NotFound, UsageError
 from imagetool.image.image import Image
 from imagetool.layer.diff import diff_directory
-from imagetool.layer.directory import Scan, scan_directory
+from imagetool.layer.directory import Scan, rescan_root, scan_directory
 from imagetool.layer.entry import Item
 from imagetool.layer.merge import content_digests
 from imagetool.layer.scanfile import parse, render
@@ -97,7 +97,7 @@ def unpack_bundle(image: Image, folder: Path, *, source: str, rootless: bool, wa
         with storage_errors(f"cannot finish {folder}"):
             os.rename(staged, folder / ROOTFS)
         # The rename moved nothing below, but gave the root another ctime.
-        bundle = replace(bundle, before=scan_directory(folder / ROOTFS, known=before))
+        bundle = replace(bundle, before=rescan_root(folder / ROOTFS, before))
         bundle.save()
     except BaseException:
         _remove(folder, (staged.name, ROOTFS))
