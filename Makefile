@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 SYSTEM := git buildah skopeo umoci runc mmdebstrap docker-registry busybox-static libarchive-tools uidmap libcap2-bin attr acl libseccomp2 golang-github-containers-common fuse-overlayfs zsh fish \
   crun bubblewrap systemd-container lxc podman docker.io containerd qemu-system-x86 qemu-user-static cpio libxml2-utils zstd
 
-.PHONY: help setup demo test check lint types imports unit property compat security integration golden docs peers bench fuzz clean
+.PHONY: help setup demo test check lint types imports startup unit property compat security integration golden docs peers bench fuzz clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,17 +27,20 @@ demo: setup ## Run the main job end to end: build, push, pull, verify, convert
 test: check peers ## Check everything and run all tests (root on Debian installs the peers)
 	$(PY) -m pytest -q -n 4
 
-check: lint types imports ## Lint, types and import rules
+check: lint types imports startup ## Lint, types, import rules and the cost of starting
 
 lint: setup ## Lint and format, changing nothing
-	$(VENV)/bin/ruff check imagetool registry_server tests
-	$(VENV)/bin/ruff format --check imagetool registry_server tests
+	$(VENV)/bin/ruff check imagetool registry_server tests benchmarks
+	$(VENV)/bin/ruff format --check imagetool registry_server tests benchmarks
 
 types: setup ## Check types
 	$(VENV)/bin/mypy
 
 imports: setup ## Check that imports run one way
 	$(VENV)/bin/lint-imports
+
+startup: setup ## Check that --version loads next to nothing and costs next to nothing
+	$(PY) -m pytest -q tests/cli/test_startup.py -k version
 
 unit: setup ## Run the quick tests: units and the contracts of stores
 	$(PY) -m pytest -q -n 4 tests/unit tests/contract
