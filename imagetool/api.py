@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -264,6 +264,13 @@ def _is_initial_namespace() -> bool:
         return file.read().split() == ["0", "0", "4294967295"]
 
 
+def _sandbox(options: BuildOptions, *, namespaced: bool) -> Sandbox | None:
+    """Return the settings of containers; in a user namespace already, none is made for each."""
+    if options.sandbox is None or not namespaced:
+        return options.sandbox
+    return replace(options.sandbox, userns="host")
+
+
 def _worker(
     context: Path,
     options: BuildOptions,
@@ -346,7 +353,7 @@ def _worker(
         codec=options.codec or Codec(),
         times=Times(DEFAULT_EPOCH if epoch is None else epoch, options.preserve_times),
         user_namespace=namespaced,
-        sandbox=options.sandbox,
+        sandbox=_sandbox(options, namespaced=namespaced),
         witness=witness,
         stop=stop,
     )

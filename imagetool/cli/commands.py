@@ -62,6 +62,11 @@ _SANDBOX = (
     Option("--timeout", help="The longest a step runs, for example 10m."),
     Option("--add-host", many=True, help="NAME:ADDRESS to add to /etc/hosts."),
     Option("--dns", many=True, help="A name server to use instead of the host's."),
+    Option(
+        "--userns",
+        choices=("host", "auto"),
+        help="auto: root of the steps is nobody on this machine; needs root, changes no file. [default: host]",
+    ),
     Option("--stats", kind="flag", help="Tell what each step used: CPU time, memory, bytes written."),
 )
 #: What `bundle` can write for; the table of their writers is imagetool.verbs.bundle.SYSTEMS.

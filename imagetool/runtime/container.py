@@ -24,13 +24,14 @@ import resource
 import select
 import signal
 import socket
+import stat
 import struct
 import termios
 from typing import Any, Final, NoReturn
 
-from imagetool.runtime import hosted, syscalls
+from imagetool.runtime import hosted, mapped, syscalls
 from imagetool.runtime.mountpoints import Maker
-from imagetool.runtime.mounts import attach_root, make_readonly, mask, mount_listed
+from imagetool.runtime.mounts import as_mountable, attach_root, make_readonly, mask, mount_listed
 from imagetool.runtime.process import ImageFault, start
 
 #: What the image's own files can cause when a mount point is looked up or made.
@@ -60,9 +61,16 @@ def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
     if request is None:
         os._exit(1)
     try:
+        # Opened by who we are now, for after we have become somebody else.
+        groups = [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in request["groups"]]
+        mounts = _allowed_mounts(request["spec"])
+        _give_output(request["spec"], streams[:2])
+        outside = _enter_user_namespace(request, mounts) if _is_mapped(request["spec"]) else None
+        if os.getppid() != zygote:
+            os._exit(1)
         syscalls.unshare(syscalls.CLONE["pid"])
     except OSError as error:
-        _report(channel, problem=f"cannot make a new PID namespace: {error.strerror}", image=False)
+        _report(channel, problem=f"cannot make the container: {_describe(error)}", image=False)
         os._exit(1)
     alive, held = os.pipe()
     pid = os.fork()
@@ -70,7 +78,7 @@ def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
         _die_with_parent()
         os.close(held)
         _end_if_orphan(alive)
-        _init(channel, request, streams)
+        _init(channel, request, streams, groups, mounts, outside)
     for fd in (alive, *streams):
         os.close(fd)
     _wait(channel, pid)
@@ -125,15 +133,52 @@ def _report(channel: socket.socket, **message: Any) -> None:
         os._exit(1)
 
 
-def _init(channel: socket.socket, request: dict[str, Any], streams: list[int]) -> NoReturn:
-    """Be PID 1: build the container, start its main process, reap, report."""
+def _is_mapped(spec: dict[str, Any]) -> bool:
+    return any(namespace["type"] == "user" for namespace in spec["linux"]["namespaces"])
+
+
+def _give_output(spec: dict[str, Any], output: list[int]) -> None:
+    """Give the pipes of its output to the container's user, who may want to open them by /dev/stdout."""
+    user = spec["process"]["user"]["uid"]
+    rows = spec["linux"].get("uidMappings", [{"containerID": 0, "hostID": 0, "size": 1 << 32}])
+    owner = next((row["hostID"] + user - row["containerID"] for row in rows if 0 <= user < row["size"]), 0)
+    for fd in output:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            with contextlib.suppress(OSError):  # a user namespace may lack the id; the process says so then
+                os.fchown(fd, owner, -1)
+
+
+def _allowed_mounts(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    own_network = any(namespace["type"] == "network" for namespace in spec["linux"]["namespaces"])
+    return [as_mountable(mount, own_network=own_network, mapped=_is_mapped(spec)) for mount in spec["mounts"]]
+
+
+def _enter_user_namespace(request: dict[str, Any], mounts: list[dict[str, Any]]) -> mapped.Outside:
+    """Open what only the host's root can, then become root of the container's user namespace."""
+    namespace = mapped.make_user_namespace(request["spec"])
+    outside = mapped.open_outside(request, namespace, mounts)
+    mapped.enter(namespace)
+    _die_with_parent()  # the kernel forgets it with a change of the user
+    return outside
+
+
+def _init(
+    channel: socket.socket,
+    request: dict[str, Any],
+    streams: list[int],
+    groups: list[int],
+    mounts: list[dict[str, Any]],
+    outside: mapped.Outside | None,
+) -> NoReturn:
+    """Be PID 1: build the container, start its main process, reap, report.
+
+    This process stays outside its container's group: one that is short of memory kills its largest process.
+    """
     try:
-        # This process stays outside its container's group: one that is short of memory kills its largest process.
-        groups = [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in request["groups"]]
         if "program" in request:
             gained, request["program"] = hosted.prepare(request)
         else:
-            gained = _build(request)
+            gained = _build(request, mounts, outside)
         _report(channel, gained=gained)
         # Nothing in the container may look into this process: it is the host's interpreter.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -229,18 +274,24 @@ def _describe(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
-def _build(request: dict[str, Any]) -> list[list[Any]]:
+def _build(request: dict[str, Any], mounts: list[dict[str, Any]], outside: mapped.Outside | None) -> list[list[Any]]:
     """Put the container's root in place and enter it; return what its directory of changes gained by that."""
     spec = request["spec"]
     linux = spec["linux"]
     kinds = {namespace["type"] for namespace in linux["namespaces"]}
     # Here and not in the watcher: so all mounts are gone when the init is, and that is what it waits for.
-    syscalls.unshare(sum(syscalls.CLONE[kind] for kind in kinds - {"pid"}))
+    syscalls.unshare(sum(syscalls.CLONE[kind] for kind in kinds - {"pid", "user"}))
     syscalls.make_mounts_private()
-    root, changes = attach_root(request["root"], request["target"])
+    if outside is None:
+        root, changes = attach_root(request["root"], request["target"])
+    else:
+        root, changes = outside.root, outside.changes
+        target = os.open(mapped.TARGET, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        syscalls.attach_mount(root, target)
+        os.close(target)
     maker = Maker(root, changes)
-    for mount in spec["mounts"]:
-        _mount(root, maker, mount, own_network="network" in kinds)
+    for position, mount in enumerate(mounts):
+        _mount(maker, mount, None if outside is None else outside.binds.get(position))
     for path in linux.get("readonlyPaths", ()):
         make_readonly(root, path)
     for path in linux.get("maskedPaths", ()):
@@ -264,9 +315,9 @@ def _build(request: dict[str, Any]) -> list[list[Any]]:
     return gained
 
 
-def _mount(root: int, maker: Maker, mount: dict[str, Any], *, own_network: bool) -> None:
+def _mount(maker: Maker, mount: dict[str, Any], source: int | None) -> None:
     try:
-        mount_listed(root, maker, mount, own_network=own_network)
+        mount_listed(maker, mount, source)
     except OSError as error:
         text = f"cannot mount {mount['destination']} in the container: {_describe(error)}"
         if error.errno in _IMAGE_ERRORS:

@@ -53,7 +53,8 @@ def prepare(request: dict[str, Any]) -> tuple[list[list[Any]], list[str]]:
     if kind != "oci":
         _find_program(root, spec)
     maker = Maker(root, changes)
-    mounts = [_prepared(root, maker, as_mountable(mount, own_network=own_network)) for mount in spec["mounts"]]
+    allowed = [as_mountable(mount, own_network=own_network, mapped=False) for mount in spec["mounts"]]
+    mounts = [_prepared(root, maker, mount) for mount in allowed]
     for path in OWN_MOUNTS[kind]:
         _require_plain(root, maker, path)
     if kind == "lxc":

@@ -79,11 +79,14 @@ def _overlay(root: dict[str, Any], upper: int, target: str) -> int | None:
             os.close(fd)
 
 
-def mount_listed(root: int, maker: Maker, mount: dict[str, Any], *, own_network: bool) -> None:
-    """Make one mount of the description. Raises OSError."""
+def mount_listed(maker: Maker, mount: dict[str, Any], source: int | None) -> None:
+    """Make one mount of the description, in its allowed form; `source` is what is bound when it is open already.
+
+    Raises OSError.
+    """
     if mount["type"] == "cgroup":
         return
-    made, folder = _detached(as_mountable(mount, own_network=own_network))
+    made, folder = _detached(mount, source)
     try:
         maker.mount(mount["destination"], folder=folder, attach=lambda target: syscalls.attach_mount(made, target))
         if mount["destination"] == "/dev" and mount["type"] == "tmpfs":
@@ -97,27 +100,33 @@ def is_bind(mount: dict[str, Any]) -> bool:
     return mount["type"] == "bind" or not {"bind", "rbind"}.isdisjoint(mount.get("options", ()))
 
 
-def as_mountable(mount: dict[str, Any], *, own_network: bool) -> dict[str, Any]:
-    """Return a mount in the form that is allowed here.
+def as_mountable(mount: dict[str, Any], *, own_network: bool, mapped: bool) -> dict[str, Any]:
+    """Return a mount in the form that is allowed here, or in the container's own user namespace if it is `mapped`.
 
     A new sysfs belongs to a network namespace of one's own; without one, root of a user namespace
     can only show the host's, read-only.
     """
-    if mount["type"] != "sysfs" or own_network or _initial_user_namespace():
+    if mount["type"] != "sysfs" or own_network or (not mapped and _initial_user_namespace()):
         return mount
     return {**mount, "type": "bind", "source": "/sys", "options": ["rbind", "ro", *mount.get("options", ())]}
 
 
-def _detached(mount: dict[str, Any]) -> tuple[int, bool]:
+def _detached(mount: dict[str, Any], source: int | None) -> tuple[int, bool]:
     """Return a mount that is nowhere yet, and whether it is a directory."""
-    options = mount.get("options", [])
     if not is_bind(mount):
-        return _filesystem(mount["type"], options), True
+        return _filesystem(mount["type"], mount.get("options", [])), True
+    fd = bind_source(mount)[0] if source is None else source
+    return fd, stat.S_ISDIR(os.fstat(fd).st_mode)
+
+
+def bind_source(mount: dict[str, Any]) -> tuple[int, bool]:
+    """Return a detached copy of what a mount binds, with its attributes, and whether it has what is mounted below."""
+    options = mount.get("options", [])
     recursive = "rbind" in options
     fd = syscalls.clone_mount(os.fsencode(mount["source"]), recursive=recursive)
     if attributes := _attributes(options):
         syscalls.set_mount_attributes(fd, attributes, recursive=recursive)
-    return fd, stat.S_ISDIR(os.fstat(fd).st_mode)
+    return fd, recursive
 
 
 def _filesystem(kind: str, options: list[str]) -> int:

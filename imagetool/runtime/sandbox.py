@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from imagetool.runtime.ceilings import Ceilings, parse_ceilings
 from imagetool.runtime.names import Names, parse_names
@@ -12,12 +13,16 @@ from imagetool.runtime.security import Security, security_of
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """The settings; `measured` asks for the peak of memory of all processes together."""
+    """The settings; `measured` asks for the peak of memory of all processes together.
+
+    userns: "auto" for a user namespace whose root is nobody on the host; "host" for the builder's own.
+    """
 
     security: Security = field(default_factory=Security)
     ceilings: Ceilings = field(default_factory=Ceilings)
     names: Names = field(default_factory=Names)
     measured: bool = False
+    userns: Literal["auto", "host"] = "host"
 
 
 def parse_sandbox(
@@ -37,6 +42,7 @@ def parse_sandbox(
     add_host: Sequence[str] = (),
     dns: Sequence[str] = (),
     stats: bool = False,
+    userns: str | None = None,
 ) -> Sandbox:
     """Return what options in the manner of docker run ask for. Raises UsageError, and what a profile's reader does."""
     return Sandbox(
@@ -54,4 +60,5 @@ def parse_sandbox(
         ),
         parse_names(add_host, dns),
         stats,
+        "auto" if userns == "auto" else "host",
     )

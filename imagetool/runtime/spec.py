@@ -77,6 +77,11 @@ DEFAULT_MOUNTS: Final = (
 )
 
 
+#: Ids of the host that belong to no user: above those of containers of systemd, below its other ranges.
+_ROW: Final = {"containerID": 0, "hostID": 0x70000000, "size": 1 << 24}
+ID_MAPPINGS: Final = {"uidMappings": [_ROW], "gidMappings": [_ROW]}
+
+
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
     """A runtime-spec config as its JSON tree, not to be changed; an executor adds where the root is.
@@ -127,8 +132,10 @@ def build_step_spec(
     _refuse_nul("the command", *args)
     _refuse_nul("the environment", *env, *env.values())
     _refuse_nul("the container", cwd, hostname)
-    kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network == "none" else [])]
     sandbox = sandbox or Sandbox()
+    kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network == "none" else [])]
+    if sandbox.userns == "auto":
+        kinds.append("user")
     security, ceilings = sandbox.security, sandbox.ceilings
     names, seccomp = list(security.capabilities), security.seccomp_tree()
     return RuntimeSpec(
@@ -157,6 +164,7 @@ def build_step_spec(
                 "maskedPaths": list(MASKED_PATHS),
                 "readonlyPaths": list(READONLY_PATHS),
                 **({} if seccomp is None else {"seccomp": seccomp}),
+                **(ID_MAPPINGS if sandbox.userns == "auto" else {}),
                 **({"resources": resources} if (resources := ceilings.resources()) else {}),
             },
         },

@@ -76,6 +76,17 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def setns(namespace: int, kind: int) -> None:
+    """Move this process into a namespace, by its descriptor and CLONE flag."""
+    _check(_libc.setns(ctypes.c_int(namespace), ctypes.c_int(kind)), "setns")
+
+
+def set_file_ids(number: int) -> None:
+    """Be this user and group for files alone; with root go the capabilities in force for files."""
+    _libc.setfsgid(ctypes.c_uint(number))
+    _libc.setfsuid(ctypes.c_uint(number))
+
+
 def prctl(option: int, *args: int) -> int:
     """Change an attribute of this process."""
     words = [ctypes.c_ulong(arg) for arg in (*args, 0, 0, 0, 0)[:4]]
@@ -99,11 +110,16 @@ def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
         _syscall("close_range", _CLOSE_RANGE, first, last, 0)
 
 
-def make_mounts_private() -> None:
-    """Cut this mount namespace off: mounts made here are seen nowhere else, nor the other way round."""
+def make_mounts_private(tree: int | None = None) -> None:
+    """Cut mounts off: what is mounted there is seen nowhere else, nor the other way round.
+
+    Args:
+        tree: the descriptor of a detached mount, with what is below it; None for all of this mount namespace.
+    """
     private = 1 << 18
     attributes = _ATTRIBUTES.pack(0, 0, private, 0)
-    _syscall("mount_setattr /", _MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, attributes, len(attributes))
+    where, path, flags = (_AT_FDCWD, b"/", 0) if tree is None else (tree, b"", _AT_EMPTY_PATH)
+    _syscall("mount_setattr", _MOUNT_SETATTR, where, path, flags | _AT_RECURSIVE, attributes, len(attributes))
 
 
 def set_mount_attributes(fd: int, attributes: int, *, recursive: bool) -> None:
@@ -111,6 +127,14 @@ def set_mount_attributes(fd: int, attributes: int, *, recursive: bool) -> None:
     changed = _ATTRIBUTES.pack(attributes, _atime_mask(attributes), 0, 0)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _syscall("mount_setattr", _MOUNT_SETATTR, fd, b"", flags, changed, len(changed))
+
+
+def map_mount(fd: int, namespace: int, *, recursive: bool) -> None:
+    """Show the files of a detached mount with owners mapped as a user namespace does. Raises OSError."""
+    idmap = 0x00100000
+    changed = _ATTRIBUTES.pack(idmap, 0, 0, namespace)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    _syscall("mount_setattr idmap", _MOUNT_SETATTR, fd, b"", flags, changed, len(changed))
 
 
 def _atime_mask(attributes: int) -> int:

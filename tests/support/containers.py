@@ -8,17 +8,18 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from imagetool.runtime.executors import Executor, ExitStatus
+from imagetool.runtime.executors import EXECUTORS, EmbeddedExecutor, Executor, ExitStatus, Output
 from imagetool.runtime.rootfs import Overlay, Rootfs
 from imagetool.runtime.sandbox import Sandbox
-from imagetool.runtime.spec import build_step_spec
+from imagetool.runtime.session import Session
+from imagetool.runtime.spec import ID_MAPPINGS, RuntimeSpec, build_step_spec
 from imagetool.runtime.users import User
 
 APPLETS = (
@@ -69,6 +70,32 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+class InUserNamespace:
+    """The embedded executor with every container in a user namespace of its own; a context manager."""
+
+    def __enter__(self) -> InUserNamespace:
+        self._executor = EmbeddedExecutor().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._executor.__exit__(*error)
+
+    def stop(self) -> None:
+        """End all containers; see `Executor`."""
+        self._executor.stop()
+
+    def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
+        """Run a container; see `Executor`."""
+        linux = spec.tree["linux"]
+        changed = {**linux, **ID_MAPPINGS, "namespaces": [*linux["namespaces"], {"type": "user"}]}
+        given = replace(spec, tree={**spec.tree, "linux": changed})
+        return self._executor.run(given, root, output=output, session=session)
+
+
+#: What tests of all executors run under.
+VARIANTS: Final[dict[str, Callable[[], AbstractContextManager[Executor]]]] = {**EXECUTORS, "mapped": InUserNamespace}
+
+
 @dataclass
 class Ran:
     """What a container did."""
@@ -95,7 +122,7 @@ def run(executor: Executor, root: Rootfs, *args: str, env: Mapping[str, str] | N
         else:
             ran.err += data
 
-    settings = {name: options.pop(name) for name in ("security", "ceilings", "measured") if name in options}
+    settings = {name: options.pop(name) for name in ("security", "ceilings", "measured", "userns") if name in options}
     if settings:
         options["sandbox"] = Sandbox(**settings)
     options = {"cwd": "/", "user": User(), "hostname": "box", **options}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from imagetool.errors import Unsupported
 from imagetool.runtime.cgroups import Group, GroupTree, Outcome
 from imagetool.runtime.executors.protocol import ExitStatus
 from imagetool.runtime.spec import RuntimeSpec
@@ -28,6 +29,12 @@ def limited(tree: GroupTree, spec: RuntimeSpec) -> Iterator[Group | None]:
         yield group
     finally:
         group.close()
+
+
+def refuse_user_namespace(spec: RuntimeSpec, name: str) -> None:
+    """Raise Unsupported when a container is to have a user namespace, which this executor does not give it."""
+    if "uidMappings" in spec.tree["linux"]:
+        raise Unsupported(f"--userns auto needs the embedded executor; {name} runs with --userns host")
 
 
 def judged(status: ExitStatus, spec: RuntimeSpec, group: Group | None) -> ExitStatus:

@@ -70,6 +70,15 @@ def test_capabilities_and_system_calls(build: Build) -> None:
     assert "NoNewPrivs:\t1" in done.stderr
 
 
+def test_root_of_a_step_is_nobody_outside_and_the_image_is_the_same(build: Build) -> None:
+    script = (
+        "mkdir -p /a/b && touch /a/b/c && chown -R 7:8 /a && chmod 4755 /a/b/c && rm -r /home; cat /proc/self/uid_map"
+    )
+    done = build(script, "--userns", "auto", "--no-cache")
+    assert "0 1879048192   16777216" in done.stderr
+    assert build(script, "--no-cache").stdout == done.stdout
+
+
 def test_names_of_the_network_are_seen_and_never_committed(build: Build, tmp_path: Path) -> None:
     done = build("cat /etc/hosts /etc/resolv.conf", "--add-host", "db.test:192.0.2.9", "--dns", "198.51.100.7")
     assert "192.0.2.9\tdb.test" in done.stderr

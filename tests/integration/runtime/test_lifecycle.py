@@ -16,11 +16,12 @@ import pytest
 
 from imagetool.errors import HostError
 from imagetool.runtime.cgroups import hierarchies
-from imagetool.runtime.executors import EXECUTORS, EmbeddedExecutor, Executor, RuncExecutor
+from imagetool.runtime.executors import EmbeddedExecutor, Executor, RuncExecutor
 from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
 from tests.support.containers import (
+    VARIANTS,
     busybox_root,
     full_root,
     helpers,
@@ -42,29 +43,29 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 BUILDER = """
 import sys
 from pathlib import Path
-from imagetool.runtime.executors import EXECUTORS
 from imagetool.runtime.rootfs import Overlay
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
+from tests.support.containers import VARIANTS
 
 kind, lower, folder, script = sys.argv[1:]
 root = Overlay((Path(lower),), Path(folder, "upper"), Path(folder, "work"))
 spec = build_step_spec(args=["/bin/sh", "-c", script], env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box")
-with EXECUTORS[kind]() as executor:
+with VARIANTS[kind]() as executor:
     executor.run(spec, root, output=lambda stream, data: (sys.stdout.buffer.write(data), sys.stdout.flush()))
 """
 
 
-@pytest.fixture(params=sorted(EXECUTORS))
+@pytest.fixture(params=sorted(VARIANTS))
 def kind(request: pytest.FixtureRequest) -> str:
-    if request.param != "embedded" and shutil.which(request.param) is None:
+    if request.param == "runc" and shutil.which(request.param) is None:
         pytest.skip(f"needs {request.param}")
     return str(request.param)
 
 
 @pytest.fixture
 def executor(kind: str) -> Iterator[Executor]:
-    with EXECUTORS[kind]() as started:
+    with VARIANTS[kind]() as started:
         yield started
 
 
@@ -161,7 +162,7 @@ def test_the_next_builder_sweeps_the_cgroups_of_one_that_was_killed(kind: str, t
         builder.kill()
     assert left
     assert wait_until_gone(mark) == {}
-    with EXECUTORS[kind]():
+    with VARIANTS[kind]():
         assert not any(map(os.path.isdir, left))
 
 

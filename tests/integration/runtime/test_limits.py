@@ -20,19 +20,19 @@ from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
-from tests.support.containers import full_root, overlay, processes, sh
+from tests.support.containers import VARIANTS, full_root, overlay, processes, sh
 
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(params=sorted(EXECUTORS))
+@pytest.fixture(params=sorted(VARIANTS))
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    if request.param != "embedded" and shutil.which(request.param) is None:
+    if request.param == "runc" and shutil.which(request.param) is None:
         pytest.skip(f"needs {request.param}")
     with GroupTree() as tree:
         if not tree.shared:
             pytest.skip("needs a control group for pids that this process may use")
-    with EXECUTORS[request.param]() as started:
+    with VARIANTS[request.param]() as started:
         yield started
 
 
