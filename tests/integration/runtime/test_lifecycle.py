@@ -97,7 +97,7 @@ def test_the_end_of_the_builder_is_the_end_of_everything(kind: str, tmp_path: Pa
             builder.send_signal(number)
             assert builder.wait(10) == -number
         assert wait_until_gone(mark) == {}
-        assert host_mounts() == mounts
+        assert not set(host_mounts()) - set(mounts)  # others unmount theirs meanwhile
 
 
 def test_an_exception_of_the_output_goes_on_when_the_container_is_dead(executor: Executor, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_fifty_runs_leak_nothing(tmp_path: Path) -> None:
         for number in range(50):
             assert run(executor, overlay(tmp_path / str(number), lower), "true").code == 0
         assert open_files() == files
-        assert host_mounts() == mounts
+        assert not set(host_mounts()) - set(mounts)  # others unmount theirs meanwhile
         end = time.monotonic() + 5
         while session_of(helper) != {helper} and time.monotonic() < end:
             time.sleep(0.02)
