@@ -349,6 +349,13 @@ def _make() -> dict[str, Command]:
         ),
         Command("limits", "limits:limits", "List the bounds on what comes from outside, and how to set them.", _JSON),
         Command(
+            "doctor",
+            "running:doctor",
+            "Tell what this host offers, what will be used, and how to get what is missing; exit with 9 when RUN "
+            "or the store cannot work.",
+            _JSON,
+        ),
+        Command(
             "login",
             "access:login",
             "Check and keep a user name and password for a registry, where docker and podman keep theirs.",

@@ -1,4 +1,4 @@
-"""`run`: a command in a container of an image."""
+"""`run`: a command in a container of an image. `doctor`: whether this host can."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from imagetool.cli.options import workplace
-from imagetool.errors import NotFound, UsageError
+from imagetool.errors import HostError, NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,3 +108,25 @@ def _lines(paths: Sequence[str]) -> Iterator[str]:
         except OSError as error:
             raise NotFound(f"--env-file {path}: {error.strerror}") from None
         yield from (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+
+
+def doctor(globals: Globals, *, json: bool) -> int:
+    """Print what was found; return 9 when something that is needed is missing."""
+    from imagetool.cli.lines import printable
+    from imagetool.config.environment import store_root
+    from imagetool.verbs.doctor import diagnose
+
+    diagnosis = diagnose(store_root(globals.root))
+    if json:
+        import json as encoder
+
+        sys.stdout.write(encoder.dumps(diagnosis.tree(), indent=2) + "\n")
+        return 0 if diagnosis.healthy else HostError.exit_code
+    for finding in diagnosis.findings:
+        sys.stdout.write(f"{finding.state:<8} {finding.name:<15} {printable(finding.detail)}\n")
+        if finding.fix:
+            sys.stdout.write(f"{'':<24} fix: {printable(finding.fix)}\n")
+    sys.stdout.write("\n")
+    for name, what in diagnosis.used.items():
+        sys.stdout.write(f"{'uses':<8} {name:<15} {printable(what)}\n")
+    return 0 if diagnosis.healthy else HostError.exit_code
