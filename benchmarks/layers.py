@@ -133,7 +133,7 @@ def _unpack(bench: Bench) -> None:
         bench.remove("theirs")
         return measured(["umoci", "unpack", "--image", f"{layout}:files", str(bench.folder / "theirs")])
 
-    bench.compare(what, "gzip | tar", ours=ours, theirs=gnu, figure="wall", target=1 / 1.5)
+    bench.compare(what, "gzip, GNU tar", ours=ours, theirs=gnu, figure="wall", target=1 / 1.5)
     bench.compare(what, "umoci", ours=ours, theirs=umoci, figure="cpu", target=5)
 
 
