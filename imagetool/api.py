@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from imagetool.config.environment import source_date_epoch
 from imagetool.content.layout import REF_NAME, LayoutStore
-from imagetool.errors import ChecksFailed, InvalidReference, NetworkError, NotFound, StorageError, UsageError
+from imagetool.errors import ChecksFailed, InvalidReference, NetworkError, NotFound, UsageError
 from imagetool.image.image import Image, load
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
@@ -22,6 +22,7 @@ from imagetool.transports.local import local_name, resolve
 
 if TYPE_CHECKING:
     from imagetool.build.cache import FolderCache
+    from imagetool.build.contexts import Opened
     from imagetool.build.secrets import Secrets
     from imagetool.build.worker import Witness
     from imagetool.distribution.auth import Credentials
@@ -104,7 +105,11 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How to build; see `imagetool build --help`. `text` is a Dockerfile that is in no file."""
+    """How to build; see `imagetool build --help`.
+
+    text: a Dockerfile that is in no file.
+    contexts: what --build-context gives, by name.
+    """
 
     file: Path | None = None
     text: bytes | None = None
@@ -122,31 +127,66 @@ class BuildOptions:
     sandbox: Sandbox | None = None
     jobs: int | None = None
     secrets: Secrets | None = None
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    pull: str = "missing"
 
 
-def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Witness | None = None) -> Image:
-    """Build the Dockerfile of a directory; name the image in the local store and return it.
+def build(
+    context: Path | str,
+    options: BuildOptions,
+    place: Workplace,
+    *,
+    witness: Witness | None = None,
+    stdin: BinaryIO | None = None,
+) -> Image:
+    """Build the Dockerfile of a context; name the image in the local store and return it.
 
-    `witness` is told of all that the build looks at.
+    Args:
+        context: a directory, or what else `build.contexts.open_context` takes.
+        witness: is told of all that the build looks at.
+        stdin: what the context `-` is read from.
     """
-    from imagetool.build.secrets import Secrets
-    from imagetool.build.solver import BuildRequest, default_jobs, solve
+    from imagetool.build.contexts import is_foreign, open_context
+    from imagetool.build.git import TOKEN_SECRET
     from imagetool.build.worker import Unwatched
-    from imagetool.dockerfile import parse
 
     witness = witness or Unwatched()
+    if is_foreign(str(context)) or options.contexts:
+        witness.opaque()
+    token = options.secrets.values.get(TOKEN_SECRET, b"") if options.secrets else b""
+    with ExitStack() as stack:
+        opening: dict[str, Any] = {"scratch": place.root / "scratch", "download": _download, "token": token}
+        opened = stack.enter_context(open_context(str(context), stdin=stdin, **opening))
+        named = {name.lower(): _named(value, opening, stack) for name, value in options.contexts.items()}
+        return _build(opened, named, options, place, witness)
 
-    if not context.is_dir():
-        raise NotFound(f"build context {context} is not a directory")
-    path, text = _dockerfile(context, options, witness)
+
+def _named(value: str, opening: dict[str, Any], stack: ExitStack) -> Any:
+    """Return what a named build context is: a directory, or an image by its name."""
+    from imagetool.build.contexts import folder_ignore, open_context
+    from imagetool.build.files import FolderSource
+
+    if value.startswith(("docker-image://", "oci-layout://")):
+        return value
+    opened = stack.enter_context(open_context(value, **opening))
+    return FolderSource(opened.folder, folder_ignore(opened.folder))
+
+
+def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: Workplace, witness: Witness) -> Image:
+    from imagetool.build.contexts import find_ignore
+    from imagetool.build.secrets import Secrets
+    from imagetool.build.solver import BuildRequest, default_jobs, solve
+    from imagetool.dockerfile import parse
+
+    path, text = _dockerfile(opened, options, witness)
     names = [local_name(tag) for tag in options.tags]
     host = Platform.parse(f"linux/{os.uname().machine}")
     dockerfile = parse(text, file=_shown(path, options))
-    ignore = _ignore(path, context, witness)
+    ignore = find_ignore(opened, path, witness)
     _refuse_findings(dockerfile, ignore, options, place)
     request = BuildRequest(
         dockerfile=dockerfile,
-        context=context,
+        context=opened.folder,
         ignore=ignore,
         build_args=options.build_args,
         labels=options.labels,
@@ -157,12 +197,13 @@ def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Wi
         network=options.network,
         jobs=options.jobs or default_jobs(),
         secrets=options.secrets or Secrets(),
+        named=named,
     )
     in_namespace = _enter_namespace(request, place.observer)
     store = place.store
     with ExitStack() as stack:
         stack.enter_context(store.session())
-        worker = _worker(context, options, place, store, witness, in_namespace=in_namespace, stack=stack)
+        worker = _worker(opened, options, place, store, witness, in_namespace=in_namespace, stack=stack)
         image = solve(request, worker, observer=place.observer)
         for name in names or [""]:
             store.tag(image.descriptor, name)
@@ -171,12 +212,14 @@ def build(context: Path, options: BuildOptions, place: Workplace, *, witness: Wi
 
 def check(context: Path, options: BuildOptions, place: Workplace) -> Report:
     """Lint the Dockerfile of a directory. Nothing is built or pulled: of base images only local ones are known."""
+    from imagetool.build.contexts import Opened, find_ignore
     from imagetool.build.worker import Unwatched
     from imagetool.dockerfile import parse
 
-    path, text = _dockerfile(context, options, Unwatched())
+    opened = Opened(context)
+    path, text = _dockerfile(opened, options, Unwatched())
     dockerfile = parse(text, file=_shown(path, options))
-    return _lint(dockerfile, _ignore(path, context, Unwatched()), options, place)
+    return _lint(dockerfile, find_ignore(opened, path, Unwatched()), options, place)
 
 
 def _lint(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, place: Workplace) -> Report:
@@ -208,22 +251,13 @@ def _refuse_findings(dockerfile: Dockerfile, ignore: IgnoreRules, options: Build
         raise ChecksFailed(f"{report.file}: check has error=true, and the lint finds {found}; build --check shows it")
 
 
-def _dockerfile(context: Path, options: BuildOptions, witness: Witness) -> tuple[Path, bytes]:
-    """Return a build's Dockerfile: where it is, or would be, and what it says."""
-    path = options.file or context / "Dockerfile"
+def _dockerfile(opened: Opened, options: BuildOptions, witness: Witness) -> tuple[Path, bytes]:
+    from imagetool.build.contexts import find_dockerfile
+
     if options.text is not None:
         witness.opaque()
-        return path, options.text
-    witness.opened(str(path))
-    if options.file is None and not path.exists() and (context / "Containerfile").exists():
-        path = context / "Containerfile"
-        witness.opened(str(path))
-    try:
-        return path, path.read_bytes()
-    except FileNotFoundError:
-        raise NotFound(f"no Dockerfile at {path}; name one with --file") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+        return options.file or opened.folder / "Dockerfile", options.text
+    return find_dockerfile(opened, options.file, witness)
 
 
 def _shown(path: Path, options: BuildOptions) -> str:
@@ -231,16 +265,6 @@ def _shown(path: Path, options: BuildOptions) -> str:
     if options.text is not None:
         return "Dockerfile"
     return str(path) if options.file else os.path.relpath(path)
-
-
-def _ignore(dockerfile: Path, context: Path, witness: Witness) -> Any:
-    from imagetool.dockerfile import IgnoreRules
-
-    for path in (dockerfile.with_name(dockerfile.name + ".dockerignore"), context / ".dockerignore"):
-        witness.opened(str(path))
-        if path.is_file():
-            return IgnoreRules.parse(path.read_bytes(), file=str(path))
-    return IgnoreRules()
 
 
 def _enter_namespace(request: Any, observer: Observer) -> str:
@@ -272,7 +296,7 @@ def _sandbox(options: BuildOptions, *, namespaced: bool) -> Sandbox | None:
 
 
 def _worker(
-    context: Path,
+    opened: Opened,
     options: BuildOptions,
     place: Workplace,
     store: LayoutStore,
@@ -293,7 +317,7 @@ def _worker(
     given = {EPOCH_ARG: options.build_args[EPOCH_ARG]} if EPOCH_ARG in options.build_args else os.environ
     epoch = source_date_epoch(given)
     if epoch is None:
-        epoch = commit_time(context, warn=untimed)
+        epoch = opened.time if opened.foreign else commit_time(opened.folder, warn=untimed)
     namespaced = in_namespace != "root"
     kept: dict[str, Any] = {}
     first = threading.Lock()
@@ -346,7 +370,7 @@ def _worker(
         executor=executor,
         emulate=emulate,
         cache=place.cache,
-        base=lambda name, platform: _base(name, platform, place, store, witness),
+        base=lambda name, platform: _base(name, platform, options.pull, place, store, witness),
         download=_download,
         scratch=place.root / "scratch",
         caches=place.root / "cache-mounts",
@@ -359,23 +383,49 @@ def _worker(
     )
 
 
-def _base(name: str, platform: Platform, place: Workplace, store: LayoutStore, witness: Witness) -> Image:
-    """Find a base image in the local store, else in its registry."""
+def _base(name: str, platform: Platform, pull: str, place: Workplace, store: LayoutStore, witness: Witness) -> Image:
+    """Find a base image in the local store, else in its registry; `pull` as of --pull."""
+    if name.startswith("oci-layout://"):
+        return _from_layout(name, platform, place, store)
+    name = name.removeprefix("docker-image://")
+    if pull in ("always", "newer"):
+        witness.opaque()  # it hangs on the registry
+        try:
+            place.observer(Note(f"pulling {name}"))
+            _pull_into(name, place, store)
+        except (NotFound, NetworkError) as error:
+            if pull == "always":
+                raise
+            place.observer(Note(f"{name} is taken as it is here: {error}", "warning"))
     try:
         root = resolve(store, name)
         image = load(store, root, platform=platform)
-    except NotFound:
+    except NotFound as error:
+        if pull == "never":
+            error.add_note("--pull never forbids to look in its registry")
+        if pull != "missing":
+            raise
         place.observer(Note(f"pulling {name}"))
         try:
             _pull_into(name, place, store)
-        except NetworkError as error:
+        except NetworkError as problem:
             known = ", ".join(list(store.names())[:8]) or "no image"
-            error.add_note(f"hint: the local store has {known}; `imagetool base` makes one without a registry")
+            problem.add_note(f"hint: the local store has {known}; `imagetool base` makes one without a registry")
             raise
         root = resolve(store, name)
         image = load(store, root, platform=platform)
     witness.based(name, root.annotations.get(REF_NAME, ""), str(root.digest))
     return image
+
+
+def _from_layout(name: str, platform: Platform, place: Workplace, store: LayoutStore) -> Image:
+    """Take an image of an OCI layout into the local store: oci-layout://DIR[:TAG] or oci-layout://DIR@DIGEST."""
+    from imagetool.transfer import copy as transfer
+
+    reader, rest = find("oci:" + name.removeprefix("oci-layout://").replace("@sha256:", ":sha256:"))
+    with reader.source(rest, place.surroundings) as source:
+        transfer(source.store, store, source.root, platform=platform, tags=(), observer=place.observer)
+        return load(store, source.root, platform=platform)
 
 
 @contextmanager

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import posixpath
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import NamedTuple
 
-from imagetool.build import steps
+from imagetool.build import git, steps
 from imagetool.build.copying import CopyRequest, copy_items, sources
 from imagetool.build.files import FolderFiles, Taken
 from imagetool.build.root import Root
 from imagetool.build.steps import Inputs, Made
+from imagetool.content.staging import storage_errors
 from imagetool.dockerfile import Add, IgnoreRules, is_remote
 from imagetool.errors import BuildError, DigestMismatch, InvalidArchive, Unsupported
 from imagetool.layer.entry import Entry, Item, display, parents
@@ -28,9 +30,6 @@ from imagetool.oci.digest import Digest, new_hasher
 from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import bounded
-
-#: HTTP URLs that mean a Git repository, as BuildKit tells them.
-_GIT: Final = re.compile(r"\.git(#.*)?\Z")
 
 
 def archives(inputs: Inputs, local: Sequence[str], unpack: bool | None) -> list[str]:
@@ -49,12 +48,16 @@ def add(inputs: Inputs, instruction: Add, history: str) -> Made:
     """Make the layer of an ADD that has archives or URLs among its sources."""
     base = Root(inputs.trees, () if instruction.link else inputs.state.layers)
     with ExitStack() as stack:
-        folder = inputs.worker.scratch / f"add-{inputs.number}"
-        stack.callback(_remove, folder)
-        fetched = [_fetch(inputs, source, folder, instruction) for source in instruction.sources if is_remote(source)]
+        folder = _scratch(inputs, stack)
+        fetched: list[Fetched | Cloned] = []
+        for source in instruction.sources:
+            if (repository := git.GitSource.parse(source)) is not None:
+                fetched.append(_clone(inputs, repository, folder / f"git-{len(fetched)}", instruction))
+            elif is_remote(source):
+                fetched.append(_fetch(inputs, source, folder / f"url-{len(fetched)}", instruction))
         key = inputs.key(
             step="add",
-            content=[str(digest) for _, _, digest in fetched] + _local_digests(inputs, instruction, stack),
+            content=[one.identity for one in fetched] + _local_digests(inputs, instruction, stack),
             unpack=instruction.unpack,
             **steps.copy_inputs(inputs, instruction),
         )
@@ -65,11 +68,34 @@ def add(inputs: Inputs, instruction: Add, history: str) -> Made:
         return steps.record(inputs, key, steps.store(inputs, items), history)
 
 
-Fetched = tuple[Path, int, Digest]
+class Fetched(NamedTuple):
+    """A file that was downloaded; `modified` is in nanoseconds."""
+
+    path: Path
+    modified: int
+    digest: Digest
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others."""
+        return str(self.digest)
+
+
+class Cloned(NamedTuple):
+    """A Git repository that was fetched."""
+
+    checkout: git.Checkout
+    subdir: str
+    keep_git_dir: bool
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others; the URL does not matter."""
+        return f"git {self.checkout.commit} {self.subdir} {self.keep_git_dir}"
 
 
 def _items(
-    inputs: Inputs, instruction: Add, base: Root, fetched: Sequence[Fetched], stack: ExitStack
+    inputs: Inputs, instruction: Add, base: Root, fetched: Sequence[Fetched | Cloned], stack: ExitStack
 ) -> Iterator[Item]:
     """Yield plain sources first, then what was fetched, then what archives hold; the last of a name counts."""
     times = inputs.worker.times
@@ -79,13 +105,17 @@ def _items(
     request = replace(steps.copy_request(inputs, instruction, base), sources=tuple(local), skip=frozenset(packed))
     if request.sources or request.texts:
         yield from copy_items(request, files, base)
-    for path, modified, _ in fetched:
-        if instruction.unpack:
-            with open(path, "rb") as file:
-                yield from _unpacked(inputs, request, base, read_chunks(file), path.name)
+    for got in fetched:
+        if isinstance(got, Cloned):
+            work_tree = stack.enter_context(_downloaded(got.checkout.folder, times.of_layer(got.checkout.time * 10**9)))
+            yield from copy_items(replace(request, sources=(".",), texts=(), skip=frozenset()), work_tree, base)
+        elif instruction.unpack:
+            with open(got.path, "rb") as file:
+                yield from _unpacked(inputs, request, base, read_chunks(file), got.path.name)
         else:
+            path = got.path
             path.chmod(0o600)
-            one = stack.enter_context(_downloaded(path.parent, times.of_layer(modified)))
+            one = stack.enter_context(_downloaded(path.parent, times.of_layer(got.modified)))
             single = replace(request, sources=(_literal(path.name),), texts=(), skip=frozenset())
             yield from copy_items(single, one, base)
     for source in packed:
@@ -164,10 +194,8 @@ def _local_digests(inputs: Inputs, instruction: Add, stack: ExitStack) -> list[s
 
 def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetched:
     """Download a URL into a scratch file; its digest is checked against --checksum."""
-    if not source.lower().startswith(("http://", "https://")) or _GIT.search(source):
-        raise Unsupported(
-            f"ADD {source}: Git sources are not supported yet; clone it and COPY it, or use an archive URL"
-        )
+    if not source.lower().startswith(("http://", "https://")):
+        raise Unsupported(f"ADD {source}: there are http, https and Git URLs")
     folder.mkdir(parents=True, exist_ok=True)
     hasher = new_hasher()
     inputs.worker.witness.opaque()
@@ -183,7 +211,19 @@ def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetch
     digest = Digest("sha256", hasher.hexdigest())
     if instruction.checksum and instruction.checksum != str(digest):
         raise DigestMismatch(f"ADD {source}", expected=instruction.checksum, got=str(digest))
-    return path, download.modified, digest
+    return Fetched(path, download.modified, digest)
+
+
+def _clone(inputs: Inputs, source: git.GitSource, folder: Path, instruction: Add) -> Cloned:
+    """Fetch a repository; --checksum is the commit, or how it begins."""
+    inputs.worker.witness.opaque()
+    keep = bool(instruction.keep_git_dir)
+    token = inputs.secrets.values.get(git.TOKEN_SECRET, b"")
+    checkout = git.fetch(source, folder, token=token, keep_git_dir=keep)
+    wanted = (instruction.checksum or "").lower()
+    if wanted and (len(wanted) < git.LEAST_COMMIT or not checkout.commit.startswith(wanted)):
+        raise DigestMismatch(f"ADD {source.url}", expected=wanted, got=checkout.commit)
+    return Cloned(checkout, source.subdir, keep)
 
 
 def _literal(name: str) -> str:
@@ -195,8 +235,7 @@ def _downloaded(folder: Path, mtime: int) -> FolderFiles:
     return FolderFiles(folder, ignore=IgnoreRules(), times=lambda _: mtime)
 
 
-def _remove(folder: Path) -> None:
-    if folder.is_dir():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+def _scratch(inputs: Inputs, stack: ExitStack) -> Path:
+    with storage_errors(f"cannot make a directory in {inputs.worker.scratch}"):
+        inputs.worker.scratch.mkdir(parents=True, exist_ok=True)
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="add-", dir=inputs.worker.scratch)))

@@ -63,6 +63,14 @@ class Child(NamedTuple):
     excluded: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A directory that COPY may take files from by a name, and what of it is not there."""
+
+    folder: Path
+    ignore: IgnoreRules
+
+
 class Files(Protocol):
     """A tree of files. Names are as in `Entry.name`; symlinks are resolved inside the tree."""
 

@@ -5,7 +5,7 @@ Source: Dockerfile reference, "FROM", "ARG", "Understand how ARG and FROM intera
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imagetool.dockerfile import (
@@ -55,12 +55,16 @@ class PlannedStage:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The stages of a build; only those that `target` reaches are in `needed`, in order."""
+    """The stages of a build; only those that `target` reaches are in `needed`, in order.
+
+    named: what --build-context names, in lower case; it beats stages and images.
+    """
 
     stages: tuple[PlannedStage, ...]
     target: int
     global_args: Mapping[str, str]
     needed: tuple[int, ...]
+    named: frozenset[str] = frozenset()
 
     @property
     def steps(self) -> int:
@@ -69,7 +73,13 @@ class Graph:
 
 
 def plan(
-    dockerfile: Dockerfile, *, build_args: Mapping[str, str], target: str | None, platform: Platform, host: Platform
+    dockerfile: Dockerfile,
+    *,
+    build_args: Mapping[str, str],
+    target: str | None,
+    platform: Platform,
+    host: Platform,
+    named: frozenset[str] = frozenset(),
 ) -> Graph:
     """Resolve the stages of a Dockerfile.
 
@@ -85,14 +95,14 @@ def plan(
     stages: list[PlannedStage] = []
     for number, stage in enumerate(dockerfile.stages):
         base = expand_instruction(stage.base, {**predefined, **global_args}, dockerfile.directives.escape)
-        earlier = find_stage(stages, base.image)
+        earlier = None if base.image.lower() in named else find_stage(stages, base.image)
         wanted = Platform.parse(base.platform) if base.platform else platform
         needs = {earlier} if earlier is not None else set()
         for instruction in stage.instructions:
-            needs |= _used(instruction, stages, number)
+            needs |= _used(instruction, stages, number, named)
         stages.append(PlannedStage(number, stage, base.image if earlier is None else earlier, wanted, frozenset(needs)))
     chosen = _target(stages, target)
-    return Graph(tuple(stages), chosen, global_args, tuple(sorted(_reach(stages, chosen))))
+    return Graph(tuple(stages), chosen, global_args, tuple(sorted(_reach(stages, chosen))), named)
 
 
 def platform_args(target: Platform, host: Platform) -> dict[str, str]:
@@ -122,7 +132,7 @@ def _global_args(
     return values
 
 
-def find_stage(stages: list[PlannedStage] | tuple[PlannedStage, ...], name: str) -> int | None:
+def find_stage(stages: Sequence[PlannedStage], name: str) -> int | None:
     """Return the number of the last stage so far that has a name (in any case), or None."""
     for planned in reversed(stages):
         if planned.stage.name is not None and planned.stage.name == name.lower():
@@ -131,12 +141,14 @@ def find_stage(stages: list[PlannedStage] | tuple[PlannedStage, ...], name: str)
 
 
 def source_stage(
-    stages: list[PlannedStage] | tuple[PlannedStage, ...], name: str, number: int, at: Instruction
+    stages: Sequence[PlannedStage], name: str, number: int, at: Instruction, *, named: frozenset[str]
 ) -> int | None:
-    """Return the stage that `--from=name` means in stage `number`, or None for an image.
+    """Return the stage that `--from=name` means in stage `number`, or None for an image or what `named` has.
 
     Raises DockerfileError for a number that is not an earlier stage's.
     """
+    if name.lower() in named:
+        return None
     if name.isdigit():
         index = int(name)
         if index >= number:
@@ -145,21 +157,21 @@ def source_stage(
     return find_stage(stages[:number], name)
 
 
-def _used(instruction: Instruction, stages: list[PlannedStage] | tuple[PlannedStage, ...], number: int) -> set[int]:
+def _used(instruction: Instruction, stages: Sequence[PlannedStage], number: int, named: frozenset[str]) -> set[int]:
     names: list[str] = []
     if isinstance(instruction, Copy) and instruction.from_ is not None:
         names = [instruction.from_]
     elif isinstance(instruction, Run):
         names = [mount.from_ for mount in instruction.mounts if mount.from_]
-    found = (source_stage(stages, name, number, instruction) for name in names)
+    found = (source_stage(stages, name, number, instruction, named=named) for name in names)
     return {index for index in found if index is not None}
 
 
-def needs_of(instruction: Instruction, planned: PlannedStage, stages: tuple[PlannedStage, ...]) -> list[int]:
+def needs_of(instruction: Instruction, planned: PlannedStage, graph: Graph) -> list[int]:
     """Return the stages that an instruction of a stage waits for, a FROM for its base; ONBUILD's triggers too."""
     if isinstance(instruction, From):
         return [planned.base] if isinstance(planned.base, int) else []
-    return sorted(_used(instruction, stages, planned.number))
+    return sorted(_used(instruction, graph.stages, planned.number, graph.named))
 
 
 def _target(stages: list[PlannedStage], target: str | None) -> int:

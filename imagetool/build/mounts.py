@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetool.build.copying import CopyRequest, copy_items
-from imagetool.build.files import Files
+from imagetool.build.files import Files, FolderSource
 from imagetool.build.root import Root
 from imagetool.build.steps import Inputs, content
 from imagetool.content.staging import storage_errors
@@ -69,7 +69,12 @@ def _files(inputs: Inputs, instruction: Run, mount: RunMount) -> Iterator[Files]
         with inputs.context_files() as files:
             yield files
         return
-    yield inputs.trees.files(inputs.source(mount.from_, instruction))
+    source = inputs.source(mount.from_, instruction)
+    if isinstance(source, FolderSource):
+        with inputs.over(source).context_files() as files:
+            yield files
+        return
+    yield inputs.trees.files(source)
 
 
 def _bound(inputs: Inputs, instruction: Run, mount: RunMount, folder: Path) -> Path:

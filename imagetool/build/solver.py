@@ -17,7 +17,7 @@ from typing import Final
 
 from imagetool.build import graph as graphs
 from imagetool.build import steps
-from imagetool.build.files import Trees
+from imagetool.build.files import FolderSource, Trees
 from imagetool.build.graph import Graph, PlannedStage
 from imagetool.build.schedule import Schedule
 from imagetool.build.secrets import Secrets
@@ -60,6 +60,7 @@ class BuildRequest:
     context: the directory that COPY takes files from.
     ignore: what of it is not there (.dockerignore).
     host: the platform the build runs on.
+    named: directories, or names of images, that --build-context gives; the keys are in lower case.
     jobs: how many steps, of stages that do not wait for each other, are done at once.
     """
 
@@ -73,6 +74,7 @@ class BuildRequest:
     host: Platform = field(default_factory=Platform)
     use_cache: bool = True
     network: str = "default"
+    named: Mapping[str, FolderSource | str] = field(default_factory=dict)
     jobs: int = field(default_factory=default_jobs)
     secrets: Secrets = field(default_factory=Secrets)
 
@@ -95,6 +97,7 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
         target=request.target,
         platform=request.platform,
         host=request.host,
+        named=frozenset(request.named),
     )
     return _Build(request, graph, worker, observer).image(graph.target)
 
@@ -131,9 +134,14 @@ class _Build:
         manifest = write_image(self._worker.store, config, state.layers)
         return Image(manifest, config, state.layers, self._worker.store)
 
-    def source(self, name: str, planned: PlannedStage, at: Instruction) -> tuple[Layer, ...]:
-        """Return the layers that `--from=name` means; a stage of that name has been waited for."""
-        index = graphs.source_stage(self._graph.stages, name, planned.number, at)
+    def source(self, name: str, planned: PlannedStage, at: Instruction) -> tuple[Layer, ...] | FolderSource:
+        """Return what `--from=name` means; a stage of that name has been waited for."""
+        given = self._request.named.get(name.lower())
+        if isinstance(given, FolderSource):
+            return given
+        if given is not None:
+            return self._image(given, planned.platform).layers
+        index = graphs.source_stage(self._graph.stages, name, planned.number, at, named=self._graph.named)
         if index is not None:
             return self._schedule.result(index).layers
         try:
@@ -173,7 +181,11 @@ class _Build:
         if planned.base == graphs.SCRATCH:
             run = with_defaults(RunConfig(working_dir="/"))
             return StageState(planned.platform, run, variables=run.environment)
-        image = self._image(planned.base, planned.platform)
+        given = self._request.named.get(planned.base.lower(), planned.base)
+        if isinstance(given, FolderSource):
+            text = f"FROM {planned.base}: that build context is a directory, not an image; COPY --from takes it"
+            raise planned.stage.base.source.error(text)
+        image = self._image(given, planned.platform)
         if not planned.platform.runs(image.config.platform):
             text = f"{planned.base} is an image for {image.config.platform}, not for {planned.platform}"
             self._observer(Note(text, "warning"))
@@ -206,7 +218,7 @@ class _Build:
         `action` takes the step's number and returns the state after it, and whether it came from
         the cache. Errors without a place get this one.
         """
-        for needed in graphs.needs_of(instruction, planned, self._graph.stages):
+        for needed in graphs.needs_of(instruction, planned, self._graph):
             self._schedule.result(needed)
         with self._schedule.turn():
             with self._lock:

@@ -15,11 +15,11 @@ from typing import Any
 from imagetool.build.cache import Result, key_of
 from imagetool.build.chmod import Chmod
 from imagetool.build.copying import CopyRequest, copy_items
-from imagetool.build.files import Files, FolderFiles, Trees
+from imagetool.build.files import Files, FolderFiles, FolderSource, Trees
 from imagetool.build.root import Root
 from imagetool.build.secrets import Secrets
 from imagetool.build.state import StageState
-from imagetool.build.worker import Worker
+from imagetool.build.worker import Unwatched, Worker
 from imagetool.dockerfile import Add, Copy, IgnoreRules, Instruction, Run, Workdir, is_remote
 from imagetool.errors import BuildError
 from imagetool.image.image import Layer
@@ -33,7 +33,7 @@ from imagetool.progress import Observer
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything a step may look at. `source` gives the layers that `--from=NAME` means."""
+    """Everything a step may look at. `source` gives the layers, or the directory, that `--from=NAME` means."""
 
     worker: Worker
     state: StageState
@@ -43,7 +43,7 @@ class Inputs:
     build_args: Mapping[str, str]
     use_cache: bool
     network: str
-    source: Callable[[str, Instruction], tuple[Layer, ...]]
+    source: Callable[[str, Instruction], tuple[Layer, ...] | FolderSource]
     trees: Trees
     observer: Observer
     secrets: Secrets = field(default_factory=Secrets)
@@ -54,6 +54,12 @@ class Inputs:
         return FolderFiles(
             self.context, ignore=self.ignore, times=times or worker.times.of_context, witness=worker.witness
         )
+
+    def over(self, source: FolderSource) -> Inputs:
+        """Return the inputs of a step whose build context is another directory."""
+        self.worker.witness.opaque()
+        worker = replace(self.worker, witness=Unwatched())
+        return replace(self, context=source.folder, ignore=source.ignore, worker=worker)
 
     def key(self, **inputs: Any) -> str:
         """Return a cache key over the parent's files, what the worker adds, and `inputs`."""
@@ -84,6 +90,8 @@ def copy(inputs: Inputs, instruction: Copy) -> Made:
     if instruction.from_ is None:
         return _from_context(inputs, instruction, history)
     layers = inputs.source(instruction.from_, instruction)
+    if isinstance(layers, FolderSource):
+        return _from_context(inputs.over(layers), instruction, history)
     base = Root(inputs.trees, () if instruction.link else inputs.state.layers)
     chain = [str(layer.diff_id) for layer in layers]
     key = inputs.key(step="copy", source=chain, **copy_inputs(inputs, instruction))

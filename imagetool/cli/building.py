@@ -57,19 +57,21 @@ def build(
         sys.stdout.write(f"{known.identity}\n")
         return
 
-    from pathlib import Path
-
     from imagetool import api
     from imagetool.cli.display import display, tee
     from imagetool.cli.options import plain_workplace
     from imagetool.cli.outputs import Output
 
+    if context == "-" and wanted["file"] == "-":
+        from imagetool.errors import UsageError
+
+        raise UsageError("the Dockerfile and the build context cannot both be stdin")
     outputs = [Output.parse(text) for text in output]
     options = _options(use_cache=not no_cache, jobs=_jobs(jobs), **wanted)
     watch = Watch(root, asked)
     with display(progress) as shown:
         place = plain_workplace(globals, tee(_noting(watch), shown))
-        image = api.build(Path(context), options, place, witness=watch)
+        image = api.build(context, options, place, witness=watch, stdin=sys.stdin.buffer)
         for one in outputs:
             one.write(image, place, name=options.tags[0] if options.tags else "")
     answer = _remember(watch, image, options.tags)
@@ -96,6 +98,8 @@ def _options(
     network: str,
     secret: Sequence[str],
     ssh: Sequence[str],
+    build_context: Sequence[str],
+    pull: str,
     **sandbox: Any,
 ) -> BuildOptions:
     from pathlib import Path
@@ -109,7 +113,7 @@ def _options(
         text=from_stdin() if file == "-" else None,
         tags=tag,
         build_args=build_arg,
-        labels=dict(_label(text) for text in label),
+        labels=dict(_pair(text, "--label") for text in label),
         target=target,
         platform=Platform.parse(platform) if platform else None,
         use_cache=use_cache,
@@ -121,6 +125,8 @@ def _options(
         network=network,
         sandbox=_sandbox(sandbox),
         secrets=_secrets(secret, ssh),
+        contexts=dict(_pair(text, "--build-context") for text in build_context),
+        pull=pull,
     )
 
 
@@ -244,12 +250,12 @@ def _record(answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_f
         replace_file(Path(metadata_file), json.dumps(known, indent=2).encode() + b"\n")
 
 
-def _label(text: str) -> tuple[str, str]:
+def _pair(text: str, option: str) -> tuple[str, str]:
     from imagetool.errors import UsageError
 
-    name, _, value = text.partition("=")
-    if not name:
-        raise UsageError(f"--label {text!r}: write KEY=VALUE")
+    name, equals, value = text.partition("=")
+    if not name or (not equals and option != "--label"):
+        raise UsageError(f"{option} {text!r}: write KEY=VALUE")
     return name, value
 
 

@@ -104,6 +104,17 @@ def _make() -> dict[str, Command]:
             Option("--label", many=True, help="KEY=VALUE to put on the image."),
             Option("--target", help="The stage to build. [default: the last]"),
             Option("--platform", help="Build for os/arch[/variant]. [default: this machine's]"),
+            Option(
+                "--build-context",
+                many=True,
+                help="NAME=DIR, =URL, =docker-image://IMAGE or =oci-layout://DIR[:TAG]: what FROM and --from mean.",
+            ),
+            Option(
+                "--pull",
+                default="missing",
+                choices=("missing", "always", "newer", "never"),
+                help="When to pull base images; newer takes the local one when the registry cannot be reached.",
+            ),
             Option("--secret", many=True, help="id=ID,src=FILE or id=ID,env=NAME, for RUN --mount=type=secret."),
             Option("--ssh", many=True, help="default[=SOCKET]: an SSH agent for RUN --mount=type=ssh."),
             Option("--no-cache", kind="flag", help="Do every step anew."),
@@ -134,7 +145,11 @@ def _make() -> dict[str, Command]:
             _PROGRESS,
             Option("--quiet", "-q", kind="flag", help="Show nothing but the image ID; --progress quiet."),
             Option("--check", kind="flag", help="Lint the Dockerfile instead; exit with 7 when something is found."),
-            Argument("context", kind="file", help="The directory that COPY takes files from."),
+            Argument(
+                "context",
+                kind="file",
+                help="What COPY takes files from: a directory, a tar, a Git or http(s) URL, or - for stdin.",
+            ),
         ),
         Command(
             "lint",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
-from imagetool.errors import BuildError, DigestMismatch, Unsupported
+from imagetool.errors import BuildError, DigestMismatch
 from tests.support.workshop import EPOCH, Workshop, texts, tree
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -165,13 +165,3 @@ def test_a_url_without_a_name_needs_one(shop: Workshop) -> None:
     with pytest.raises(BuildError, match="file name"):
         shop.build("FROM base\nADD http://example.invalid/ /n/\n")
     assert texts(shop.build("FROM base\nADD http://example.invalid/ /n\n"), layers=[1]) == {"n": "data"}
-
-
-def test_git_is_refused_in_so_many_words(shop: Workshop) -> None:
-    for source in (
-        "https://example.invalid/x/y.git",
-        "https://example.invalid/x/y.git#v1:d",
-        "git@example.invalid:x/y",
-    ):
-        with pytest.raises(Unsupported, match="Git"):
-            shop.build(f"FROM base\nADD {source} /n\n")
