@@ -1,7 +1,7 @@
 """The one JSON decoder for every document that comes from outside, and typed access to its tree.
 
 `decode` refuses what the stdlib accepts silently: duplicate keys, NaN, numbers and nesting
-without bound. Field access goes through the `get_*` functions, whose errors name the JSON
+without bound. Field access goes through the `get_*` functions. Errors of both name the JSON
 path. `encode` writes the canonical form of the documents we make ourselves.
 """
 
@@ -25,6 +25,10 @@ _RFC3339: Final = re.compile(
     re.ASCII,
 )
 
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}:,]|[^\s\[\]{}:,"]+', re.DOTALL)
+_PATH_LIMIT: Final = 200  # characters of a path in an error
+
 
 def decode(raw: bytes, *, what: str, limit: int = limits.DOCUMENT_BYTES) -> dict[str, Any]:
     """Parse an untrusted JSON object.
@@ -39,7 +43,8 @@ def decode(raw: bytes, *, what: str, limit: int = limits.DOCUMENT_BYTES) -> dict
     """
     if len(raw) > limit:
         raise LimitExceeded(f"{what}: {len(raw)} bytes of JSON, more than the {limit} allowed")
-    _check_depth(raw, what)
+    if _depth(raw) > limits.DOCUMENT_DEPTH:
+        raise InvalidDocument(f"{what}: {_place(raw, _Refused())} is nested deeper than {limits.DOCUMENT_DEPTH} levels")
     try:
         tree = json.loads(
             raw.decode("utf-8"),
@@ -48,6 +53,8 @@ def decode(raw: bytes, *, what: str, limit: int = limits.DOCUMENT_BYTES) -> dict
             parse_float=_float,
             parse_constant=_constant,
         )
+    except _Refused as refused:
+        raise InvalidDocument(f"{what}: {_place(raw, refused)} {refused}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidDocument(f"{what}: {error}") from None
     if not isinstance(tree, dict):
@@ -62,17 +69,62 @@ def encode(tree: Tree) -> bytes:
     return json.dumps(tree, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
 
 
-def _check_depth(raw: bytes, what: str) -> None:
-    """Refuse deep nesting before the recursive parser meets it; brackets within strings do not count."""
-    depth = 0
-    for token in re.finditer(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', raw, re.DOTALL):
+class _Refused(ValueError):
+    """A value that is JSON but not allowed: one with the text `token`, or an object with `key` twice."""
+
+    def __init__(self, problem: str = "", *, token: str = "", key: str | None = None) -> None:
+        super().__init__(problem)
+        self.token = token
+        self.key = key
+
+
+def _depth(raw: bytes) -> int:
+    """Return how deep a document is nested, before the recursive parser meets it; strings do not count."""
+    depth = deepest = 0
+    for token in _BRACKETS.finditer(raw):
         first = raw[token.start()]
         if first in b"[{":
             depth += 1
-            if depth > limits.DOCUMENT_DEPTH:
-                raise InvalidDocument(f"{what}: nested deeper than {limits.DOCUMENT_DEPTH} levels")
+            deepest = max(deepest, depth)
         elif first in b"]}":
             depth -= 1
+    return deepest
+
+
+def _place(raw: bytes, refused: _Refused) -> str:
+    """Return the JSON path of what was refused: a second pass, which only a bad document costs.
+
+    The refused value is the first that the parser finished, which is the first in the text for a
+    number or word, and the innermost for an object with a key twice.
+    """
+    path: list[str | int] = []
+    keys: list[set[str] | None] = []  # of every open object; None for an array
+    pending = ""  # a string that is a key if a colon follows
+    for token in _TOKENS.finditer(raw.decode("utf-8", "replace")):
+        text = token[0]
+        if text in "{[":
+            path.append("" if text == "{" else 0)
+            keys.append(set() if text == "{" else None)
+            if len(path) > limits.DOCUMENT_DEPTH and not refused.token and refused.key is None:
+                path.pop()
+                break
+        elif text in "}]" and path:
+            path.pop()
+            keys.pop()
+        elif text == ":" and path and (seen := keys[-1]) is not None:
+            path[-1] = json.loads(pending, strict=False)
+            if path[-1] == refused.key and path[-1] in seen:
+                break
+            seen.add(str(path[-1]))
+        elif text == "," and path and isinstance(path[-1], int):
+            path[-1] += 1
+        elif text.startswith('"'):
+            pending = text
+        elif refused.token and text == refused.token:
+            break
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in path)
+    shown = "".join(parts).encode("utf-8", "backslashreplace").decode("utf-8")
+    return f"${shown if len(shown) <= _PATH_LIMIT else shown[:_PATH_LIMIT] + '…'}"
 
 
 def _refuse_lone_surrogates(tree: Tree, what: str) -> None:
@@ -89,25 +141,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"duplicate key {key[:80]!r}")
+                raise _Refused("is there twice", key=key)
             seen.add(key)
     return tree
 
 
 def _integer(text: str) -> int:
-    if len(text) > limits.DOCUMENT_INT_DIGITS + 1:
-        raise ValueError(f"an integer of {len(text)} digits")
+    if len(text.removeprefix("-")) > limits.DOCUMENT_INT_DIGITS:
+        raise _Refused(f"is an integer of {len(text.removeprefix('-'))} digits", token=text)
     return int(text)
 
 
 def _float(text: str) -> float:
     if len(text) > 64:
-        raise ValueError(f"a number of {len(text)} characters")
+        raise _Refused(f"is a number of {len(text)} characters", token=text)
     return float(text)
 
 
 def _constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
+    raise _Refused(f"is {text}, which is not JSON", token=text)
 
 
 def _kind(value: object) -> str:
