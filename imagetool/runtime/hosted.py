@@ -68,8 +68,25 @@ def prepare(request: dict[str, Any]) -> tuple[list[list[Any]], list[str]]:
         os.makedirs(_NSPAWN, exist_ok=True)
         _mount_new("tmpfs", _NSPAWN)
     if request.get("hide_unified") and os.path.ismount(_UNIFIED):
-        syscalls.detach_mount(_UNIFIED.encode())  # crun refuses to work with both hierarchies
+        _hide_unified()
     return gained, program
+
+
+def _hide_unified() -> None:
+    """Leave one kind of control groups in sight: crun refuses to work with both.
+
+    In a user namespace what the host mounted cannot be taken away, but it can be covered.
+    """
+    try:
+        syscalls.detach_mount(_UNIFIED.encode())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        copy = syscalls.clone_mount(_UNIFIED.encode(), recursive=False)
+        target = os.open(os.path.dirname(_UNIFIED), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        syscalls.attach_mount(copy, target)
+        os.close(copy)
+        os.close(target)
 
 
 def _mount_new(filesystem: str, path: str) -> None:

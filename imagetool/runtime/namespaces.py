@@ -64,6 +64,11 @@ def has_single_id() -> bool:
     return [row.split()[2] for row in rows if row] == ["1"]
 
 
+def is_host_root() -> bool:
+    """Say whether this process is root, and not of a user namespace only."""
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+
+
 def enter_user_namespace() -> Literal["root", "range", "single"]:
     """Move this process, which must still have one thread only, into a user namespace where it is root.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,7 @@ from imagetool.errors import HostError, Unsupported
 from imagetool.runtime.executors.embedded import EmbeddedExecutor
 from imagetool.runtime.executors.limited import refuse_user_namespace
 from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.namespaces import is_host_root
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.spec import RuntimeSpec
 
@@ -30,7 +30,7 @@ class ChrootExecutor:
     """
 
     def __enter__(self) -> ChrootExecutor:
-        if os.geteuid() != 0:
+        if not is_host_root():
             raise HostError("--isolation chroot needs root; without it there are embedded and bwrap")
         self._embedded = EmbeddedExecutor(chroot=True).__enter__()
         return self

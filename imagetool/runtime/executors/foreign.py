@@ -19,6 +19,7 @@ from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher
 from imagetool.runtime.executors.limited import judged, limited, refuse_user_namespace
 from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.namespaces import is_host_root
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.seccomp.compiler import filter_of
 from imagetool.runtime.spec import RuntimeSpec
@@ -64,7 +65,7 @@ class ForeignExecutor:
         program = shutil.which(self._name)
         if program is None:
             raise HostError(f"{self._name} is not installed: apt-get install {self._known.package}")
-        if self._known.needs_root and os.geteuid() != 0:
+        if self._known.needs_root and not is_host_root():
             raise HostError(f"--isolation {self._kind} needs root; without it there are embedded and bwrap")
         self._program = os.path.abspath(program)
         self._groups = GroupTree().__enter__()

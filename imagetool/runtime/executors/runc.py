@@ -42,6 +42,7 @@ class RuncExecutor:
         if program is None:
             raise HostError(f"the runtime {self._name} is not installed; the embedded one needs no installation")
         self._program = os.path.abspath(program)
+        self._is_crun = Path(self._program).name.startswith("crun")
         self._groups = GroupTree().__enter__()
         self._launcher = Launcher().__enter__()
         return self
@@ -63,14 +64,18 @@ class RuncExecutor:
             (Path(folder) / "rootfs").mkdir()
             log, name = Path(folder) / "log", Path(folder).name
             command = [self._program, "--root", f"{folder}/state", "--log", str(log), "--log-format", "json"]
-            # The limits are on a group of ours, in which the runtime makes its own: it would leave that behind.
-            groups = self._groups.path("shared" if group is None else group.name, name)
+            linux = {**spec.tree["linux"], "resources": {}}
+            if self._groups.folders:
+                # The limits are on a group of ours, in which the runtime makes its own: it would leave that behind.
+                linux["cgroupsPath"] = self._groups.path("shared" if group is None else group.name, name)
+            else:
+                command += ["--cgroup-manager=disabled"] if self._is_crun else ["--rootless=true"]
             request = {
-                "spec": {**spec.tree, "linux": {**spec.tree["linux"], "cgroupsPath": groups, "resources": {}}},
+                "spec": {**spec.tree, "linux": linux},
                 "bundle": folder,
                 "program": [*command, "run", "--bundle", folder, name],
                 "groups": (),
-                "hide_unified": Path(self._program).name.startswith("crun"),
+                "hide_unified": self._is_crun,
             }
             try:
                 status = self._launcher.launch(request, root, output, timeout=spec.timeout, session=session)

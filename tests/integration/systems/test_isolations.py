@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from imagetool.runtime.users import User
 from tests.integration.systems.conftest import SAID, SAID_AS_APP, STATUS, App
 from tests.support.command import imagetool
 from tests.support.containers import full_root, overlay, run, sh, tree
+from tests.support.users import NOBODY, as_user, users_folder
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
@@ -281,3 +284,30 @@ def test_chroot_is_for_root() -> None:
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 42
+
+
+@pytest.mark.parametrize(
+    ("options", "program"),
+    [(("--isolation", "oci"), "runc"), (("--runtime", "crun"), "crun"), (("--isolation", "bwrap"), "bwrap")],
+)
+def test_an_ordinary_user_has_these_too(app: App, options: tuple[str, str], program: str) -> None:
+    if not shutil.which(program):
+        pytest.skip(f"needs {program}")
+    done = _as_nobody(app, *options)
+    assert (done.stdout, done.returncode) == (SAID, STATUS), done.stderr
+
+
+@pytest.mark.parametrize("isolation", ["nspawn", "lxc", "chroot"])
+def test_what_needs_root_says_so_to_an_ordinary_user(app: App, isolation: str) -> None:
+    done = _as_nobody(app, "--isolation", isolation)
+    assert done.returncode == 9
+    assert f"--isolation {isolation} needs root" in done.stderr
+
+
+def _as_nobody(app: App, *options: str) -> subprocess.CompletedProcess[str]:
+    with users_folder() as folder:
+        (folder / "store").mkdir()
+        shutil.copytree(app.root / "layout", folder / "store/layout", symlinks=True)
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(folder)], check=True)
+        command = [sys.executable, "-m", "imagetool", "--root", folder / "store", "run", *options, app.name]
+        return as_user(command, folder=folder, subordinate=True)
