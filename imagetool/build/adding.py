@@ -55,17 +55,18 @@ def add(inputs: Inputs, instruction: Add, history: str) -> Made:
                 fetched.append(_clone(inputs, repository, folder / f"git-{len(fetched)}", instruction))
             elif is_remote(source):
                 fetched.append(_fetch(inputs, source, folder / f"url-{len(fetched)}", instruction))
+        local = _local_digests(inputs, instruction)
         key = inputs.key(
             step="add",
-            content=[one.identity for one in fetched] + _local_digests(inputs, instruction, stack),
+            content=[one.identity for one in fetched] + local,
             unpack=instruction.unpack,
             **steps.copy_inputs(inputs, instruction),
         )
         cached = inputs.lookup(key)
         if cached is not None:
             return Made(cached.layer, history, cached=True)
-        items = _items(inputs, instruction, base, fetched, stack)
-        return steps.record(inputs, key, steps.store(inputs, items), history)
+        layer = steps.store(inputs, _items(inputs, instruction, base, fetched, stack))
+        return steps.record(inputs, key, layer, history, steady=_local_digests(inputs, instruction) == local)
 
 
 class Fetched(NamedTuple):
@@ -185,11 +186,13 @@ def _is_archive(files: FolderFiles, source: str) -> bool:
     return plain[257:262] == b"ustar"
 
 
-def _local_digests(inputs: Inputs, instruction: Add, stack: ExitStack) -> list[str]:
-    files = stack.enter_context(inputs.context_files(lambda _: 0))
+def _local_digests(inputs: Inputs, instruction: Add) -> list[str]:
     local = tuple(source for source in instruction.sources if not is_remote(source))
+    if not local:
+        return []
     request = CopyRequest(local, "/", exclude=IgnoreRules.of(instruction.exclude))
-    return [str(steps.content(request, files))] if local else []
+    with inputs.context_files(lambda _: 0) as files:
+        return [str(steps.content(request, files))]
 
 
 def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetched:
@@ -201,10 +204,12 @@ def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetch
     inputs.worker.witness.opaque()
     with inputs.worker.download(source) as download:
         name = download.name
+        if "\0" in name:
+            raise BuildError(f"ADD {source}: the URL ends in no name that a file can have")
         if instruction.dest.endswith("/") and not name:
             raise BuildError(f"ADD {source}: the URL ends in no file name; write one as the destination")
         path = folder / (name or "download")
-        with open(path, "wb") as file:
+        with storage_errors(f"cannot store what {source} gives"), open(path, "wb") as file:
             for chunk in bounded(download.chunks, LAYER_BYTES, where=source):
                 hasher.update(chunk)
                 file.write(chunk)

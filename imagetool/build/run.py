@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagetool.build.cache import Result
 from imagetool.build.mounts import mount_inputs, step_mounts
 from imagetool.build.root import Root
 from imagetool.build.secretmounts import secret_mounts
 from imagetool.build.state import run_environment, run_history
-from imagetool.build.steps import Inputs, Made, store
+from imagetool.build.steps import Inputs, Made, record, store
 from imagetool.dockerfile import ExecutableHeredoc, Run, script_of
 from imagetool.errors import StepFailed, Unsupported
 from imagetool.image.image import Layer, opener
@@ -43,15 +42,17 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     environment = run_environment(state, inputs.build_args)
     environment["SOURCE_DATE_EPOCH"] = str(inputs.worker.times.epoch)
     network, sandbox = _network(inputs, instruction), inputs.worker.sandbox
+    mounted = [mount_inputs(inputs, instruction, mount) for mount in instruction.mounts]
     key = inputs.key(
         step="run",
+        platform=str(state.platform),
         argv=argv,
         script=text,
         env={**state.run.environment, **state.args},
         cwd=state.run.working_dir,
         user=state.run.user,
         network=network,
-        mounts=[mount_inputs(inputs, instruction, mount) for mount in instruction.mounts],
+        mounts=mounted,
         **({"hosts": sandbox.names.hosts} if sandbox is not None and sandbox.names.hosts else {}),
     )
     cached = inputs.lookup(key)
@@ -69,6 +70,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     ):
         mounts = [*_network_files(inputs, workspace, network), *step_mounts(inputs, instruction, workspace, stack)]
         mounts += secret_mounts(inputs, instruction.mounts, environment, stack)
+        steady = _is_steady(inputs, instruction, mounted)
         if text:
             mounts.append(_script(workspace, argv[0], text))
         spec = build_step_spec(
@@ -84,8 +86,16 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
         _execute(inputs, instruction, spec, workspace)
         layer = _commit(inputs, workspace)
         snapshots.adopt(workspace, (*state.layers, layer))
-    inputs.worker.cache.record(key, Result(layer))
-    return Made(layer, history)
+    return record(inputs, key, layer, history, steady=steady)
+
+
+def _is_steady(inputs: Inputs, instruction: Run, mounted: Sequence[dict[str, Any]]) -> bool:
+    """Say whether the context's files, which the step sees copies of, are still those that its key tells of."""
+    return all(
+        mount_inputs(inputs, instruction, mount) == known
+        for mount, known in zip(instruction.mounts, mounted, strict=True)
+        if mount.type == "bind" and mount.from_ is None
+    )
 
 
 def _network(inputs: Inputs, instruction: Run) -> str:

@@ -186,7 +186,10 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
                 return Made(cached.layer, history, cached=True)
         layer = store(inputs, copy_items(request, files, base))
         inputs.worker.cache.record_facts(skeleton, base.facts)
-        return record(inputs, inputs.key(skeleton=skeleton, content=str(digest or layer.diff_id)), layer, history)
+        # What was stored counts, not what was hashed before: files may have changed in between.
+        steady = not times.preserve or _content(inputs, request, files, base) == digest
+        key = inputs.key(skeleton=skeleton, content=str(digest if times.preserve else layer.diff_id))
+        return record(inputs, key, layer, history, steady=steady)
 
 
 def _content(inputs: Inputs, request: CopyRequest, files: FolderFiles, base: Root) -> Digest:
@@ -255,9 +258,15 @@ def store(inputs: Inputs, items: Iterable[Item]) -> Layer:
     return write_layer(write(items), inputs.worker.store, inputs.worker.codec)
 
 
-def record(inputs: Inputs, key: str, layer: Layer | None, history: str) -> Made:
-    """Remember what a step made."""
-    inputs.worker.cache.record(key, Result(layer))
+def record(inputs: Inputs, key: str, layer: Layer | None, history: str, *, steady: bool = True) -> Made:
+    """Remember what a step made, unless its files changed while they were read: then the key is not of what was made.
+
+    `steady` says that they did not.
+    """
+    if steady:
+        inputs.worker.cache.record(key, Result(layer))
+    else:
+        inputs.worker.witness.opaque()
     return Made(layer, history)
 
 
