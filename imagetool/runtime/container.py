@@ -271,7 +271,9 @@ def _let_go(keep: int) -> None:
 
 
 def _describe(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    name = os.fsdecode(error.filename or "")
+    text = f"{name}: {error.strerror}" if name else str(error.strerror)
+    return text if text.isprintable() else repr(text)
 
 
 def _build(request: dict[str, Any], mounts: list[dict[str, Any]], outside: mapped.Outside | None) -> list[list[Any]]:
@@ -319,10 +321,11 @@ def _mount(maker: Maker, mount: dict[str, Any], source: int | None) -> None:
     try:
         mount_listed(maker, mount, source)
     except OSError as error:
-        text = f"cannot mount {mount['destination']} in the container: {_describe(error)}"
+        place = mount["destination"] if mount["destination"].isprintable() else repr(mount["destination"])
+        text = f"cannot mount {place} in the container: {_describe(error)}"
         if error.errno in _IMAGE_ERRORS:
             raise ImageFault(text) from None
-        raise OSError(error.errno, error.strerror, f"mount of {mount['destination']}: {error.filename}") from None
+        raise OSError(error.errno, error.strerror, f"mount of {place}: {error.filename}") from None
 
 
 def _loopback_up() -> None:

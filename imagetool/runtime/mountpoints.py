@@ -18,6 +18,8 @@ from typing import Any, Final
 from imagetool.safefs.openat2 import open_beneath
 
 _LINKS: Final = 40
+#: Opening a path says so when the step has put something else in its place.
+_REPLACED: Final = (errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.ENOENT)
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 
 
@@ -164,14 +166,19 @@ def remove(changes: int, gained: Iterable[list[Any]]) -> None:
         try:
             status = _lstat(changes, path)
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV):  # the step put something else in its place
+            if error.errno in _REPLACED:
                 continue
             raise
         if status is not None and _identity(status) == identity:
             untouched.append((path, whiteout, stat.S_ISDIR(status.st_mode)))
     for path, whiteout, folder in reversed(untouched):
         above, _, name = path.rpartition("/")
-        fd = open_beneath(changes, os.fsencode(above), _FOLDER)
+        try:
+            fd = open_beneath(changes, os.fsencode(above), _FOLDER)
+        except OSError as error:
+            if error.errno in _REPLACED:  # just now, by another container with the same root
+                continue
+            raise
         try:
             _take_away(fd, name, folder=folder, whiteout=whiteout)
         finally:
@@ -186,7 +193,8 @@ def _take_away(above: int, name: str, *, folder: bool, whiteout: bool) -> None:
         else:
             os.unlink(name, dir_fd=above)
     except OSError as error:
-        if folder and error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # the step's own files are in it
+        # The step's own files are in it, or it is gone or of another kind now.
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, *_REPLACED):
             return
         raise
     if whiteout:
