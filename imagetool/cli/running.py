@@ -45,6 +45,7 @@ def run(
     from imagetool.cli.systems import wishes
     from imagetool.oci.platform import Platform
     from imagetool.runtime.sandbox import parse_sandbox
+    from imagetool.runtime.security import CONTAINER_CAPABILITIES
     from imagetool.runtime.session import Session
     from imagetool.verbs.run import RunOptions, Volume
     from imagetool.verbs.run import run as run_image
@@ -52,7 +53,8 @@ def run(
     if tty and interactive and not sys.stdin.isatty():
         raise UsageError("run -i -t: stdin is not a terminal; leave -t away")
     folder = Path.cwd()
-    sandbox["cap_add"] = [*_OURS, *sandbox["cap_add"]]
+    if not any(name.upper() == "ALL" for name in sandbox["cap_drop"]):
+        sandbox["cap_add"] = [*CONTAINER_CAPABILITIES, *sandbox["cap_add"]]
     options = RunOptions(
         wishes(command or None, entrypoint, [*_lines(env_file), *env], user, workdir),
         Platform.parse(platform) if platform else None,
@@ -88,10 +90,6 @@ def run(
             f"at most, and wrote {usage.written / (1 << 20):.1f} MiB\n"
         )
     return status.code
-
-
-#: What containers have beyond a build step's root.
-_OURS = ("AUDIT_WRITE", "MKNOD", "NET_RAW")
 
 
 def _write(stream: int, data: bytes) -> None:

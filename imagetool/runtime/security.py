@@ -29,6 +29,8 @@ DEFAULT_CAPABILITIES: Final = (
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 )
+#: What docker, podman and containerd give a container.
+CONTAINER_CAPABILITIES: Final = tuple(sorted({*DEFAULT_CAPABILITIES, "CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW"}))
 
 
 @dataclass(frozen=True, slots=True)

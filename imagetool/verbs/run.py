@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from imagetool.build.files import Trees
-from imagetool.build.root import Root
 from imagetool.content.staging import storage_errors
 from imagetool.errors import NotFound, Unsupported, UsageError
 from imagetool.image.image import Image, opener
@@ -22,14 +21,13 @@ from imagetool.layer.unpack import Ownership, unpack
 from imagetool.limits import PASSWD_BYTES
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer
-from imagetool.runtime.bundles.oci import CONTAINER_CAPABILITIES
 from imagetool.runtime.emulation import emulated
 from imagetool.runtime.executors import ExitStatus, Output, executor_of
 from imagetool.runtime.imageprocess import ImageProcess, Wishes, process_of, volumes_of
 from imagetool.runtime.namespaces import enter_user_namespace
 from imagetool.runtime.rootfs import Overlay
 from imagetool.runtime.sandbox import Sandbox
-from imagetool.runtime.security import Security
+from imagetool.runtime.security import CONTAINER_CAPABILITIES, Security
 from imagetool.runtime.session import Session
 from imagetool.runtime.spec import Mount, build_step_spec
 from imagetool.safefs.openat2 import open_beneath
@@ -37,6 +35,10 @@ from imagetool.snapshot.overlay import OverlaySnapshotter, Workspace
 from imagetool.transports import Surroundings
 from imagetool.verbs.images import found_image
 
+if TYPE_CHECKING:
+    from imagetool.build.root import Root
+
+_HOSTNAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _OPTIONS: Final = {"ro": "ro", "readonly": "ro", "rw": "rw", "z": "", "Z": "", "rprivate": "", "private": ""}
 
 
@@ -75,7 +77,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run; see `imagetool run --help`.
+    """How to run; see `imagetool run --help`. Raises UsageError for what cannot be a host name.
 
     session: who sits at it; None for nobody. terminal: whether the container has one, and needs a session.
     """
@@ -91,6 +93,10 @@ class RunOptions:
     isolation: str = "auto"
     runtime: str | None = None
     sandbox: Sandbox = field(default_factory=lambda: Sandbox(Security(CONTAINER_CAPABILITIES)))
+
+    def __post_init__(self) -> None:
+        if self.hostname and not _HOSTNAME.fullmatch(self.hostname):
+            raise UsageError(f"--hostname {self.hostname[:80]!r}: letters, digits, dots and dashes, 64 at most")
 
 
 def run(
@@ -128,7 +134,7 @@ def run(
             warn=warn,
         )
         workspace = stack.enter_context(snapshotter.prepare(image.layers, lambda layer: opener(image.content, layer)))
-        files = Root(Trees(image.content), image.layers)
+        files = cache(partial(_files, image))
         process = _process(image, files, options)
         hostname = options.hostname or secrets.token_hex(6)
         mounts = [
@@ -170,12 +176,20 @@ def _become_root(observer: Observer) -> bool:
     return kind != "root" or Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
 
 
-def _process(image: Image, files: Root, options: RunOptions) -> ImageProcess:
+def _files(image: Image) -> Root:
+    """Return what the image's root filesystem has; few containers need to know before they are made."""
+    from imagetool.build.files import Trees
+    from imagetool.build.root import Root
+
+    return Root(Trees(image.content), image.layers)
+
+
+def _process(image: Image, files: Callable[[], Root], options: RunOptions) -> ImageProcess:
     """Return the process; for root no user has to be looked up, and no layer read for it."""
     wanted = image.config.run.user if options.wishes.user is None else options.wishes.user
     databases = [b"", b""]
     if wanted not in ("", "0", "root", "0:0", "root:root"):
-        databases = [files.files.read(name, PASSWD_BYTES) or b"" for name in (b"etc/passwd", b"etc/group")]
+        databases = [files().files.read(name, PASSWD_BYTES) or b"" for name in (b"etc/passwd", b"etc/group")]
     elif wanted:
         options = replace(options, wishes=replace(options.wishes, user=""))
     return process_of(image.config, passwd=databases[0], group=databases[1], wishes=options.wishes)
@@ -201,7 +215,7 @@ def _names(options: RunOptions, workspace: Workspace, hostname: str) -> Iterator
         yield Mount(f"/etc/{name}", "bind", str(path), ("bind", "rw"))
 
 
-def _working_directory(files: Root, process: ImageProcess, workspace: Workspace) -> Iterator[Mount]:
+def _working_directory(files: Callable[[], Root], process: ImageProcess, workspace: Workspace) -> Iterator[Mount]:
     """Yield a mount that makes a working directory which the image does not have.
 
     Only when no layer has it is the image as a whole looked at, which costs reading all headers.
@@ -209,7 +223,7 @@ def _working_directory(files: Root, process: ImageProcess, workspace: Workspace)
     path = os.fsencode(process.cwd.strip("/"))
     if not path or any(_has_folder(lower, path) for lower in workspace.lowers):
         return
-    if files.kind(path, follow=True)[1] is None:
+    if files().kind(path, follow=True)[1] is None:
         folder = workspace.work.parent / "cwd"
         with storage_errors(f"cannot make {folder}"):
             folder.mkdir()

@@ -12,7 +12,6 @@ from typing import Final
 from imagetool.errors import Unsupported
 from imagetool.runtime.bundles import shape
 from imagetool.runtime.bundles.keyed import Pairs, checked
-from imagetool.runtime.bundles.oci import CONTAINER_CAPABILITIES
 from imagetool.runtime.bundles.parts import (
     SYSTEM_FOLDERS,
     BundleSource,
@@ -22,6 +21,7 @@ from imagetool.runtime.bundles.parts import (
     write_text,
     write_volumes,
 )
+from imagetool.runtime.security import CONTAINER_CAPABILITIES
 
 _ID: Final = shape.matching("[0-9]{1,10}", "a number")
 _KNOWN: Final[dict[str, shape.Shape]] = {

@@ -23,11 +23,9 @@ from imagetool.runtime.bundles.parts import (
 )
 from imagetool.runtime.imageprocess import annotations_of
 from imagetool.runtime.sandbox import Sandbox
-from imagetool.runtime.security import DEFAULT_CAPABILITIES, Security
+from imagetool.runtime.security import CONTAINER_CAPABILITIES, Security
 from imagetool.runtime.spec import Mount, build_step_spec
 
-#: What docker, podman and containerd give a container.
-CONTAINER_CAPABILITIES: Final = tuple(sorted({*DEFAULT_CAPABILITIES, "CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW"}))
 NSPAWN_VERSION: Final = "1.0.0"  # the only one that systemd-nspawn 252 takes
 
 

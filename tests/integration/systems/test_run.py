@@ -229,6 +229,19 @@ def test_limits_end_it_and_say_so(app: App) -> None:
     assert b"time limit" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "mask"),
+    [
+        ((), "00000000a80425fb"),  # what docker gives
+        (("--cap-drop", "ALL"), "0000000000000000"),
+        (("--cap-drop", "all", "--cap-add", "chown"), "0000000000000001"),
+        (("--cap-drop", "MKNOD"), "00000000a00425fb"),
+    ],
+)
+def test_capabilities_are_those_of_a_container_and_the_callers(app: App, options: tuple[str, ...], mask: str) -> None:
+    assert sh(app, *options, script="grep CapEff /proc/self/status").split() == ["CapEff:", mask]
+
+
 def test_no_network_is_loopback_only(app: App) -> None:
     said = sh(
         app, "--network", "none", script="ip link | grep -c ': <'; cat /etc/resolv.conf | grep -c '127.0.0' || true"
@@ -243,6 +256,7 @@ def test_no_network_is_loopback_only(app: App) -> None:
         (("-v", "/no/such/place:/mnt"), "is not there", 3),
         (("-v", "/tmp:/mnt:rx"), "there are ro and rw", 2),
         (("-v", "/tmp:relative"), "both absolute", 2),
+        (("-h", "a\nb"), "letters, digits", 2),
         (("-u", "nobody"), "nobody", 1),
         (("--entrypoint", "[1]"), "array of strings", 2),
         (("--env-file", "/no/such/file"), "--env-file", 3),
