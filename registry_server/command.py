@@ -36,7 +36,7 @@ def serve(
     from registry_server.serve import serve as run
 
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not (port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
         raise UsageError(f"--listen {listen!r}: write HOST:PORT, as 127.0.0.1:5000")
     host = host.strip("[]")
 

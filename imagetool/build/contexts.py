@@ -158,15 +158,21 @@ def find_dockerfile(opened: Opened, name: Path | None, witness: Witness) -> tupl
         raise NotFound(f"no {names[0]} in the build context; name one with --file")
     path = name or opened.folder / _NAMES[0]
     witness.opened(str(path))
-    if name is None and not path.exists() and (opened.folder / _NAMES[1]).exists():
+    if name is None and not os.path.exists(path) and os.path.exists(opened.folder / _NAMES[1]):
         path = opened.folder / _NAMES[1]
         witness.opened(str(path))
     try:
-        return path, path.read_bytes()
+        return path, _read_some(path)
     except FileNotFoundError:
         raise NotFound(f"no Dockerfile at {path}; name one with --file") from None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _read_some(path: Path) -> bytes:
+    """Return what a file of the user's says, of one that has too much no more than shows that it has."""
+    with open(path, "rb") as file:
+        return file.read(DOCKERFILE_BYTES + 1)
 
 
 def find_ignore(opened: Opened, dockerfile: Path, witness: Witness) -> IgnoreRules:
@@ -178,8 +184,12 @@ def find_ignore(opened: Opened, dockerfile: Path, witness: Witness) -> IgnoreRul
                 return IgnoreRules.parse(data, file=path.name)
             continue
         witness.opened(str(path))
-        if path.is_file():
-            return IgnoreRules.parse(path.read_bytes(), file=str(path))
+        if os.path.isfile(path):
+            try:
+                text = _read_some(path)
+            except OSError as error:
+                raise StorageError(f"cannot read {path}: {error.strerror}") from error
+            return IgnoreRules.parse(text, file=str(path))
     return IgnoreRules()
 
 

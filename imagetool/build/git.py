@@ -171,11 +171,14 @@ def _environment(source: GitSource, token: bytes) -> dict[str, str]:
     }
     if token and (host := re.match(r"https://([^/]*@)?([^/]+)/", source.url)):
         pair = base64.b64encode(b"x-access-token:" + token.strip()).decode()
-        # Through the environment: arguments are in the list of processes.
+        # Through the environment: arguments are in the list of processes. Where a redirect leads is not
+        # followed: git goes on at the new place with the same headers, whoever that is.
         settings |= {
-            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_COUNT": "2",
             "GIT_CONFIG_KEY_0": f"http.https://{host[2]}/.extraheader",
             "GIT_CONFIG_VALUE_0": f"Authorization: Basic {pair}",
+            "GIT_CONFIG_KEY_1": "http.followRedirects",
+            "GIT_CONFIG_VALUE_1": "false",
         }
     return {**passed, **settings}
 

@@ -149,7 +149,7 @@ def source_stage(
     """
     if name.lower() in named:
         return None
-    if name.isdigit():
+    if name.isascii() and name.isdigit():
         index = int(name)
         if index >= number:
             raise at.source.error(f"--from={name}: stage {name} does not come before this one", about=f"={name}")
@@ -178,7 +178,7 @@ def _target(stages: list[PlannedStage], target: str | None) -> int:
     if target is None:
         return len(stages) - 1
     index = find_stage(stages, target)
-    if index is None and target.isdigit() and int(target) < len(stages):
+    if index is None and target.isascii() and target.isdigit() and int(target) < len(stages):
         index = int(target)
     if index is None:
         names = [planned.stage.name for planned in stages if planned.stage.name]

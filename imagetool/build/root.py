@@ -63,7 +63,7 @@ class Root:
     def owner(self, text: str) -> tuple[int, int]:
         """Return the numbers that a --chown means; a user without a group has its own group, a bare number itself."""
         name, colon, group = text.partition(":")
-        if name.isdigit() and (not colon or group.isdigit()):
+        if text.isascii() and name.isdigit() and (not colon or group.isdigit()):
             return _number(name, text), _number(group or name, text)
 
         def ask() -> list[int]:

@@ -56,11 +56,18 @@ def request(context: str, **values: Any) -> dict[str, Any] | None:
     """
     from imagetool import __version__
 
+    if context == "-":  # stdin, whatever is called that here
+        return None
     folder = os.path.realpath(context)
     revision = "" if values.get("epoch") else _revision(folder)
     if revision is None:
         return None
-    own = {"version": [__version__, VERSION], "context": folder, "cwd": os.getcwd(), "user": os.geteuid()}
+    own = {
+        "version": [__version__, VERSION],
+        "context": folder,
+        "cwd": os.getcwd(),
+        "user": [os.geteuid(), os.uname().machine],
+    }
     return {**values, **own, "revision": revision}
 
 
@@ -250,6 +257,8 @@ class Watch:
         from imagetool.content.staging import StagedFile, storage_errors
 
         seen = {os.fsdecode(name): status for name, status in self._seen}
+        if any(_line("", status) != _line("", seen[os.fsdecode(name)]) for name, status in self._seen):
+            return False  # it changed during the build, whatever the clock says
         lines = "\n".join(_line(path, status) for path, status in seen.items())
         files = {
             "paths": list(seen),

@@ -68,6 +68,13 @@ def _guarded(action: Callable[[], int]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return 141
+    except OSError as error:  # a path that nobody foresaw: the system's own words say more than our stack does
+        from imagetool.errors import StorageError
+
+        where = f"{error.filename}: " if error.filename else ""
+        refused = StorageError(f"{where}{error.strerror or error}")
+        _report(refused)
+        return refused.exit_code
     return code
 
 

@@ -251,9 +251,10 @@ def _record(answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_f
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
+    from imagetool.config.environment import utf8
     from imagetool.errors import UsageError
 
-    name, equals, value = text.partition("=")
+    name, equals, value = utf8(text, option).partition("=")
     if not name or (not equals and option != "--label"):
         raise UsageError(f"{option} {text!r}: write KEY=VALUE")
     return name, value

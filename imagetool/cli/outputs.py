@@ -27,6 +27,8 @@ class Output:
     @classmethod
     def parse(cls, text: str) -> Output:
         """Read `type=…,dest=…[,tar=true]`; a bare path is a directory and `-` a tar on stdout, as with docker."""
+        if not text.strip():
+            raise UsageError(f"--output {text!r}: write type=oci|docker|local|tar,dest=PATH, a directory, or -")
         if "=" not in text:
             return cls("tar", "-") if text == "-" else cls("local", text)
         fields = dict(_pair(part, text) for part in text.split(","))

@@ -33,7 +33,7 @@ def source_date_epoch(environment: Mapping[str, str] = os.environ) -> int | None
     text = source_date_epoch_text(environment)
     if not text:
         return None
-    if not text.isdigit() or len(text) > 11:
+    if not (text.isascii() and text.isdigit()) or len(text) > 11:
         from imagetool.errors import UsageError
 
         raise UsageError(f"SOURCE_DATE_EPOCH is {text[:40]!r}; it must be a number of seconds since 1970")
@@ -52,9 +52,20 @@ def build_argument(text: str, environment: Mapping[str, str] = os.environ) -> tu
         from imagetool.errors import UsageError
 
         raise UsageError(f"--build-arg {text!r}: write KEY=VALUE, or KEY to take it from the environment")
-    if equals:
-        return name, value
-    return (name, environment[name]) if name in environment else None
+    if not equals and name not in environment:
+        return None
+    return name, utf8(value if equals else environment[name], f"--build-arg {name}")
+
+
+def utf8(text: str, what: str) -> str:
+    """Return text from outside that goes into documents; raises UsageError when it is not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        from imagetool.errors import UsageError
+
+        raise UsageError(f"{what}: the value is not UTF-8 text") from None
+    return text
 
 
 def colored(*, terminal: bool, environment: Mapping[str, str] = os.environ) -> bool:

@@ -54,7 +54,8 @@ class LayoutStore:
     def open(cls, folder: Path) -> LayoutStore:
         """Open a layout that exists; raises NotFound when the directory is not one."""
         try:
-            raw = (folder / "oci-layout").read_bytes()[:DOCUMENT_BYTES]
+            with open(folder / "oci-layout", "rb") as file:
+                raw = file.read(DOCUMENT_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"{folder} is not an OCI image layout: it has no oci-layout file") from None
         except OSError as error:
@@ -118,6 +119,8 @@ class LayoutStore:
             return os.stat(self.path(descriptor.digest)).st_size == descriptor.size
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise StorageError(f"cannot look at blob {descriptor.digest} in {self}: {error.strerror}") from error
 
     def push(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         """Store a blob; see `Pusher`."""
@@ -138,6 +141,8 @@ class LayoutStore:
                 raw = file.read(DOCUMENT_BYTES + 1)
         except FileNotFoundError:
             raise StorageError(f"{path} is missing; the layout is damaged") from None
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror}") from error
         return Index.parse(raw, what=str(path))
 
     def names(self) -> dict[str, Descriptor]:

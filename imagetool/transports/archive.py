@@ -115,9 +115,10 @@ def _follow(folder: Path, link: Entry, where: str) -> None:
     if target.startswith((b"/", b"..")):
         raise InvalidArchive(f"{where}: {display(link.name)} links to {display(link.linkname)}, outside the archive")
     source, place = folder / os.fsdecode(target), folder / os.fsdecode(link.name)
-    if source.is_file() and not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.link(source, place)
+    if os.path.isfile(source) and not os.path.exists(place):
+        with storage_errors(f"cannot unpack {display(link.name)} of {where}"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, place)
 
 
 def _imported(folder: Path, name: str, store: LayoutStore, where: str) -> Descriptor:
@@ -125,7 +126,8 @@ def _imported(folder: Path, name: str, store: LayoutStore, where: str) -> Descri
     entry = _docker_entry(folder, name, where)
     config_name = document.get(entry, "Config", str, None, path="$", what=where)
     layer_names = document.get_strings(entry, "Layers", path="$", what=where)
-    config = ImageConfig.parse(_member(folder, config_name, where).read_bytes(), what=f"{where}: {config_name}")
+    config_raw = _read_document(_member(folder, config_name, where))
+    config = ImageConfig.parse(config_raw, what=f"{where}: {config_name}")
     if len(layer_names) != len(config.diff_ids):
         raise InvalidArchive(f"{where}: {len(layer_names)} layers, but the config has {len(config.diff_ids)} diff IDs")
     layers = []
@@ -137,11 +139,10 @@ def _imported(folder: Path, name: str, store: LayoutStore, where: str) -> Descri
 
 
 def _docker_entry(folder: Path, name: str, where: str) -> dict[str, object]:
-    try:
-        raw = (folder / "manifest.json").read_bytes()
-    except FileNotFoundError:
-        raise InvalidArchive(f"{where} is not a docker archive: it has no manifest.json") from None
-    tree = document.decode(b'{"images":' + raw + b"}", what=f"{where}: manifest.json")
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise InvalidArchive(f"{where} is not a docker archive: it has no manifest.json")
+    tree = document.decode(b'{"images":' + _read_document(path) + b"}", what=f"{where}: manifest.json")
     entries = document.get(tree, "images", list, None, path="$", what=where)
     wanted = local_name(name) if name else ""
     for number, item in enumerate(entries):
@@ -152,9 +153,15 @@ def _docker_entry(folder: Path, name: str, where: str) -> dict[str, object]:
     raise NotFound(f"{where} holds {len(entries)} images and none is {name!r}" if name else f"{where}: name an image")
 
 
+def _read_document(path: Path) -> bytes:
+    """Return a document, of one that is too big no more than shows that it is."""
+    with open(path, "rb") as file:
+        return file.read(DOCUMENT_BYTES + 1)
+
+
 def _member(folder: Path, name: str, where: str) -> Path:
     path = os.path.normpath(name)
-    if path.startswith(("/", "..")) or not (folder / path).is_file():
+    if path.startswith(("/", "..")) or not os.path.isfile(folder / path):
         raise InvalidArchive(f"{where}: {name[:120]!r} is not in the archive")
     return folder / path
 

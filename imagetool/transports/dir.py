@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imagetool.content.staging import StagedFile, replace_file, storage_errors
-from imagetool.errors import NotFound
+from imagetool.errors import NotFound, StorageError
 from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import mediatype
 from imagetool.oci.descriptor import Descriptor
@@ -41,6 +41,8 @@ class DirStore:
             file = open(path, "rb")
         except FileNotFoundError:
             raise NotFound(f"{descriptor.digest} is not in {self}") from None
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror}") from error
         with file:
             yield verified(read_chunks(file), descriptor, where=f"{descriptor.digest} in {self}")
 
@@ -57,6 +59,8 @@ class DirStore:
                 raw = file.read(DOCUMENT_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"{self} has no manifest.json") from None
+        except OSError as error:
+            raise StorageError(f"cannot read {self}: {error.strerror}") from error
         return parse(raw, what=f"{self}/manifest.json").descriptor
 
     def exists(self, descriptor: Descriptor) -> bool:

@@ -167,7 +167,7 @@ def entries(
 
 
 def _number(image: Image, text: str) -> int:
-    if text.isdigit() and len(text) < 5 and 0 < int(text) <= len(image.layers):
+    if text.isascii() and text.isdigit() and len(text) < 5 and 0 < int(text) <= len(image.layers):
         return int(text) - 1
     wanted = text.removeprefix("sha256:")
     found = [

@@ -213,3 +213,43 @@ def test_misspelt_stages_and_build_arguments_are_recognised(
     told = capsys.readouterr().err
     assert "no stage before this one is named 'bulder' (did you mean builder?)" in told
     assert "no ARG declares: VERSON (did you mean VERSION?)" in told
+
+
+@pytest.mark.parametrize(
+    ("args", "environment", "code", "told"),
+    [
+        (["build", "--label", "a=\udcff", "."], {}, 2, "not UTF-8"),
+        (["build", "--build-arg", "a=\udcff", "."], {}, 2, "--build-arg a"),
+        (["build", "--build-arg", "A", "."], {"A": "\udcff"}, 2, "--build-arg A"),
+        (["build", "--output", "", "."], {}, 2, "--output"),
+        (["build", "."], {"SOURCE_DATE_EPOCH": "²"}, 2, "SOURCE_DATE_EPOCH"),
+        (["build", "--target", "²", "."], {}, 2, "no stage is named"),
+        (["build", "-f", "/dev/zero", "."], {}, 1, "/dev/zero: larger than"),
+        (["lint", "/dev/zero"], {}, 1, "/dev/zero: larger than"),
+        (["build", "n" * 5000], {}, 3, "is not a directory"),
+        (["build", "-f", "n" * 5000, "."], {}, 8, "File name too long"),
+        (["ls", "--layer", "²", "app:1"], {}, 2, "--layer"),
+        (["build", "-o", f"oci,dest={'n' * 300}", "."], {}, 2, "--output"),
+        (["build", "-o", f"type=oci,dest={'n' * 300}", "."], {}, 8, "File name too long"),
+        (["inspect", "oci:" + "n" * 300], {}, 8, "File name too long"),
+        (["inspect", "dir:" + "n" * 300], {}, 8, "File name too long"),
+        (["unpack", "app:1", "n" * 300], {}, 8, "File name too long"),
+        (["repack", "n" * 300, "app:1"], {}, 8, "File name too long"),
+        (["base", "-t", "x", "/" + "n" * 300], {}, 8, "File name too long"),
+        (["copy", "app:1", "oci-archive:" + "n" * 300], {}, 8, "File name too long"),
+        (["--root", "n" * 300, "images"], {}, 8, "File name too long"),
+        (["build", "-f", "-", "-"], {}, 2, "stdin"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_odd_arguments_end_with_one_error(
+    args: list[str], environment: dict[str, str], code: int, told: str, root: str, context: Path
+) -> None:
+    command = [sys.executable, "-m", "imagetool", *([] if "--root" in args else ["--root", root]), *args]
+    known = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment}
+    done = subprocess.run(
+        command, cwd=context, env=known, capture_output=True, stdin=subprocess.DEVNULL, timeout=120, check=False
+    )
+    text = done.stderr.decode()
+    assert (done.returncode, "Traceback" in text) == (code, False), text
+    assert told in text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imagetool.build import solver, unchanged
+from imagetool.build import solver, steps, unchanged
 from imagetool.cli.app import run
 
 _DOCKERFILE = "FROM scratch\nARG V\nENV V=$V\nCOPY one *.txt /files/\nCOPY tree /tree\nLABEL a=b\n"
@@ -238,6 +238,31 @@ def test_a_file_that_changed_just_before_is_not_trusted(
     monkeypatch.setattr(unchanged, "_RACY_NS", 10**12)
     made.build()
     assert not made.answered()
+
+
+def test_a_file_that_changed_during_the_build_is_not_trusted_whatever_the_clock_says(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file server's clock is behind, so that nothing looks young: stages that read one file twice tell."""
+    text = "FROM scratch AS one\nCOPY one /\nFROM scratch\nCOPY --from=one /one /first\nCOPY one /\n"
+    (builder.context / "Dockerfile").write_text(text)
+    real = steps.store
+
+    def late(*args: object, **kwargs: object) -> object:
+        made = real(*args, **kwargs)  # type: ignore[arg-type]
+        if "meanwhile" not in (builder.context / "one").read_text():
+            (builder.context / "one").write_text("saved meanwhile\n")
+        return made
+
+    monkeypatch.setattr(steps, "store", late)
+    builder.build("--jobs", "1")
+    monkeypatch.setattr(steps, "store", real)
+    assert not builder.answered("--jobs", "1")
+
+
+def test_stdin_is_no_directory_of_that_name() -> None:
+    assert unchanged.request("-") is None
+    assert unchanged.request("./-", epoch="1") is not None
 
 
 def test_sources_reached_through_links_are_always_built(builder: Builder) -> None:

@@ -404,3 +404,15 @@ def test_add_takes_a_repository(root: Path, repository: Path, tmp_path: Path) ->
         assert build(root, context).count("Using cache") == 3
         (context / "Dockerfile").write_text(f"FROM scratch\nADD --checksum={'0' * 40} {url} /\n")
         assert commit[:4] not in build(root, context, fails=True).partition("expected")[2]
+
+
+def test_a_password_goes_nowhere_but_to_its_host() -> None:
+    """Git would repeat the header at the place that a redirect leads to."""
+    from imagetool.build.git import GitSource, _environment
+
+    source = GitSource("https://git.example.org/a.git")
+    given = _environment(source, b"secret")
+    settings = {given[f"GIT_CONFIG_KEY_{n}"]: given[f"GIT_CONFIG_VALUE_{n}"] for n in range(2)}
+    assert settings["http.followRedirects"] == "false"
+    assert [key for key, value in settings.items() if "Basic" in value] == ["http.https://git.example.org/.extraheader"]
+    assert "GIT_CONFIG_COUNT" not in _environment(source, b"")
