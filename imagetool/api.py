@@ -306,6 +306,7 @@ def _worker(
     stack: ExitStack,
 ) -> Any:
     from imagetool.build.commit import commit_time
+    from imagetool.build.filedigests import FileDigests
     from imagetool.build.graph import EPOCH_ARG
     from imagetool.build.worker import DEFAULT_EPOCH, Times, Worker
     from imagetool.streams.codecs import Codec
@@ -370,6 +371,7 @@ def _worker(
         executor=executor,
         emulate=emulate,
         cache=place.cache,
+        known=None if opened.foreign else lambda context: FileDigests(place.root / "cache", context),
         base=lambda name, platform: _base(name, platform, options.pull, place, store, witness),
         download=_download,
         scratch=place.root / "scratch",

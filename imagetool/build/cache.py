@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from imagetool.build.filedigests import SUFFIX as FILES_SUFFIX
 from imagetool.build.unchanged import SUFFIX
 from imagetool.content.staging import StagedFile, storage_errors, sweep
 from imagetool.errors import VerificationError
@@ -23,7 +24,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 
 #: Part of every key; raised when what a step makes of the same inputs changes.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +108,12 @@ class FolderCache:
 
     def clear(self) -> int:
         """Forget everything; return how many records there were."""
-        names = [name for name in os.listdir(self._folder) if name.endswith(".json")] if self._folder.is_dir() else []
+        listed = os.listdir(self._folder) if self._folder.is_dir() else []
+        names = [name for name in listed if name.endswith((".json", FILES_SUFFIX))]
         with storage_errors(f"cannot clear the build cache {self._folder}"):
             for name in names:
                 (self._folder / name).unlink(missing_ok=True)
-        return sum(not name.endswith((".facts.json", SUFFIX)) for name in names)
+        return sum(not name.endswith((".facts.json", SUFFIX, FILES_SUFFIX)) for name in names)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:

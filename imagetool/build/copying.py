@@ -7,18 +7,19 @@ what we do.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from imagetool.build.chmod import Chmod
-from imagetool.build.files import Files, Taken
+from imagetool.build.files import Files, FolderFiles, Taken
 from imagetool.dockerfile.glob import has_wildcard, match
 from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
 from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import BuildError
 from imagetool.layer.entry import Entry, Item, Kind, display, parents
 from imagetool.layer.whiteout import is_reserved
+from imagetool.oci.digest import Digest, new_hasher
 
 Owner = tuple[int, int]
 
@@ -64,11 +65,49 @@ class _Plan:
     texts: dict[bytes, Item] = field(default_factory=dict)
 
 
-def copy_items(request: CopyRequest, files: Files, base: Base) -> Iterator[Item]:
-    """Yield the entries of the layer a COPY makes.
+@dataclass(frozen=True, slots=True)
+class CopyPlan:
+    """What a COPY puts into the layer: directories to make, paths that were taken, and heredocs."""
 
-    Directories that the copy needs and `base`, the root filesystem below it, does not have come
-    first, parents before children; then what was taken.
+    made: list[Entry]
+    taken: list[Taken]
+    texts: list[Item]
+
+    def items(self, files: Files) -> Iterator[Item]:
+        """Yield the entries of the layer.
+
+        Directories that the copy needs and the root filesystem below it does not have come first,
+        parents before children; then what was taken.
+        """
+        for entry in self.made:
+            yield entry, ()
+        yield from files.stream(self.taken)
+        yield from self.texts
+
+    def digest(self, files: FolderFiles) -> Digest:
+        """Return a digest of all that the layer will hold but times; files that are known are not read."""
+        hasher = new_hasher()
+        for entry in self.made:
+            hasher.update(_line(entry, ""))
+        for entry, content in files.digests(self.taken):
+            hasher.update(_line(entry, content))
+        for entry, chunks in self.texts:
+            hasher.update(_line(entry, Digest.of(b"".join(chunks)).hex))
+        return Digest("sha256", hasher.hexdigest())
+
+
+def _line(entry: Entry, content: str) -> bytes:
+    about = (entry.name, entry.kind, entry.mode, entry.uid, entry.gid, entry.size, entry.linkname, content)
+    return f"{about}{entry.devmajor}:{entry.devminor}\n".encode()
+
+
+def copy_items(request: CopyRequest, files: Files, base: Base) -> Iterator[Item]:
+    """Yield the entries of the layer a COPY makes; see `plan_copy`."""
+    yield from plan_copy(request, files, base).items(files)
+
+
+def plan_copy(request: CopyRequest, files: Files, base: Base) -> CopyPlan:
+    """Find out what a COPY takes and what it is called in the layer; no content is read.
 
     Raises BuildError for a source that is missing and for a destination that cannot be.
     """
@@ -85,7 +124,7 @@ def copy_items(request: CopyRequest, files: Files, base: Base) -> Iterator[Item]
             _take(plan, files, name, dest, is_folder)
     for text_name, content in request.texts:
         _take_text(plan, text_name, content, dest, is_folder)
-    yield from _stream(plan, files)
+    return CopyPlan([plan.made[name] for name in sorted(plan.made)], list(plan.taken.values()), [*plan.texts.values()])
 
 
 def sources(request: CopyRequest, files: Files) -> list[str]:
@@ -308,11 +347,3 @@ def _need_folder(plan: _Plan, name: bytes) -> None:
     mode = plan.request.chmod.apply(0o755, is_folder=True) if plan.request.chmod else 0o755
     plan.new.add(name)
     plan.made[name] = Entry(name, "dir", mode, uid, gid, 0, plan.request.time)
-
-
-def _stream(plan: _Plan, files: Files) -> Iterator[Item]:
-    for name in sorted(plan.made):
-        yield plan.made[name], ()
-    taken: Sequence[Taken] = list(plan.taken.values())
-    yield from files.stream(taken)
-    yield from plan.texts.values()

@@ -18,10 +18,11 @@ from imagetool.layer.entry import Entry, Item, Kind, display
 from imagetool.layer.merge import Opener, Tree, merge
 from imagetool.layer.scan import file_content, read_xattrs
 from imagetool.layer.tarreader import read
-from imagetool.oci.digest import Digest
+from imagetool.oci.digest import Digest, new_hasher
 from imagetool.safefs.openat2 import open_beneath, open_in_root
 
 if TYPE_CHECKING:
+    from imagetool.build.filedigests import FileDigests
     from imagetool.build.worker import Witness
 
 _KIND: Final[dict[int, Kind]] = {
@@ -90,16 +91,27 @@ class Files(Protocol):
 class FolderFiles:
     """A directory on disk, such as the build context; a context manager that holds it open.
 
+    known: digests of its files, which are looked up and noted there.
+
     Files belong to 0:0 whoever owns them on disk. What `ignore` excludes is not there.
     """
 
     def __init__(
-        self, folder: Path, *, ignore: IgnoreRules, times: Callable[[int], int], witness: Witness | None = None
+        self,
+        folder: Path,
+        *,
+        ignore: IgnoreRules,
+        times: Callable[[int], int],
+        witness: Witness | None = None,
+        known: FileDigests | None = None,
     ) -> None:
         self._folder = folder
         self._witness = witness
         self._ignore = ignore
         self._times = times
+        self._known = known
+        self._statuses: dict[bytes, os.stat_result] = {}
+        self._passed: dict[bytes, tuple[int, str]] = {}
         self._judged: dict[bytes, IgnoreMatch] = {b"": IgnoreMatch()}  # directories only
 
     def __enter__(self) -> FolderFiles:
@@ -194,6 +206,8 @@ class FolderFiles:
                 inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
                 entry = self._entry(name, status, linkname)
                 if entry is not None:
+                    if self._known:
+                        self._statuses[name] = status
                     if self._witness and entry.kind not in ("file", "dir"):  # those are told of when they are read
                         self._witness.saw(name, status)
                     found.append(Child(base, entry, inode, excluded))
@@ -218,20 +232,78 @@ class FolderFiles:
             if entry.kind not in ("file", "dir"):
                 yield entry, ()
                 continue
-            try:
-                fd = open_beneath(self._fd, item.source, _READ)
-            except OSError as error:
-                raise StorageError(f"cannot read {display(item.source)} in {self._folder}: {error.strerror}") from error
-            if self._witness:
-                self._witness.saw(item.source, os.fstat(fd))
-            xattrs = read_xattrs(fd)
-            if xattrs:
-                entry = entry._replace(xattrs=_portable(xattrs))
+            fd, status, entry = self._opened(item)
             if entry.kind == "dir":
                 os.close(fd)
                 yield entry, ()
             else:
-                yield entry, file_content(fd, entry.size)
+                yield entry, self._noted(item.source, status, entry, fd)
+
+    def _opened(self, item: Taken) -> tuple[int, os.stat_result, Entry]:
+        """Open a file or directory; return its descriptor, its status, and the entry with attributes."""
+        try:
+            fd = open_beneath(self._fd, item.source, _READ)
+        except OSError as error:
+            raise StorageError(f"cannot read {display(item.source)} in {self._folder}: {error.strerror}") from error
+        status = os.fstat(fd)
+        if self._witness:
+            self._witness.saw(item.source, status)
+        entry = item.entry
+        if entry.kind == "file" and stat.S_ISREG(status.st_mode):
+            entry = entry._replace(size=status.st_size)  # it may have changed since it was looked up
+        xattrs = read_xattrs(fd)
+        return fd, status, entry._replace(xattrs=_portable(xattrs)) if xattrs else entry
+
+    def _noted(self, name: bytes, status: os.stat_result, entry: Entry, fd: int) -> Iterator[bytes]:
+        """Yield a file's content; when it has all passed, its digest is noted."""
+        hasher = new_hasher()
+        for chunk in file_content(fd, entry.size):
+            hasher.update(chunk)
+            yield chunk
+        digest = hasher.hexdigest() + _attributes(entry)
+        self._passed[name] = entry.size, digest
+        if self._known:
+            self._known.note(name, status, digest)
+
+    def digests(self, taken: Sequence[Taken]) -> Iterator[tuple[Entry, str]]:
+        """Yield the entries in the order given, with what tells their content and attributes.
+
+        Of a file that `stream` has yielded that is what it was then. With `known`, a file whose
+        status is as it was is not opened.
+        """
+        for item in taken:
+            if item.entry.kind not in ("file", "dir"):
+                yield item.entry, ""
+                continue
+            if item.source in self._passed:
+                size, digest = self._passed[item.source]
+                yield item.entry._replace(size=size), digest
+                continue
+            status = self._statuses.get(item.source)
+            found = self._known.find(item.source, status) if self._known and status else None
+            if found is None or status is None:
+                found = self._digest(item)
+            elif self._witness:
+                self._witness.saw(item.source, status)
+            yield item.entry, found
+
+    def _digest(self, item: Taken) -> str:
+        fd, status, entry = self._opened(item)
+        hasher = new_hasher()
+        if entry.kind == "dir":
+            os.close(fd)
+        else:
+            for chunk in file_content(fd, entry.size):
+                hasher.update(chunk)
+        digest = hasher.hexdigest() + _attributes(entry)
+        if self._known:
+            self._known.note(item.source, status, digest)
+        return digest
+
+
+def _attributes(entry: Entry) -> str:
+    """Return what tells extended attributes; "" for none."""
+    return f" {Digest.of(repr(sorted(entry.xattrs.items())).encode()).hex}" if entry.xattrs else ""
 
 
 def _portable(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

@@ -112,6 +112,7 @@ class _Build:
         self._observer = observer
         self._schedule: Schedule[StageState] = Schedule(self._run_stage, jobs=request.jobs, stop=worker.stop)
         self._trees = Trees(worker.store)
+        self._known = worker.known(request.context) if worker.known else None
         self._lock = threading.Lock()
         self._images: dict[tuple[str, str], Image] = {}
         self._pulling: dict[tuple[str, str], threading.Lock] = {}
@@ -121,6 +122,8 @@ class _Build:
         """Build a stage, and those it needs, and write it as an image."""
         others = [needed for needed in self._graph.needed if needed != number]
         state = self._schedule.run(number, others)
+        if self._known:
+            self._known.save()
         run = replace(state.run, labels={**state.run.labels, **self._request.labels})
         config = ImageConfig.make(
             platform=state.platform,
@@ -303,4 +306,5 @@ class _Build:
             trees=self._trees,
             observer=self._observer,
             secrets=self._request.secrets,
+            known=self._known,
         )

@@ -14,7 +14,8 @@ from typing import Any
 
 from imagetool.build.cache import Result, key_of
 from imagetool.build.chmod import Chmod
-from imagetool.build.copying import CopyRequest, copy_items
+from imagetool.build.copying import CopyRequest, copy_items, plan_copy
+from imagetool.build.filedigests import FileDigests
 from imagetool.build.files import Files, FolderFiles, FolderSource, Trees
 from imagetool.build.root import Root
 from imagetool.build.secrets import Secrets
@@ -46,20 +47,25 @@ class Inputs:
     source: Callable[[str, Instruction], tuple[Layer, ...] | FolderSource]
     trees: Trees
     observer: Observer
+    known: FileDigests | None = None
     secrets: Secrets = field(default_factory=Secrets)
 
     def context_files(self, times: Callable[[int], int] | None = None) -> FolderFiles:
         """Return the files of the build context, to be opened; what is read of them the witness gets to know."""
         worker = self.worker
         return FolderFiles(
-            self.context, ignore=self.ignore, times=times or worker.times.of_context, witness=worker.witness
+            self.context,
+            ignore=self.ignore,
+            times=times or worker.times.of_context,
+            witness=worker.witness,
+            known=self.known,
         )
 
     def over(self, source: FolderSource) -> Inputs:
         """Return the inputs of a step whose build context is another directory."""
         self.worker.witness.opaque()
         worker = replace(self.worker, witness=Unwatched())
-        return replace(self, context=source.folder, ignore=source.ignore, worker=worker)
+        return replace(self, context=source.folder, ignore=source.ignore, worker=worker, known=None)
 
     def key(self, **inputs: Any) -> str:
         """Return a cache key over the parent's files, what the worker adds, and `inputs`."""
@@ -168,10 +174,9 @@ def run(inputs: Inputs, instruction: Run) -> Made:
 def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
     """Make a layer of files of the build context, whose content is part of the key.
 
-    The first time, the content's digest falls out of making the layer. Later, the layer's tar
-    is made and hashed, but not compressed or stored, to look for it.
+    The first time, the files' digests fall out of making the layer. Later, those that are not
+    known, or have changed, are read to look for it.
     """
-    times = inputs.worker.times
     skeleton = inputs.key(step="copy-context", **copy_inputs(inputs, instruction))
     facts = inputs.worker.cache.facts(skeleton) if inputs.use_cache else None
     layers = () if instruction.link else inputs.state.layers
@@ -179,29 +184,21 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
     with ExitStack() as stack:
         files = stack.enter_context(inputs.context_files())
         request = copy_request(inputs, instruction, base)
-        digest = _content(inputs, request, files, base) if facts is not None or times.preserve else None
-        if digest is not None:
-            cached = inputs.lookup(inputs.key(skeleton=skeleton, content=str(digest)))
+        plan = plan_copy(request, files, base)
+        if facts is not None:
+            cached = inputs.lookup(inputs.key(skeleton=skeleton, content=str(plan.digest(files))))
             if cached is not None:
                 return Made(cached.layer, history, cached=True)
-        layer = store(inputs, copy_items(request, files, base))
+        layer = store(inputs, plan.items(files))
         inputs.worker.cache.record_facts(skeleton, base.facts)
-        # What was stored counts, not what was hashed before: files may have changed in between.
-        steady = not times.preserve or _content(inputs, request, files, base) == digest
-        key = inputs.key(skeleton=skeleton, content=str(digest if times.preserve else layer.diff_id))
-        return record(inputs, key, layer, history, steady=steady)
-
-
-def _content(inputs: Inputs, request: CopyRequest, files: FolderFiles, base: Root) -> Digest:
-    """Return the digest of what a COPY would write; times that are kept do not count."""
-    items = copy_items(replace(request, time=0) if inputs.worker.times.preserve else request, files, base)
-    if inputs.worker.times.preserve:
-        items = _retimed(items, lambda _: 0)
-    return tar_digest(write(items))
+        # The files' digests are now of what was stored: they may have changed since they were looked up.
+        return record(inputs, inputs.key(skeleton=skeleton, content=str(plan.digest(files))), layer, history)
 
 
 def content(request: CopyRequest, files: Files) -> Digest:
     """Return the digest of files that are copied to an empty root."""
+    if isinstance(files, FolderFiles):
+        return plan_copy(request, files, Root.empty()).digest(files)
     return tar_digest(write(copy_items(request, files, Root.empty())))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from imagetool.build.cache import BuildCache
+from imagetool.build.filedigests import FileDigests
 from imagetool.content.store import Fetcher, Ingester, Pusher
 from imagetool.image.image import Image
 from imagetool.oci.platform import Platform
@@ -134,6 +135,7 @@ class Worker:
 
     `executor` starts one when the first RUN step needs it, and `stop` ends what it is running.
     `emulate` is asked before a step of a platform, and raises HostError when its programs cannot run.
+    `known` gives what is remembered of the files of a directory; None to read them every time.
     `witness` must be told by whatever reads anything that is not in the store.
     """
 
@@ -150,5 +152,6 @@ class Worker:
     user_namespace: bool = False
     sandbox: Sandbox | None = None
     witness: Witness = field(default_factory=Unwatched)
+    known: Callable[[Path], FileDigests] | None = None
     stop: Callable[[], None] = lambda: None
     emulate: Callable[[Platform], None] = lambda _: None
