@@ -50,7 +50,8 @@ def run(
     from imagetool.verbs.run import RunOptions, Volume
     from imagetool.verbs.run import run as run_image
 
-    if tty and interactive and not sys.stdin.isatty():
+    stdin = sys.stdin.fileno() if interactive and sys.stdin is not None else None  # it may have been closed
+    if tty and interactive and (stdin is None or not os.isatty(stdin)):
         raise UsageError("run -i -t: stdin is not a terminal; leave -t away")
     folder = Path.cwd()
     if not any(name.upper() == "ALL" for name in sandbox["cap_drop"]):
@@ -70,7 +71,7 @@ def run(
     )
     with (
         workplace(globals, progress) as place,
-        Session(source=sys.stdin.fileno() if interactive else None, terminal=tty) as session,
+        Session(source=stdin, terminal=tty) as session,
     ):
         status = run_image(
             reference,

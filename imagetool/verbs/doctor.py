@@ -16,9 +16,11 @@ from typing import Any, Final, Literal
 
 from imagetool.errors import HostError, ImagetoolError
 from imagetool.oci.platform import Platform
+from imagetool.runtime import syscalls
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.emulation import emulators
-from imagetool.runtime.namespaces import subordinate_ids
+from imagetool.runtime.mapped import make_user_namespace
+from imagetool.runtime.namespaces import is_host_root, subordinate_ids
 from imagetool.runtime.probe import can_run_containers
 from imagetool.runtime.seccomp.compiler import filter_of
 from imagetool.runtime.security import Security
@@ -194,11 +196,33 @@ def _storage(root: Path) -> Iterator[Finding]:
     little = free < _LITTLE_SPACE or (status.f_files and files < 100_000)
     fix = "free some space: imagetool rmi, or choose another place with --root" if little else ""
     yield Finding("storage", "limited" if little else "ok", detail, fix)
-    since = _MAPPABLE.get(kind)
-    if since is not None and _version() >= since:
-        yield Finding("idmap", "ok", f"mounts of {kind} can show other owners")
+    if _can_map(place, kind):
+        yield Finding("idmap", "ok", f"mounts of {kind} can show other owners: --userns auto")
     else:
-        yield Finding("idmap", "limited", f"mounts of {kind} cannot show other owners", "--root on ext4, xfs or btrfs")
+        fix = "--root on ext4, xfs or btrfs, Linux 5.19 or newer; --userns host needs nothing"
+        yield Finding("idmap", "limited", f"mounts of {kind} cannot show other owners", fix)
+
+
+def _can_map(place: Path, kind: str) -> bool:
+    """Say whether mounts of a filesystem can be mapped: root tries it, others know it."""
+    if not is_host_root():
+        return kind in _MAPPABLE and _version() >= _MAPPABLE[kind]
+    row = {"containerID": 0, "hostID": 100_000, "size": 65_536}
+    try:
+        namespace = make_user_namespace({"linux": {"uidMappings": [row], "gidMappings": [row]}})
+    except OSError:
+        return False
+    try:
+        mount = syscalls.clone_mount(os.fsencode(place), recursive=False)
+        try:
+            syscalls.map_mount(mount, namespace, recursive=False)
+        finally:
+            os.close(mount)
+    except OSError:
+        return False
+    finally:
+        os.close(namespace)
+    return True
 
 
 def _filesystem(place: Path) -> str:

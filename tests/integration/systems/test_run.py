@@ -95,6 +95,24 @@ def test_a_container_that_does_not_read_its_input_ends_all_the_same(app: App) ->
     assert sh(app, "-i", script="exit 5", check=5, stdin=b"x" * 10_000_000) == ""
 
 
+def test_a_closed_stdin_is_an_empty_one(app: App) -> None:
+    command = [sys.executable, "-m", "imagetool", "--root", str(app.root), "run", "-i", "--entrypoint", "wc", app.name]
+    script = 'exec "$@" -c <&-'
+    done = subprocess.run(["sh", "-c", script, "sh", *command], capture_output=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b"")
+
+
+def test_a_reader_that_goes_away_ends_the_container(app: App) -> None:
+    command = [sys.executable, "-m", "imagetool", "--root", str(app.root), "run", "--entrypoint", "yes", app.name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(100)
+        process.stdout.close()
+        assert process.wait(60) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
 def test_output_and_errors_stay_apart_and_whole(app: App) -> None:
     done = run(app, "--entrypoint", "/bin/sh", app.name, "-c", "seq 50000; echo wrong >&2")
     assert done.stdout.decode().split() == [str(number) for number in range(1, 50001)]
