@@ -58,6 +58,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     cached = inputs.lookup(key)
     if cached is not None:
         return Made(cached.layer, history, cached=True)
+    from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.spec import build_step_spec
 
     inputs.worker.emulate(state.platform)
@@ -81,7 +82,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
             hostname=_HOSTNAME,
             mounts=mounts,
             network="none" if network == "none" else "host",
-            sandbox=sandbox,
+            sandbox=sandbox or Sandbox(userns="default"),
         )
         _execute(inputs, instruction, spec, workspace)
         layer = _commit(inputs, workspace)

@@ -65,7 +65,8 @@ _SANDBOX = (
     Option(
         "--userns",
         choices=("host", "auto"),
-        help="auto: root of the steps is nobody on this machine; needs root, changes no file. [default: host]",
+        help="Whether root of the steps is root of this machine, or nobody there; no file changes by that. "
+        "[default: auto where it can be had and no --cap-add is given]",
     ),
     Option("--stats", kind="flag", help="Tell what each step used: CPU time, memory, bytes written."),
 )

@@ -10,7 +10,8 @@ The init reaps orphans and reports on the control socket, one JSON object a line
     {"gained": […]}             before the main process starts; see `mountpoints.remove`
     {"code": n, "signal": n, "usage": [seconds, bytes, bytes]}    how the main process ended; see `protocol.Usage`
     {"terminal": true}          with the master of the container's terminal, when it was asked for
-    {"problem": text, "image": bool}    the container could not be made, and whether that is the image's fault
+    {"problem": text, "image": bool}    the container could not be made, and whether that is the image's fault;
+                                    with "unmappable" when it could be made without a user namespace
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
         if os.getppid() != zygote:
             os._exit(1)
         syscalls.unshare(syscalls.CLONE["pid"])
+    except mapped.Refused as error:
+        _report(channel, problem=str(error), image=False, unmappable=True)
+        os._exit(1)
     except OSError as error:
         _report(channel, problem=f"cannot make the container: {_describe(error)}", image=False)
         os._exit(1)

@@ -21,6 +21,10 @@ from imagetool.runtime import syscalls
 TARGET = "/tmp"
 
 
+class Refused(Exception):
+    """There can be no user namespace for this container here; the text is for the user."""
+
+
 class Outside(NamedTuple):
     """What was opened while still root of the host: the root, its directory of changes, binds by position."""
 
@@ -45,7 +49,7 @@ def make_user_namespace(spec: dict[str, Any]) -> int:
     os.close(mapped[0])
     try:
         if not os.read(made[0], 1):
-            raise OSError(errno.EPERM, "it is forbidden or there are too many", "user namespace")
+            raise Refused("no user namespace can be made: it is forbidden, or there are too many")
         for kind in ("uid", "gid"):
             rows = [f"{row['containerID']} {row['hostID']} {row['size']}\n" for row in spec["linux"][f"{kind}Mappings"]]
             with open(f"/proc/{pid}/{kind}_map", "w") as file:
@@ -94,10 +98,9 @@ def _map(fd: int, namespace: int, path: str, *, recursive: bool) -> None:
     try:
         syscalls.map_mount(fd, namespace, recursive=recursive)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EPERM):
+        if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):
             raise
-        text = "its filesystem cannot show other owners, which --userns auto needs; --userns host does not"
-        raise OSError(error.errno, text, path) from None
+        raise Refused(f"the filesystem of {path} cannot show its files with other owners: {error.strerror}") from None
 
 
 def _overlay(root: dict[str, Any], namespace: int, first: int) -> tuple[int, int]:
@@ -109,7 +112,12 @@ def _overlay(root: dict[str, Any], namespace: int, first: int) -> tuple[int, int
     for key, path in (("upperdir", root["upper"]), ("workdir", root["work"])):
         options.append((key, f"/proc/self/fd/{both}/{os.path.relpath(path, above)}"))
     with _as_user(first):
-        made = syscalls.new_mount("overlay", options, 0)
+        try:
+            made = syscalls.new_mount("overlay", options, 0)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EPERM, errno.EOVERFLOW):
+                raise
+            raise Refused(f"overlayfs takes no layers with other owners here: {error.strerror}") from None
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     changes = os.open(os.path.relpath(root["upper"], above), flags, dir_fd=both)
     for fd in (both, *fds):

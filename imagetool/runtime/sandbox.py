@@ -15,14 +15,15 @@ from imagetool.runtime.security import Security, security_of
 class Sandbox:
     """The settings; `measured` asks for the peak of memory of all processes together.
 
-    userns: "auto" for a user namespace whose root is nobody on the host; "host" for the builder's own.
+    userns: "auto" for a user namespace whose root is nobody on the host; "host" for the builder's own;
+    "default" for auto where it can be had.
     """
 
     security: Security = field(default_factory=Security)
     ceilings: Ceilings = field(default_factory=Ceilings)
     names: Names = field(default_factory=Names)
     measured: bool = False
-    userns: Literal["auto", "host"] = "host"
+    userns: Literal["auto", "default", "host"] = "host"
 
 
 def parse_sandbox(
@@ -60,5 +61,12 @@ def parse_sandbox(
         ),
         parse_names(add_host, dns),
         stats,
-        "auto" if userns == "auto" else "host",
+        _user_namespace(userns, cap_add),
     )
+
+
+def _user_namespace(asked: str | None, cap_add: Sequence[str]) -> Literal["auto", "default", "host"]:
+    """Return the choice; who adds capabilities means them to count on the host."""
+    if asked == "auto":
+        return "auto"
+    return "host" if asked == "host" or cap_add else "default"

@@ -77,9 +77,15 @@ DEFAULT_MOUNTS: Final = (
 )
 
 
-#: Ids of the host that belong to no user: above those of containers of systemd, below its other ranges.
-_ROW: Final = {"containerID": 0, "hostID": 0x70000000, "size": 1 << 24}
-ID_MAPPINGS: Final = {"uidMappings": [_ROW], "gidMappings": [_ROW]}
+#: Ids of the host that belong to no user: above those of systemd's containers, below its other ranges.
+_NOBODYS: Final = range(0x70000000, 0x71000000)
+#: Low ids are moved there; high ones, which some sites give to people, are themselves, so that no id is missing.
+_ROWS: Final = [
+    {"containerID": 0, "hostID": _NOBODYS.start, "size": len(_NOBODYS)},
+    {"containerID": len(_NOBODYS), "hostID": len(_NOBODYS), "size": _NOBODYS.start - len(_NOBODYS)},
+    {"containerID": _NOBODYS.stop, "hostID": _NOBODYS.stop, "size": 0xFFFFFFFF - _NOBODYS.stop},
+]
+ID_MAPPINGS: Final = {"uidMappings": _ROWS, "gidMappings": _ROWS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +97,24 @@ class RuntimeSpec:
     Args:
         timeout: seconds until the container is killed; None for never.
         measured: tell the peak of memory of all its processes together, where that is possible.
+        may_be_unmapped: the user namespace may be left out where it cannot be had; see `unmapped`.
     """
 
     tree: Mapping[str, Any]
     timeout: float | None = None
     measured: bool = False
+    may_be_unmapped: bool = False
 
     def json(self) -> bytes:
         """Return config.json."""
         return json.dumps(self.tree, indent=1).encode()
+
+
+def unmapped(spec: RuntimeSpec) -> RuntimeSpec:
+    """Return the description without a user namespace."""
+    linux = {key: value for key, value in spec.tree["linux"].items() if key not in ID_MAPPINGS}
+    linux["namespaces"] = [entry for entry in linux["namespaces"] if entry["type"] != "user"]
+    return replace(spec, tree={**spec.tree, "linux": linux}, may_be_unmapped=False)
 
 
 def build_step_spec(
@@ -134,7 +149,7 @@ def build_step_spec(
     _refuse_nul("the container", cwd, hostname)
     sandbox = sandbox or Sandbox()
     kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network == "none" else [])]
-    if sandbox.userns == "auto":
+    if sandbox.userns != "host":
         kinds.append("user")
     security, ceilings = sandbox.security, sandbox.ceilings
     names, seccomp = list(security.capabilities), security.seccomp_tree()
@@ -164,12 +179,13 @@ def build_step_spec(
                 "maskedPaths": list(MASKED_PATHS),
                 "readonlyPaths": list(READONLY_PATHS),
                 **({} if seccomp is None else {"seccomp": seccomp}),
-                **(ID_MAPPINGS if sandbox.userns == "auto" else {}),
+                **(ID_MAPPINGS if sandbox.userns != "host" else {}),
                 **({"resources": resources} if (resources := ceilings.resources()) else {}),
             },
         },
         timeout=ceilings.timeout,
         measured=sandbox.measured,
+        may_be_unmapped=sandbox.userns == "default",
     )
 
 

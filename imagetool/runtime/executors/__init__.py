@@ -63,6 +63,8 @@ def executor_of(
             raise UsageError(f"--isolation {isolation} takes no --runtime: it needs no other program")
     if isolation == "chroot":
         warn(WARNING)
+    if isolation in ("auto", "embedded"):
+        return EmbeddedExecutor(warn=warn)
     return ISOLATIONS[isolation](runtime)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagetool.errors import HostError, Unsupported
 from imagetool.runtime.executors.embedded import EmbeddedExecutor
-from imagetool.runtime.executors.limited import refuse_user_namespace
+from imagetool.runtime.executors.limited import without_user_namespace
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import is_host_root
 from imagetool.runtime.rootfs import Rootfs
@@ -46,7 +46,7 @@ class ChrootExecutor:
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`. Raises Unsupported when it must have a network of its own."""
-        refuse_user_namespace(spec, "chroot")
+        spec = without_user_namespace(spec, "chroot")
         linux = spec.tree["linux"]
         if any(namespace["type"] == "network" for namespace in linux["namespaces"]):
             raise Unsupported("--isolation chroot shares the host's network; --network none is not there")

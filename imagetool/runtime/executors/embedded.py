@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import binascii
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from imagetool.errors import HostError
 from imagetool.runtime.cgroups import GroupTree
-from imagetool.runtime.executors.launcher import Launcher
+from imagetool.runtime.executors.launcher import Launcher, Unmappable
 from imagetool.runtime.executors.limited import judged, limited
 from imagetool.runtime.executors.protocol import ExitStatus, Output
-from imagetool.runtime.namespaces import has_single_id
+from imagetool.runtime.namespaces import has_single_id, is_host_root
 from imagetool.runtime.rootfs import Directory, Rootfs
 from imagetool.runtime.seccomp.compiler import filter_of
-from imagetool.runtime.spec import RuntimeSpec
+from imagetool.runtime.spec import RuntimeSpec, unmapped
 
 if TYPE_CHECKING:
     from imagetool.runtime.session import Session
@@ -37,13 +38,16 @@ class EmbeddedExecutor:
 
     Args:
         chroot: enter the root by chroot(2); see `ChrootExecutor`.
+        warn: told once when a container gets no user namespace of its own though it should have one.
     """
 
-    def __init__(self, *, chroot: bool = False) -> None:
+    def __init__(self, *, chroot: bool = False, warn: Callable[[str], None] = lambda _: None) -> None:
         self._chroot = chroot
+        self._warn = warn
 
     def __enter__(self) -> EmbeddedExecutor:
         self._fake_ids = has_single_id()
+        self._maps = is_host_root() and not self._chroot
         self._groups = GroupTree().__enter__()
         self._launcher = Launcher(self._groups.shared).__enter__()
         return self
@@ -60,6 +64,19 @@ class EmbeddedExecutor:
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`."""
+        if spec.may_be_unmapped:
+            if not self._maps:
+                return self._run(unmapped(spec), root, output, session)
+            try:
+                return self._run(spec, root, output, session)
+            except Unmappable as error:
+                if self._maps:
+                    self._maps = False
+                    self._warn(f"root of the steps is root of this machine, with few capabilities: {error}")
+                return self._run(unmapped(spec), root, output, session)
+        return self._run(spec, root, output, session)
+
+    def _run(self, spec: RuntimeSpec, root: Rootfs, output: Output, session: Session | None) -> ExitStatus:
         # The overlay is mounted over its own upper directory, which needs no mount point of ours.
         target = root.path if isinstance(root, Directory) else root.upper
         request = {

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from imagetool.errors import HostError, Unsupported
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher
-from imagetool.runtime.executors.limited import judged, limited, refuse_user_namespace
+from imagetool.runtime.executors.limited import judged, limited, without_user_namespace
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import is_host_root
 from imagetool.runtime.rootfs import Rootfs
@@ -84,7 +84,7 @@ class ForeignExecutor:
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`. Raises Unsupported for what the program cannot do."""
-        refuse_user_namespace(spec, self._name)
+        spec = without_user_namespace(spec, self._name)
         self._check(spec)
         with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder, limited(self._groups, spec) as group:
             (Path(folder) / "rootfs").mkdir()

@@ -35,6 +35,10 @@ _START: Final = (
 _PIECE: Final = 65536  # bytes of output handed on at once: what a pipe holds
 
 
+class Unmappable(HostError):
+    """The container can be made, but not in a user namespace of its own."""
+
+
 class Launcher:
     """Owns a zygote process; a context manager, for several threads at once.
 
@@ -210,6 +214,7 @@ def _discard(_stream: int, _data: bytes) -> None:
 class _Problem:
     text: str
     image: bool
+    unmappable: bool = False
 
 
 class _Streams:
@@ -306,7 +311,9 @@ class _Streams:
             elif "terminal" in report:
                 pass  # it came with the master
             elif "problem" in report:
-                self._problem = self._problem or _Problem(report["problem"], report["image"])
+                self._problem = self._problem or _Problem(
+                    report["problem"], report["image"], report.get("unmappable", False)
+                )
             else:
                 code = 128 + report["signal"] if report["signal"] else report["code"]
                 self._status = ExitStatus(code, Usage(*report["usage"]))
@@ -319,6 +326,8 @@ class _Streams:
     def ending(self) -> ExitStatus:
         """Return how the container ended. Raises BuildError or HostError when it could not be made."""
         if self._problem is not None:
+            if self._problem.unmappable:
+                raise Unmappable(f"{self._problem.text}; --userns host runs without one")
             raise (BuildError if self._problem.image else HostError)(self._problem.text)
         if self._late and self._status is None:
             return ExitStatus(128 + signal.SIGKILL, limit=f"its time limit of {self._timeout:g} seconds")

@@ -11,7 +11,7 @@ from typing import Any
 from imagetool.errors import Unsupported
 from imagetool.runtime.cgroups import Group, GroupTree, Outcome
 from imagetool.runtime.executors.protocol import ExitStatus
-from imagetool.runtime.spec import RuntimeSpec
+from imagetool.runtime.spec import RuntimeSpec, unmapped
 
 
 @contextmanager
@@ -31,10 +31,13 @@ def limited(tree: GroupTree, spec: RuntimeSpec) -> Iterator[Group | None]:
         group.close()
 
 
-def refuse_user_namespace(spec: RuntimeSpec, name: str) -> None:
-    """Raise Unsupported when a container is to have a user namespace, which this executor does not give it."""
-    if "uidMappings" in spec.tree["linux"]:
+def without_user_namespace(spec: RuntimeSpec, name: str) -> RuntimeSpec:
+    """Return the description for an executor that makes no user namespace; raise Unsupported when there must be one."""
+    if "uidMappings" not in spec.tree["linux"]:
+        return spec
+    if not spec.may_be_unmapped:
         raise Unsupported(f"--userns auto needs the embedded executor; {name} runs with --userns host")
+    return unmapped(spec)
 
 
 def judged(status: ExitStatus, spec: RuntimeSpec, group: Group | None) -> ExitStatus:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from imagetool.errors import HostError
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher
-from imagetool.runtime.executors.limited import judged, limited, refuse_user_namespace
+from imagetool.runtime.executors.limited import judged, limited, without_user_namespace
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.spec import RuntimeSpec
@@ -59,7 +59,7 @@ class RuncExecutor:
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`."""
-        refuse_user_namespace(spec, self._name)
+        spec = without_user_namespace(spec, self._name)
         with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder, limited(self._groups, spec) as group:
             (Path(folder) / "rootfs").mkdir()
             log, name = Path(folder) / "log", Path(folder).name

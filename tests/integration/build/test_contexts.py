@@ -123,7 +123,7 @@ def test_a_containerignore_counts_when_there_is_no_dockerignore(root: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"  \n", b"\0\1\2 no tar", gzip.compress(b"no tar at all"), tar_of(SIMPLE)[:700]]
+    "data", [b"", b"  \n", b"\0\1\2 no tar", gzip.compress(b"no tar at all", mtime=0), tar_of(SIMPLE)[:700]]
 )
 def test_what_is_neither_a_tar_nor_a_dockerfile_is_refused(root: Path, data: bytes) -> None:
     assert "imagetool: " in build(root, "-", data=data, fails=True)

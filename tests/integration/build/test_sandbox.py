@@ -71,12 +71,15 @@ def test_capabilities_and_system_calls(build: Build) -> None:
 
 
 def test_root_of_a_step_is_nobody_outside_and_the_image_is_the_same(build: Build) -> None:
-    script = (
-        "mkdir -p /a/b && touch /a/b/c && chown -R 7:8 /a && chmod 4755 /a/b/c && rm -r /home; cat /proc/self/uid_map"
-    )
-    done = build(script, "--userns", "auto", "--no-cache")
+    owners = "chown -R 7:8 /a && chown 2000000000 /a/d && chmod 4755 /a/b/c"
+    script = f"mkdir -p /a/b && touch /a/b/c /a/d && {owners} && rm -r /home; cat /proc/self/uid_map"
+    done = build(script, "--no-cache")
     assert "0 1879048192   16777216" in done.stderr
-    assert build(script, "--no-cache").stdout == done.stdout
+    assert build(script, "--userns", "auto", "--no-cache").stdout == done.stdout
+    host = build(script, "--userns", "host", "--no-cache")
+    assert host.stdout == done.stdout
+    assert "0          0 4294967295" in host.stderr
+    assert "0          0 4294967295" in build(script, "--cap-add", "net_raw", "--no-cache").stderr
 
 
 def test_names_of_the_network_are_seen_and_never_committed(build: Build, tmp_path: Path) -> None:

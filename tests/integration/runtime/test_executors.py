@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from imagetool.errors import HostError
 from imagetool.runtime.executors import EmbeddedExecutor, Executor
 from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.security import Security
@@ -329,3 +331,22 @@ def leave_nothing(executor: Executor, tmp_path: Path) -> None:
     assert set(seen[0]) <= set(mounts), "others may take mounts of theirs away meanwhile"
     assert set(host_mounts()) <= set(mounts)
     assert open_files() == files
+
+
+def test_where_files_cannot_be_shown_with_other_owners_there_is_no_user_namespace_and_one_line_says_so(
+    tmp_path: Path,
+) -> None:
+    warned: list[str] = []
+    (tmp_path / "ram").mkdir()
+    with separate_mounts(), EmbeddedExecutor(warn=warned.append) as executor:
+        subprocess.run(["mount", "-t", "ramfs", "ramfs", str(tmp_path / "ram")], check=True)
+        root = Directory(full_root(tmp_path / "ram/root"))
+        for _ in range(2):
+            ran = sh(executor, root, "cat /proc/self/uid_map", userns="default")
+            assert ran.text.split() == ["0", "0", "4294967295"]
+        assert len(warned) == 1
+        assert f"root of this machine, with few capabilities: the filesystem of {root.path}" in warned[0]
+        with pytest.raises(HostError, match="--userns host runs without one"):
+            sh(executor, root, "true", userns="auto")
+        mapped = Directory(full_root(tmp_path / "root"))
+        assert "1879048192" in sh(executor, mapped, "cat /proc/self/uid_map", userns="auto").text
