@@ -40,7 +40,8 @@ TAR_SPARSE_REGIONS: Final = 100_000  # stretches of data in one sparse file
 TAR_XATTR_BYTES: Final = 64 * KIB  # one extended attribute's value (XATTR_SIZE_MAX)
 SCAN_BYTES: Final = 2 * GIB  # the saved scan of an unpacked image
 LAYER_BYTES: Final = 256 * GIB  # one layer, uncompressed
-LAYER_RATIO: Final = 1100  # uncompressed : compressed; deflate itself cannot pass 1032
+LAYER_RATIO: Final = 1100  # uncompressed : compressed; deflate itself cannot pass 1032, bzip2 and xz can
+ZSTD_RATIO: Final = 33_000  # the same for zstd, which stores 128 KiB of one byte in four: LAYER_BYTES is its bound
 LAYER_RATIO_FLOOR: Final = GIB  # the ratio is not looked at below this much output
 ZSTD_WINDOW_LOG: Final = 27  # 128 MiB, the decoder memory a frame may ask for
 TOC_BYTES: Final = 64 * MIB  # the JSON of a table of contents (zstd:chunked, eStargz)
@@ -73,9 +74,11 @@ ADJUSTABLE: Final = {
     "TAR_XATTR_BYTES": "bytes of one extended attribute",
     "TAR_SPARSE_REGIONS": "stretches of data in one sparse file",
     "LAYER_BYTES": "bytes of one layer, uncompressed",
-    "LAYER_RATIO": "uncompressed to compressed bytes of a layer",
+    "LAYER_RATIO": "uncompressed to compressed bytes of a layer in gzip, xz or bzip2",
+    "ZSTD_RATIO": "uncompressed to compressed bytes of a layer in zstd",
     "LAYER_RATIO_FLOOR": "bytes of a layer before the ratio counts",
     "ZSTD_WINDOW_LOG": "power of two of the memory that a zstd frame may ask for",
+    "TOC_BYTES": "bytes of the table of contents of a layer in zstd:chunked or eStargz",
     "XZ_MEMORY": "bytes of memory that an xz stream may ask for",
     "SCAN_BYTES": "bytes of the saved scan of an unpacked image",
 }

@@ -36,9 +36,11 @@ _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 #: What ends a deflate stream after a sync flush: an empty last block with fixed codes.
 _DEFLATE_END: Final = b"\x03\x00"
 _DICTIONARY: Final = 32 * limits.KIB  # how far deflate looks back
-#: The unit that libzstd's threads work on. Set here, because its default depends on the level
-#: and takes 100 MiB and more of memory.
-_ZSTD_JOB: Final = 4 * limits.MIB
+#: The unit that libzstd's threads work on, and how far one looks back into the one before it (8:
+#: half a window). Set here, because the defaults depend on the level and take 100 MiB and more of
+#: memory. Small units that look back far compress as well as large ones that do not.
+_ZSTD_JOB: Final = limits.MIB
+_ZSTD_OVERLAP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Codec:
 
         options: dict[str, Any] = {"write_checksum": 1, "threads": threads}
         if threads:
-            options["job_size"] = _ZSTD_JOB
+            options |= {"job_size": _ZSTD_JOB, "overlap_log": _ZSTD_OVERLAP}
         if self.window:
             options |= {"window_log": self.window, "enable_ldm": 1}
         return zstandard.ZstdCompressionParameters.from_level(self.level or _ZSTD_DEFAULT, **options)

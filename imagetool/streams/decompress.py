@@ -37,22 +37,26 @@ def decompress(
     chunks: Iterable[bytes],
     *,
     where: str,
-    limit: int = limits.LAYER_BYTES,
-    ratio: int = limits.LAYER_RATIO,
-    window: int = 1 << limits.ZSTD_WINDOW_LOG,
+    limit: int | None = None,
+    ratio: int | None = None,
+    window: int | None = None,
 ) -> Iterator[bytes]:
     """Yield the plain bytes of a stream whose format is sniffed; a plain stream passes as it is.
 
     Args:
         where: the stream's place for errors, for example "layer sha256:…".
-        limit: bytes that may come out.
-        ratio: bytes that may come out per byte that went in, from `limits.LAYER_RATIO_FLOOR` on.
-        window: bytes of memory that a zstd frame may ask of its decoder.
+        limit: bytes that may come out; None for `limits.LAYER_BYTES`.
+        ratio: bytes that may come out per byte that went in, from `limits.LAYER_RATIO_FLOOR` on;
+            None for that of the format. Nothing that gzip or zstd can say in good faith, such as a
+            large file of zeros, passes those: against such bombs the limit stands.
+        window: bytes of memory that a zstd frame may ask of its decoder; None for `limits.ZSTD_WINDOW_LOG`.
 
     Output comes in pieces of about `limits.CHUNK` at most, so memory stays flat.
 
     Raises InvalidArchive for a damaged or cut stream, LimitExceeded for a limit.
     """
+    limit = limits.LAYER_BYTES if limit is None else limit
+    window = 1 << limits.ZSTD_WINDOW_LOG if window is None else window
     source = iter(chunks)
     head = b""
     for chunk in source:
@@ -64,6 +68,8 @@ def decompress(
     if kind == "none":
         yield from bounded(whole, limit, where=where)
         return
+    name = "ZSTD_RATIO" if kind == "zstd" else "LAYER_RATIO"
+    ratio = int(getattr(limits, name)) if ratio is None else ratio
     counted = _Counted(whole)
     pieces = _zstd(counted, window, where) if kind == "zstd" else _members(counted, kind, where)
     seen = 0
@@ -72,7 +78,10 @@ def decompress(
         if seen > limit:
             raise LimitExceeded(f"{where}: unpacks to more than the {limit} bytes allowed")
         if seen > max(ratio * counted.seen, limits.LAYER_RATIO_FLOOR):
-            raise LimitExceeded(f"{where}: unpacks to more than {ratio} times its size, a decompression bomb")
+            raise LimitExceeded(
+                f"{where}: unpacks to more than {ratio} times its size, a decompression bomb;"
+                f" if it is none, set {name.lower().replace('_', '-')} in IMAGETOOL_LIMITS"
+            )
         yield piece
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, TypeVar
 
 from imagetool.limits import CHUNK
 
-_QUEUE_CHUNKS: Final = 8  # memory between two threads: at most this many chunks
+_QUEUE_CHUNKS: Final = 4  # memory between two threads: at most this many chunks
 _THREADS: Final = 8  # more only wait for the one that hashes
 
 T = TypeVar("T")

@@ -15,6 +15,7 @@ import zstandard
 from isal import isal_zlib
 
 from imagetool import limits
+from imagetool.streams.codecs import Codec
 
 MIB = 1 << 20
 #: Reads a file as a layer with a limit; prints the error, the bytes seen and the growth of the peak of memory in MiB.
@@ -89,16 +90,33 @@ def test_a_bomb_ends_at_the_limit_with_memory_flat(kind: str, tmp_path: Path) ->
     assert growth < 24
 
 
-def test_a_dense_bomb_ends_at_the_ratio(tmp_path: Path) -> None:
+def test_a_dense_bomb_ends_at_the_ratio_where_one_is_set(tmp_path: Path) -> None:
     path = tmp_path / "bomb"
     path.write_bytes(zstd_bomb(10 << 30))
-    error, seen, _, growth = read_in_child(path)
-    assert (
-        error
-        == f"LimitExceeded: layer 3: unpacks to more than {limits.LAYER_RATIO} times its size, a decompression bomb"
+    error, seen, _, growth = read_in_child(path, ratio=1000)
+    assert error == (
+        "LimitExceeded: layer 3: unpacks to more than 1000 times its size, a decompression bomb;"
+        " if it is none, set zstd-ratio in IMAGETOOL_LIMITS"
     )
     assert seen <= limits.LAYER_RATIO_FLOOR
     assert growth < 24
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "zstd:19"])
+def test_zeros_that_were_compressed_here_are_no_bomb(codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "zeros"
+    size = limits.LAYER_RATIO_FLOOR + (256 << 20)
+    with path.open("wb") as out:
+        out.writelines(Codec.parse(codec).compress([bytes(MIB)] * (size // MIB)))
+    error, seen, _, growth = read_in_child(path)
+    assert (error, seen) == ("", size)
+    assert growth < 24
+
+
+def test_the_densest_zstd_is_below_its_ratio() -> None:
+    """So the ratio refuses nothing that could be meant; the size of a layer is what bounds zstd."""
+    assert (1 << 30) / len(zstd_bomb(1 << 30)) < limits.ZSTD_RATIO < 33_001
+    assert limits.LAYER_RATIO > 1032
 
 
 def test_a_bomb_within_a_bomb_is_opened_once(tmp_path: Path) -> None:
@@ -129,3 +147,20 @@ def test_a_skippable_frame_is_not_held_in_memory(tmp_path: Path) -> None:
     error, seen, _, growth = read_in_child(path)
     assert (error, seen) == ("", MIB)
     assert growth < 24
+
+
+PACKING = """
+import os, random, sys
+from imagetool.streams.codecs import Codec
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+noise = random.Random(1).randbytes(1 << 20)
+chunks = (noise[number:] + noise[:number] for number in range(160))
+sum(map(len, Codec.parse(sys.argv[1]).compress(chunks)))
+print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
+"""
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "gzip:6", "zstd:1", "zstd", "zstd:6"])
+def test_a_stream_is_compressed_in_64_mib_of_memory(codec: str) -> None:
+    done = subprocess.run([sys.executable, "-c", PACKING, codec], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 64 * 1024

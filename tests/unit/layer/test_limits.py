@@ -66,6 +66,29 @@ def test_the_size_of_a_layer_is_bounded_whatever_its_codec(codec: str) -> None:
         sum(map(len, decompress(packed, where="layer 3", limit=4999)))
 
 
+@pytest.mark.parametrize(("codec", "name"), [("gzip:1", "LAYER_RATIO"), ("zstd", "ZSTD_RATIO")])
+def test_a_ratio_that_was_set_holds_at_its_value_and_not_one_past_it(
+    codec: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = b"".join(Codec.parse(codec).compress([b"%07d\n" % number * 4096 for number in range(64)]))
+    monkeypatch.setattr(limits, "LAYER_RATIO_FLOOR", 1)
+    whole = (64 * 8 * 4096) // len(packed)
+    monkeypatch.setattr(limits, name, whole + 1)
+    assert sum(map(len, decompress([packed], where="layer 3"))) == 64 * 8 * 4096
+    monkeypatch.setattr(limits, name, whole)
+    with pytest.raises(LimitExceeded, match=name.lower().replace("_", "-")):
+        sum(map(len, decompress([packed], where="layer 3")))
+
+
+def test_a_window_that_was_set_holds_at_its_value_and_not_one_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = list(Codec.parse("zstd:1:long=24").compress([bytes(1 << 20)] * 20))
+    monkeypatch.setattr(limits, "ZSTD_WINDOW_LOG", 24)
+    assert sum(map(len, decompress(packed, where="layer 3"))) == 20 << 20
+    monkeypatch.setattr(limits, "ZSTD_WINDOW_LOG", 23)
+    with pytest.raises(LimitExceeded, match="layer 3: a zstd frame asks for a window"):
+        sum(map(len, decompress(packed, where="layer 3")))
+
+
 def test_the_ratio_counts_from_its_floor_on(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = b"".join(Codec.parse("gzip:1").compress([bytes(1 << 20)] * 8))
     monkeypatch.setattr(limits, "LAYER_RATIO_FLOOR", 8 << 20)
@@ -98,10 +121,10 @@ def test_a_setting_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_limit_that_was_set_holds_in_every_codec(tmp_path: Path) -> None:
-    """The defaults of functions are made when their module is imported: after the limits are set."""
+    """Also in modules that were imported before the limits were set."""
     script = (
-        "from imagetool.config.environment import adjust_limits\nadjust_limits()\n"
         "from imagetool.streams.decompress import decompress\n"
+        "from imagetool.config.environment import adjust_limits\nadjust_limits()\n"
         "print(sum(map(len, decompress([bytes(100)], where='l'))))"
     )
     for value, code in (("100", 0), ("99", 1)):
