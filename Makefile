@@ -65,7 +65,7 @@ docs: setup ## Check that documents and comments point at what is there
 
 peers: ## Install the tools of other projects that tests compare with
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  dpkg -s $(SYSTEM) >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM) >/dev/null; }; \
+	  dpkg -s $(SYSTEM) >/dev/null 2>&1 || fixtures/peers/install.sh $(SYSTEM); \
 	else echo "not root on Debian: tests that need $(SYSTEM) are skipped where these are missing"; fi
 
 bench: setup ## Measure against buildah in one run; writes benchmarks/RESULTS.md

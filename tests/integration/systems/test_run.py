@@ -294,15 +294,17 @@ def test_an_image_made_for_another_system_is_refused(app: App, tmp_path: Path) -
     assert b"is an image for freebsd" in done.stderr
 
 
-def test_an_ordinary_user_runs_an_image(app: App) -> None:
+@pytest.mark.parametrize("subordinate", [True, False], ids=["range of ids", "single id"])
+def test_an_ordinary_user_runs_an_image(app: App, subordinate: bool) -> None:
     with users_folder() as folder:
         subprocess.run(["cp", "-r", str(app.root / "layout"), f"{folder}/layout"], check=True)
         (folder / "store").mkdir()
         (folder / "layout").rename(folder / "store/layout")
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(folder)], check=True)
         command = [sys.executable, "-m", "imagetool", "--root", folder / "store", "run", "-i", app.name]
-        done = as_user(command, folder=folder, subordinate=True)
+        done = as_user(command, folder=folder, subordinate=subordinate)
     assert (done.stdout, done.returncode) == (SAID, STATUS), done.stderr
+    assert ("all files belong to root" in done.stderr) == (not subordinate)
 
 
 def test_nothing_is_left_when_the_caller_is_killed(app: App, tmp_path: Path) -> None:
