@@ -10,13 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from imagetool.appc.names import check_identifier, check_name
+from imagetool.appc.app import check_app
+from imagetool.appc.names import check_identifier
+from imagetool.appc.spelling import objects, spelt
 from imagetool.errors import InvalidDocument
 from imagetool.oci import document
 
 VERSION: Final = "0.8.11"
-_SEMVER: Final = re.compile(r"\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?\Z")
-_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
+_NUMBER: Final = r"(?:0|[1-9][0-9]*)"
+_WORD: Final = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_SEMVER: Final = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_WORD}(?:\.{_WORD})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?\Z"
+)
+_IMAGE_ID: Final = re.compile(r"sha512-[0-9a-f]{1,128}\Z")  # lookups take prefixes, and rkt shortens them
+_TOP: Final = ("acKind", "acVersion", "name", "labels", "app", "dependencies", "pathWhitelist", "annotations")
 #: Operating system -> architectures that the spec knows for it.
 _PLATFORMS: Final = {
     "linux": {"amd64", "i386", "aarch64", "aarch64_be", "armv6l", "armv7l", "armv7b", "ppc64", "ppc64le", "s390x"},
@@ -37,66 +44,64 @@ class ImageManifest:
     tree: Mapping[str, Any]
 
     @classmethod
-    def parse(cls, raw: bytes, *, what: str = "ACI manifest") -> ImageManifest:
-        """Read and validate a manifest. Raises InvalidDocument naming the JSON path."""
-        tree = _spelt(document.decode(raw, what=what), _TOP)
-        if document.get(tree, "acKind", str, None, path="$", what=what) != "ImageManifest":
-            raise InvalidDocument(f"{what}: $.acKind is not ImageManifest")
+    def parse(cls, raw: bytes, *, what: str = "ACI manifest", strict: bool = False) -> ImageManifest:
+        """Read and validate a manifest. Raises InvalidDocument naming the JSON path.
+
+        Args:
+            strict: hold it to the letter of the spec. Otherwise names such as `a--b` and isolators
+                of others pass, as with actool: images that are in use have them.
+        """
+        tree = spelt(document.decode(raw, what=what), _TOP, path="$", what=what)
+        kind = document.get(tree, "acKind", str, None, path="$", what=what)
+        if kind != "ImageManifest":
+            raise InvalidDocument(f"{what}: $.acKind is {kind[:40]!r}, expected 'ImageManifest'")
         version = document.get(tree, "acVersion", str, None, path="$", what=what)
         if not _SEMVER.match(version) or version == "0.0.0":
             raise InvalidDocument(f"{what}: $.acVersion is not a version: {version[:40]!r}")
         name = document.get(tree, "name", str, None, path="$", what=what)
-        labels = _pairs(tree, "labels", what)
-        annotations = _pairs(tree, "annotations", what)
-        if "name" in labels:
-            raise InvalidDocument(f"{what}: $.labels must not hold a label called name")
+        check_identifier(name, path="$.name", what=what, strict=strict)
+        labels = _labels(tree, "$", what, strict)
         _check_platform(labels, what)
-        if "created" in annotations:
-            document.check_timestamp(annotations["created"], path="$.annotations.created", what=what)
+        annotations = _pairs(tree, "annotations", "$", what, strict)
+        _check_annotations(annotations, what)
+        if tree.get("dependencies") is not None:
+            tree["dependencies"] = _dependencies(tree, what, strict)
+        _check_whitelist(tree, what)
         app = tree.get("app")
         if app is not None:
-            app = _app(document.expect(app, dict, "$.app", what), what)
-        check_identifier(name, path="$.name", what=what)
+            app = tree["app"] = check_app(document.expect(app, dict, "$.app", what), what=what, strict=strict)
         return cls(raw, name, labels, annotations, app, tree)
 
     @classmethod
     def make(
         cls, *, name: str, labels: Mapping[str, str], app: Mapping[str, Any] | None, annotations: Mapping[str, str]
     ) -> ImageManifest:
-        """Make a manifest of parts; it has been through `parse`."""
+        """Make a manifest of parts; it has been through `parse`, strictly."""
         tree: dict[str, Any] = {"acKind": "ImageManifest", "acVersion": VERSION, "name": name}
         tree["labels"] = [{"name": key, "value": value} for key, value in labels.items()]
         if app is not None:
             tree["app"] = app
         tree["annotations"] = [{"name": key, "value": value} for key, value in annotations.items()]
-        return cls.parse(document.encode(tree))
+        return cls.parse(document.encode(tree), strict=True)
 
 
-_TOP: Final = ("acKind", "acVersion", "name", "labels", "app", "dependencies", "pathWhitelist", "annotations")
-_APP: Final = (
-    "exec", "user", "group", "supplementaryGIDs", "eventHandlers", "workingDirectory", "environment",
-    "mountPoints", "ports", "isolators", "userAnnotations", "userLabels",
-)  # fmt: skip
-
-
-def _spelt(tree: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Give known keys the spec's spelling: its reference implementation ignores case, and its examples rely on it."""
-    canonical = {name.lower(): name for name in names}
-    return {canonical.get(key.lower(), key): value for key, value in tree.items()}
-
-
-def _pairs(tree: Mapping[str, Any], key: str, what: str) -> dict[str, str]:
+def _pairs(tree: Mapping[str, Any], key: str, path: str, what: str, strict: bool) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for number, item in enumerate(document.get(tree, key, list, [], path="$", what=what)):
-        at = f"$.{key}[{number}]"
-        entry: dict[str, Any] = document.expect(item, dict, at, what)
-        name = check_identifier(
-            document.get(entry, "name", str, None, path=at, what=what), path=f"{at}.name", what=what
-        )
+    for number, entry in enumerate(objects(tree, key, ("name", "value"), path=path, what=what)):
+        at = f"{path}.{key}[{number}]"
+        name = document.get(entry, "name", str, None, path=at, what=what)
+        check_identifier(name, path=f"{at}.name", what=what, strict=strict)
         if name in pairs:
             raise InvalidDocument(f"{what}: {at}.name {name!r} is there twice")
         pairs[name] = document.get(entry, "value", str, None, path=at, what=what)
     return pairs
+
+
+def _labels(tree: Mapping[str, Any], path: str, what: str, strict: bool) -> dict[str, str]:
+    labels = _pairs(tree, "labels", path, what, strict)
+    if "name" in labels:
+        raise InvalidDocument(f"{what}: {path}.labels must not hold a label called name")
+    return labels
 
 
 def _check_platform(labels: Mapping[str, str], what: str) -> None:
@@ -109,47 +114,37 @@ def _check_platform(labels: Mapping[str, str], what: str) -> None:
         raise InvalidDocument(f"{what}: label arch {architecture[:40]!r} is not one of {sorted(_PLATFORMS[system])}")
 
 
-def _app(tree: Mapping[str, Any], what: str) -> dict[str, Any]:
-    app = _spelt(tree, _APP)
-    document.get_strings(app, "exec", path="$.app", what=what)
-    for key in ("user", "group"):
-        if not document.get(app, key, str, None, path="$.app", what=what):
-            raise InvalidDocument(f"{what}: $.app.{key} is empty")
-    folder = document.get(app, "workingDirectory", str, "", path="$.app", what=what)
-    if folder and not folder.startswith("/"):
-        raise InvalidDocument(f"{what}: $.app.workingDirectory is not absolute: {folder[:80]!r}")
-    seen: set[str] = set()
-    for at, entry in _objects(app, "environment", what):
-        name = document.get(entry, "name", str, None, path=at, what=what)
-        document.get(entry, "value", str, "", path=at, what=what)
-        if not _ENV_NAME.match(name) or name in seen:
-            raise InvalidDocument(f"{what}: {at}.name {name[:80]!r} is not a name, or there twice")
-        seen.add(name)
-    for key in ("mountPoints", "ports"):
-        _check_named(app, key, what)
-    return app
+def _check_annotations(annotations: Mapping[str, str], what: str) -> None:
+    created = annotations.get("created")
+    if created is not None:
+        document.check_timestamp(created, path="$.annotations.created", what=what)
+        if created != created.upper() or ":60" in created[16:20]:  # Go knows neither small letters nor leap seconds
+            raise InvalidDocument(f"{what}: $.annotations.created is not a timestamp of appc: {created[:40]!r}")
+    for key in ("homepage", "documentation"):
+        if not annotations.get(key, "http://").startswith(("http://", "https://")):
+            raise InvalidDocument(f"{what}: $.annotations.{key} is not an http or https URL: {annotations[key][:80]!r}")
+    notify = "appc.io/executor/supports-systemd-notify"
+    if annotations.get(notify, "true") not in ("true", "false"):
+        raise InvalidDocument(f"{what}: $.annotations.{notify} is {annotations[notify][:40]!r}, expected true or false")
 
 
-def _objects(app: Mapping[str, Any], key: str, what: str) -> list[tuple[str, dict[str, Any]]]:
-    items = document.get(app, key, list, [], path="$.app", what=what)
-    paths = [f"$.app.{key}[{number}]" for number in range(len(items))]
-    return [(at, document.expect(item, dict, at, what)) for at, item in zip(paths, items, strict=True)]
+def _dependencies(tree: Mapping[str, Any], what: str, strict: bool) -> list[dict[str, Any]]:
+    names = ("imageName", "imageID", "labels", "size")
+    dependencies = objects(tree, "dependencies", names, path="$", what=what)
+    for number, dependency in enumerate(dependencies):
+        at = f"$.dependencies[{number}]"
+        name = document.get(dependency, "imageName", str, None, path=at, what=what)
+        check_identifier(name, path=f"{at}.imageName", what=what, strict=strict)
+        _labels(dependency, at, what, strict)
+        identity = document.get(dependency, "imageID", str, "", path=at, what=what)
+        if identity and not _IMAGE_ID.match(identity):
+            raise InvalidDocument(f"{what}: {at}.imageID is not sha512- and hex digits: {identity[:40]!r}")
+        if document.get(dependency, "size", int, 0, path=at, what=what) < 0:
+            raise InvalidDocument(f"{what}: {at}.size is negative")
+    return dependencies
 
 
-def _check_named(app: Mapping[str, Any], key: str, what: str) -> None:
-    seen: set[str] = set()
-    for at, entry in _objects(app, key, what):
-        name = check_name(document.get(entry, "name", str, None, path=at, what=what), path=f"{at}.name", what=what)
-        if name in seen:
-            raise InvalidDocument(f"{what}: {at}.name {name!r} is there twice")
-        seen.add(name)
-        if key == "mountPoints":
-            path = document.get(entry, "path", str, None, path=at, what=what)
-            if not path.startswith("/"):
-                raise InvalidDocument(f"{what}: {at}.path is not absolute: {path[:80]!r}")
-        else:
-            port = document.get(entry, "port", int, None, path=at, what=what)
-            count = document.get(entry, "count", int, 1, path=at, what=what)
-            document.get(entry, "protocol", str, None, path=at, what=what)
-            if not (port >= 1 and count >= 1 and port + count - 1 <= 65535):
-                raise InvalidDocument(f"{what}: {at} has port {port} and count {count}")
+def _check_whitelist(tree: Mapping[str, Any], what: str) -> None:
+    for number, path in enumerate(document.get_strings(tree, "pathWhitelist", path="$", what=what)):
+        if not path.startswith("/"):
+            raise InvalidDocument(f"{what}: $.pathWhitelist[{number}] is not absolute: {path[:80]!r}")

@@ -12,18 +12,24 @@ from imagetool.errors import InvalidDocument
 
 _IDENTIFIER: Final = re.compile(r"[a-z0-9]+(?:[-._~/][a-z0-9]+)*\Z")
 _NAME: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
+#: What actool, docker2aci and rkt let pass: separators may follow each other.
+_LOOSE_IDENTIFIER: Final = re.compile(r"[a-z0-9](?:[a-z0-9._~/-]*[a-z0-9])?\Z")
+_LOOSE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
 
 
-def check_identifier(text: str, *, path: str, what: str) -> str:
-    """Return an AC Identifier; raises InvalidDocument naming the JSON path."""
-    if not _IDENTIFIER.match(text):
+def check_identifier(text: str, *, path: str, what: str, strict: bool = True) -> str:
+    """Return an AC Identifier; raises InvalidDocument naming the JSON path.
+
+    Not `strict`: accept what the reference implementation does, such as `a--b`.
+    """
+    if not (_IDENTIFIER if strict else _LOOSE_IDENTIFIER).match(text):
         raise InvalidDocument(f"{what}: {path} is not an AC identifier: {text[:80]!r}")
     return text
 
 
-def check_name(text: str, *, path: str, what: str) -> str:
-    """Return an AC Name; raises InvalidDocument naming the JSON path."""
-    if not _NAME.match(text):
+def check_name(text: str, *, path: str, what: str, strict: bool = True) -> str:
+    """Return an AC Name; raises InvalidDocument naming the JSON path. See `check_identifier`."""
+    if not (_NAME if strict else _LOOSE_NAME).match(text):
         raise InvalidDocument(f"{what}: {path} is not an AC name: {text[:80]!r}")
     return text
 
