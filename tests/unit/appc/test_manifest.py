@@ -308,7 +308,7 @@ def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
 
 def test_a_duplicate_key_and_a_huge_document_are_refused() -> None:
     raw = json.dumps(EXAMPLE).encode()
-    with pytest.raises(InvalidDocument, match="duplicate key 'name'"):
+    with pytest.raises(InvalidDocument, match=r"\$\.name is there twice"):
         ImageManifest.parse(raw[:-1] + b',"name":"other"}', what="m")
     with pytest.raises(LimitExceeded):
         ImageManifest.parse(raw + b" " * (4 << 20), what="m")
