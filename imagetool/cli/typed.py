@@ -83,6 +83,10 @@ def run_typed(args: list[str]) -> int:
         if error.exit_code == 130:  # what typer makes of an interrupt
             raise KeyboardInterrupt from None
         return error.exit_code
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # click's own way to say so
+            raise BrokenPipeError from None
+        raise
     except typer.Abort:
         raise KeyboardInterrupt from None
     except _ClickError as error:

@@ -29,9 +29,9 @@ def storage_errors(what: str) -> Iterator[None]:
     except OSError as error:
         hint = ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "; free some space or choose another --root"
+            hint = "; free some space, or choose another place (for the store: --root)"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "; choose a --root you may write to"
+            hint = "; choose a place you may write to (for the store: --root)"
         raise StorageError(f"{what}: {error.strerror or error}{hint}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -253,3 +254,28 @@ def test_odd_arguments_end_with_one_error(
     text = done.stderr.decode()
     assert (done.returncode, "Traceback" in text) == (code, False), text
     assert told in text
+
+
+@pytest.mark.parametrize("args", [["--version"], ["images"], ["inspect", "app:1"], ["--help"], ["verify", "app:1"]])
+@pytest.mark.parametrize(
+    ("streams", "code"),
+    [("<&-", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 8), ("| true", 141)],
+)
+def test_streams_that_are_closed_full_or_read_by_nobody(args: list[str], streams: str, code: int, root: str) -> None:
+    command = [sys.executable, "-m", "imagetool", "--root", root, *args]
+    if args == ["--version"]:
+        command = [sys.executable, "-m", "imagetool", *args]
+    script = f"set -o pipefail; (sleep 0.5; exec {shlex.join(command)}) {streams}"  # the reader is gone by then
+    done = subprocess.run(["bash", "-c", script], cwd=Path(__file__).parents[2], capture_output=True, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (code, False), done.stderr
+
+
+def test_what_is_closed_is_not_taken_by_other_files(root: str) -> None:
+    code = (
+        "import os, runpy, sys; sys.argv[0:] = ['imagetool', '--version'];"
+        "runpy.run_module('imagetool', run_name='__main__');"
+        "os.write(3, repr([os.readlink(f'/proc/self/fd/{n}') for n in range(3)]).encode())"
+    )
+    script = f"exec 3>&1; exec {shlex.join([sys.executable, '-c', code])} <&- >&- 2>&-"
+    done = subprocess.run(["bash", "-c", script], cwd=Path(__file__).parents[2], capture_output=True, check=True)
+    assert done.stdout.decode() == repr(["/dev/null"] * 3)

@@ -126,4 +126,4 @@ def test_a_disk_that_is_read_only(pushed: Path, context: Path, tmp_path: Path) -
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         assert imagetool("verify", "made:1", root=disk).stdout
         done = imagetool("build", "-t", "more:1", context, root=disk, check=False)
-        assert_one_error(done, 8, "Read-only file system", "choose a --root you may write to")
+        assert_one_error(done, 8, "Read-only file system", "choose a place you may write to (for the store: --root)")
