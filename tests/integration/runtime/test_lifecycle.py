@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from imagetool.errors import HostError
-from imagetool.runtime.cgroups import hierarchies
+from imagetool.runtime.ceilings import Ceilings
+from imagetool.runtime.cgroups import GroupTree, hierarchies
 from imagetool.runtime.executors import EmbeddedExecutor, Executor, RuncExecutor
 from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.spec import build_step_spec
@@ -166,20 +167,31 @@ def test_the_next_builder_sweeps_the_cgroups_of_one_that_was_killed(kind: str, t
         assert not any(map(os.path.isdir, left))
 
 
-def test_fifty_runs_leak_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["embedded", "mapped"])
+def test_a_hundred_runs_leak_nothing(kind: str, tmp_path: Path) -> None:
     lower = full_root(tmp_path / "lower")
-    with separate_mounts(), EmbeddedExecutor() as executor:
+    limits = Ceilings(pids=50)  # so that each has a control group of its own
+    with GroupTree() as tree:
+        limited = bool(tree.shared)
+    with separate_mounts(), VARIANTS[kind]() as executor:
         run(executor, overlay(tmp_path / "first", lower), "true")
         (helper,) = helpers()
         files, mounts = open_files(), host_mounts()
-        for number in range(50):
-            assert run(executor, overlay(tmp_path / str(number), lower), "true").code == 0
+        places = hierarchies(Path(f"/proc/{helper}/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
+        trees = [Path(place.folder).parent for place in places if place.folder.endswith("/shared")]
+        assert bool(trees) == limited
+        for number in range(100):
+            options = {"ceilings": limits} if limited and number % 2 else {}
+            assert run(executor, overlay(tmp_path / str(number), lower), "true", **options).code == 0
         assert open_files() == files
         assert not set(host_mounts()) - set(mounts)  # others unmount theirs meanwhile
+        for folder in trees:
+            assert [path.name for path in folder.iterdir() if path.is_dir()] == ["shared"]
         end = time.monotonic() + 5
         while session_of(helper) != {helper} and time.monotonic() < end:
             time.sleep(0.02)
         assert session_of(helper) == {helper}
+    assert not any(map(os.path.isdir, trees))
 
 
 def test_closing_the_executor_ends_its_helper(tmp_path: Path) -> None:
