@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from imagetool import limits
 from imagetool.content.store import Fetcher, fetch_bytes, fetch_document
 from imagetool.errors import DigestMismatch, InvalidDocument, NotFound
 from imagetool.layer.merge import Opener
+from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest, chain_ids
@@ -63,21 +65,29 @@ def load(content: Fetcher, root: Descriptor, *, platform: Platform | None = None
     depth = 0
     while isinstance(document, Index):
         depth += 1
-        if depth > 4:
+        if depth > limits.INDEX_DEPTH:
             raise InvalidDocument(f"index {root.digest}: indexes nested too deep")
         root = select(document, platform or Platform(), where=str(root.digest))
         document = fetch_document(content, root)
-    config = ImageConfig.parse(
-        fetch_bytes(content, document.config),
-        media_type=document.config.media_type,
-        what=f"config {document.config.digest}",
-    )
+    config = _config(content, document, root)
     if len(config.diff_ids) != len(document.layers):
         raise InvalidDocument(
             f"manifest {root.digest}: {len(document.layers)} layers, but its config has {len(config.diff_ids)} diff IDs"
         )
     layers = tuple(Layer(d, diff_id) for d, diff_id in zip(document.layers, config.diff_ids, strict=True))
     return Image(document, config, layers, content)
+
+
+def _config(content: Fetcher, manifest: Manifest, root: Descriptor) -> ImageConfig:
+    kind = manifest.config.media_type
+    raw = fetch_bytes(content, manifest.config)
+    try:
+        return ImageConfig.parse(raw, media_type=kind, what=f"config {manifest.config.digest}")
+    except InvalidDocument:
+        if kind in mediatype.CONFIGS:
+            raise
+    kind = manifest.artifact_type or kind
+    raise InvalidDocument(f"manifest {root.digest} is an artifact of type {kind[:120]}, not an image")
 
 
 def select(index: Index, platform: Platform, *, where: str) -> Descriptor:

@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
+from imagetool import limits
 from imagetool.content.store import Fetcher, fetch_bytes, fetch_document
 from imagetool.errors import ImagetoolError
 from imagetool.image.image import Layer, open_tar
@@ -15,8 +17,12 @@ from imagetool.layer.toc import compare, is_partial, read_toc
 from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig
 from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Index, Manifest
 from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Observer
+from imagetool.streams.codecs import sniff
+
+_MAGIC: Final = 6  # bytes that tell a compression
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +59,24 @@ class Watched:
 
 
 def verify(store: Fetcher, root: Descriptor) -> Iterator[Check]:
-    """Yield a check for every document and blob that `root` reaches, parents first.
+    """Yield a check for every document and blob that `root` reaches, parents first, each document once.
 
     Recomputed are digest and size of each, the schema of documents, the diff ID of every layer,
-    that every layer is a readable tar, and that its table of contents, if it has one for partial
-    pulls, says what the tar says. A check that fails does not stop the others.
+    that every layer is a readable tar, compressed as its media type says, and that its table of
+    contents, if it has one for partial pulls, says what the tar says. A check that fails does not
+    stop the others. Nothing is read twice, however many images of an index have it.
     """
+    yield from _documents(store, root, {}, set(), 0)
+
+
+_Known = dict[tuple[Descriptor, Digest | None], Check]
+
+
+def _documents(store: Fetcher, root: Descriptor, known: _Known, seen: set[Descriptor], depth: int) -> Iterator[Check]:
+    if depth > limits.INDEX_DEPTH:
+        yield Check("document", root, f"indexes are nested deeper than {limits.INDEX_DEPTH}")
+        return
+    seen.add(root)
     try:
         document = fetch_document(store, root)
     except ImagetoolError as error:
@@ -67,16 +85,17 @@ def verify(store: Fetcher, root: Descriptor) -> Iterator[Check]:
     if isinstance(document, Index):
         yield Check("index", root)
         for child in document.manifests:
-            yield from verify(store, child)
+            if child not in seen:
+                yield from _documents(store, child, known, seen, depth + 1)
     else:
         yield Check("manifest", root)
-        yield from _manifest(store, document)
+        yield from _manifest(store, document, known)
 
 
-def _manifest(store: Fetcher, manifest: Manifest) -> Iterator[Check]:
+def _manifest(store: Fetcher, manifest: Manifest, known: _Known) -> Iterator[Check]:
     if manifest.config.media_type not in mediatype.CONFIGS:  # an artifact: blobs without a meaning to us
         for child in manifest.children:
-            yield _blob(store, child)
+            yield _blob(store, child, known)
         return
     try:
         raw = fetch_bytes(store, manifest.config)
@@ -84,37 +103,74 @@ def _manifest(store: Fetcher, manifest: Manifest) -> Iterator[Check]:
     except ImagetoolError as error:
         yield Check("config", manifest.config, str(error))
         for descriptor in manifest.layers:
-            yield _blob(store, descriptor)
+            yield _blob(store, descriptor, known)
         return
     mismatch = len(config.diff_ids) != len(manifest.layers)
     problem = f"has {len(config.diff_ids)} diff IDs for {len(manifest.layers)} layers" if mismatch else ""
     yield Check("config", manifest.config, problem)
     for number, descriptor in enumerate(manifest.layers):
         if number >= len(config.diff_ids):
-            yield _blob(store, descriptor)
+            yield _blob(store, descriptor, known)
             continue
-        yield _layer(store, Layer(descriptor, config.diff_ids[number]))
+        yield _layer(store, Layer(descriptor, config.diff_ids[number]), known)
 
 
-def _blob(store: Fetcher, descriptor: Descriptor) -> Check:
-    try:
-        with store.fetch(descriptor) as chunks:
-            for _ in chunks:
-                pass
-    except ImagetoolError as error:
-        return Check("blob", descriptor, str(error))
-    return Check("blob", descriptor)
+def _blob(store: Fetcher, descriptor: Descriptor, known: _Known) -> Check:
+    key = (descriptor, None)
+    if key not in known:
+        problem = ""
+        try:
+            with store.fetch(descriptor) as chunks:
+                for _ in chunks:
+                    pass
+        except ImagetoolError as error:
+            problem = str(error)
+        known[key] = Check("blob", descriptor, problem)
+    return known[key]
 
 
-def _layer(store: Fetcher, layer: Layer) -> Check:
-    try:
-        with open_tar(store, layer) as tar:
-            for _ in read(tar, where=f"layer {layer.descriptor.digest}"):
-                pass
-        problem = _other_contents(store, layer) if is_partial(layer.descriptor) else ""
-    except ImagetoolError as error:
-        return Check("layer", layer.descriptor, str(error))
-    return Check("layer", layer.descriptor, problem)
+def _layer(store: Fetcher, layer: Layer, known: _Known) -> Check:
+    key = (layer.descriptor, layer.diff_id)
+    if key not in known:
+        begun = _Begun(store)
+        try:
+            with open_tar(begun, layer) as tar:
+                for _ in read(tar, where=f"layer {layer.descriptor.digest}"):
+                    pass
+            problem = _other_compression(layer.descriptor, begun.head)
+            if not problem and is_partial(layer.descriptor):
+                problem = _other_contents(store, layer)
+        except ImagetoolError as error:
+            problem = str(error)
+        known[key] = Check("layer", layer.descriptor, problem)
+    return known[key]
+
+
+class _Begun:
+    """A fetcher that keeps how the last blob begins that was fetched through it."""
+
+    def __init__(self, store: Fetcher) -> None:
+        self._store = store
+        self.head = b""
+
+    @contextmanager
+    def fetch(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Open a blob; see `Fetcher`."""
+        self.head = b""
+        with self._store.fetch(descriptor) as chunks:
+            yield self._noting(chunks)
+
+    def _noting(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if len(self.head) < _MAGIC:
+                self.head += chunk[:_MAGIC]
+            yield chunk
+
+
+def _other_compression(descriptor: Descriptor, head: bytes) -> str:
+    """Say that a layer is compressed in another way than its media type says; "" when it is not."""
+    wanted, got = mediatype.LAYER_COMPRESSION.get(descriptor.media_type), sniff(head)
+    return "" if wanted is None or wanted == got else f"is {got}, its media type says {wanted}"
 
 
 def _other_contents(store: Fetcher, layer: Layer) -> str:
