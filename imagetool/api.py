@@ -129,6 +129,8 @@ class BuildOptions:
     secrets: Secrets | None = None
     contexts: Mapping[str, str] = field(default_factory=dict)
     pull: str = "missing"
+    uncached: Sequence[str] = ()
+    explain: bool = False
 
 
 def build(
@@ -198,6 +200,8 @@ def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: 
         jobs=options.jobs or default_jobs(),
         secrets=options.secrets or Secrets(),
         named=named,
+        uncached=frozenset(name.lower() for name in options.uncached),
+        explain=options.explain,
     )
     in_namespace = _enter_namespace(request, place.observer)
     store = place.store

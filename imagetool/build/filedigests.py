@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +56,14 @@ class FileDigests:
         """Return the digest that an earlier build noted of a path, in whatever state."""
         found = self._loaded.get(os.fsdecode(name))
         return found[1] if found else None
+
+    def difference(self, names: Sequence[bytes]) -> str:
+        """Say which of these paths is not as an earlier build noted it; "" when all are."""
+        for name in names:
+            now, before = self._new.get(os.fsdecode(name)), self.before(name)
+            if now is not None and now[1] != before:
+                return f"{os.fsdecode(name)} {'changed' if before else 'is new'}"
+        return next((f"{name} is gone" for name in self.gone()), "")
 
     def gone(self) -> Iterator[str]:
         """Yield paths that an earlier build noted and that are not there any more."""

@@ -7,6 +7,7 @@ is written into the image's history.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -17,6 +18,8 @@ from typing import Final
 
 from imagetool.build import graph as graphs
 from imagetool.build import steps
+from imagetool.build.cache import key_of
+from imagetool.build.explain import reason
 from imagetool.build.files import FolderSource, Trees
 from imagetool.build.graph import Graph, PlannedStage
 from imagetool.build.schedule import Schedule
@@ -37,7 +40,7 @@ from imagetool.dockerfile import (
     parse_trigger,
 )
 from imagetool.dockerfile.source import did_you_mean
-from imagetool.errors import BuildError, DockerfileError, ImagetoolError, InvalidReference
+from imagetool.errors import BuildError, DockerfileError, ImagetoolError, InvalidReference, UsageError
 from imagetool.image.image import Image, Layer
 from imagetool.image.write import write_image
 from imagetool.oci.config import ImageConfig, RunConfig
@@ -61,6 +64,8 @@ class BuildRequest:
     ignore: what of it is not there (.dockerignore).
     host: the platform the build runs on.
     named: directories, or names of images, that --build-context gives; the keys are in lower case.
+    uncached: labels of stages that are not taken from the cache.
+    explain: tell of each step whether the cache had it, and if not, why.
     jobs: how many steps, of stages that do not wait for each other, are done at once.
     """
 
@@ -74,6 +79,8 @@ class BuildRequest:
     host: Platform = field(default_factory=Platform)
     use_cache: bool = True
     network: str = "default"
+    uncached: frozenset[str] = frozenset()
+    explain: bool = False
     named: Mapping[str, FolderSource | str] = field(default_factory=dict)
     jobs: int = field(default_factory=default_jobs)
     secrets: Secrets = field(default_factory=Secrets)
@@ -99,6 +106,9 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
         host=request.host,
         named=frozenset(request.named),
     )
+    labels = [planned.label for planned in graph.stages]
+    if unknown := sorted(request.uncached - set(labels)):
+        raise UsageError(f"--no-cache-filter: no stage is named {unknown[0]!r}{did_you_mean(unknown[0], labels)}")
     return _Build(request, graph, worker, observer).image(graph.target)
 
 
@@ -117,6 +127,7 @@ class _Build:
         self._images: dict[tuple[str, str], Image] = {}
         self._pulling: dict[tuple[str, str], threading.Lock] = {}
         self._number = 0
+        self._done: dict[int, list[bool]] = {}  # by stage: which of its steps are as they were
 
     def image(self, number: int) -> Image:
         """Build a stage, and those it needs, and write it as an image."""
@@ -280,7 +291,25 @@ class _Build:
             case _:
                 text = f"{type(instruction).__name__.upper()} {written.source.text.partition(' ')[2].strip()}".strip()
                 return apply(state, instruction).with_history(self._worker.times.created, text), False
+        self._remember(planned, written, inputs, cached=made.cached)
         return state.with_history(self._worker.times.created, made.history, layer=made.layer), made.cached
+
+    def _remember(self, planned: PlannedStage, written: Instruction, inputs: steps.Inputs, *, cached: bool) -> None:
+        """Keep what a step's key was made of, so that the next build can tell why it is another; tell it now."""
+        done = self._done.setdefault(planned.number, [])
+        slot = key_of(explained=[written.source.file, str(self._request.context), planned.label, len(done)])
+        before = self._worker.cache.facts(slot)
+        now = json.loads(json.dumps(inputs.asked))
+        if self._request.explain:
+            text = f"cache: HIT  {written.source.text.partition(chr(10))[0]}"
+            if not cached:
+                why = reason(before, now, base=all(done)) if inputs.use_cache else "the cache is not to be used"
+                text = f"cache: MISS {written.source.text.partition(chr(10))[0]}: {why}"
+            self._observer(Note(text))
+        now.pop("changed", None)
+        done.append(cached and now == before)
+        if now != before:
+            self._worker.cache.record_facts(slot, now)
 
     def _declare(self, state: StageState, written: Arg, escape: str) -> StageState:
         predefined = graphs.platform_args(self._request.platform, self._request.host)
@@ -300,7 +329,7 @@ class _Build:
             context=self._request.context,
             ignore=self._request.ignore,
             build_args=self._request.build_args,
-            use_cache=self._request.use_cache,
+            use_cache=self._request.use_cache and planned.label not in self._request.uncached,
             network=self._request.network,
             source=lambda name, at: self.source(name, planned, at),
             trees=self._trees,

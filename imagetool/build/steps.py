@@ -34,7 +34,11 @@ from imagetool.progress import Observer
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything a step may look at. `source` gives the layers, or the directory, that `--from=NAME` means."""
+    """Everything a step may look at.
+
+    source: gives the layers, or the directory, that `--from=NAME` means.
+    asked: where a step leaves what its cache key was made of.
+    """
 
     worker: Worker
     state: StageState
@@ -48,6 +52,7 @@ class Inputs:
     trees: Trees
     observer: Observer
     known: FileDigests | None = None
+    asked: dict[str, Any] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=Secrets)
 
     def context_files(self, times: Callable[[int], int] | None = None) -> FolderFiles:
@@ -71,7 +76,9 @@ class Inputs:
         """Return a cache key over the parent's files, what the worker adds, and `inputs`."""
         worker = self.worker
         times = "preserve" if worker.times.preserve else worker.times.epoch
-        return key_of(parent=str(self.state.chain), codec=worker.codec.identity, times=times, **inputs)
+        about = {"parent": str(self.state.chain), "codec": worker.codec.identity, "times": times, **inputs}
+        self.asked.update(about)
+        return key_of(**about)
 
     def lookup(self, key: str) -> Result | None:
         """Return a cached result whose layer the store still has; None for none, or when the cache is off."""
@@ -189,6 +196,8 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
             cached = inputs.lookup(inputs.key(skeleton=skeleton, content=str(plan.digest(files))))
             if cached is not None:
                 return Made(cached.layer, history, cached=True)
+            if inputs.known:
+                inputs.asked["changed"] = inputs.known.difference([taken.source for taken in plan.taken])
         layer = store(inputs, plan.items(files))
         inputs.worker.cache.record_facts(skeleton, base.facts)
         # The files' digests are now of what was stored: they may have changed since they were looked up.

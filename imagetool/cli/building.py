@@ -24,6 +24,8 @@ def build(
     context: str,
     check: bool,
     no_cache: bool,
+    no_cache_filter: Sequence[str],
+    explain_cache: bool,
     jobs: str | None,
     output: Sequence[str],
     iidfile: str | None,
@@ -50,7 +52,7 @@ def build(
     root = store_root_text(globals.root)
     wanted["build_arg"] = dict(pair for text in wanted["build_arg"] if (pair := build_argument(text)))
     asked = request(context, epoch=source_date_epoch_text(), **wanted)
-    known = None if no_cache or output else find(root, asked)
+    known = None if no_cache or no_cache_filter or explain_cache or output else find(root, asked)
     if known is not None:
         _replay(known, progress)
         _record(known, wanted["tag"], iidfile, metadata_file)
@@ -67,7 +69,9 @@ def build(
 
         raise UsageError("the Dockerfile and the build context cannot both be stdin")
     outputs = [Output.parse(text) for text in output]
-    options = _options(use_cache=not no_cache, jobs=_jobs(jobs), **wanted)
+    uncached = [name for text in no_cache_filter for name in text.split(",")]
+    how = {"use_cache": not no_cache, "uncached": uncached, "explain": explain_cache, "jobs": _jobs(jobs)}
+    options = _options(how, **wanted)
     watch = Watch(root, asked)
     with display(progress) as shown:
         place = plain_workplace(globals, tee(_noting(watch), shown))
@@ -81,9 +85,8 @@ def build(
 
 
 def _options(
+    how: dict[str, Any],
     *,
-    use_cache: bool,
-    jobs: int | None,
     tag: Sequence[str],
     file: str | None,
     build_arg: Mapping[str, str],
@@ -116,8 +119,7 @@ def _options(
         labels=dict(_pair(text, "--label") for text in label),
         target=target,
         platform=Platform.parse(platform) if platform else None,
-        use_cache=use_cache,
-        jobs=jobs,
+        **how,
         preserve_times=timestamps == "preserve",
         codec=wanted_codec(compression, reproducible_compression),
         isolation=isolation,

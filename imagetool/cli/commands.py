@@ -119,6 +119,12 @@ def _make() -> dict[str, Command]:
             Option("--secret", many=True, help="id=ID,src=FILE or id=ID,env=NAME, for RUN --mount=type=secret."),
             Option("--ssh", many=True, help="default[=SOCKET]: an SSH agent for RUN --mount=type=ssh."),
             Option("--no-cache", kind="flag", help="Do every step anew."),
+            Option("--no-cache-filter", many=True, help="A stage, or several with commas, to do anew."),
+            Option(
+                "--explain-cache",
+                kind="flag",
+                help="Tell of each step whether the cache had it, and if not, what changed.",
+            ),
             Option(
                 "--jobs", help="Steps done at once, of stages that do not wait. [default: the processors, at least 4]"
             ),
