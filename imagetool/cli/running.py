@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imagetool.cli.app import Globals
+    from imagetool.runtime.sandbox import Sandbox
 
 
 def run(
@@ -44,8 +45,6 @@ def run(
     """Run a command; return its exit code, or 128+n when signal n ended it."""
     from imagetool.cli.systems import wishes
     from imagetool.oci.platform import Platform
-    from imagetool.runtime.sandbox import parse_sandbox
-    from imagetool.runtime.security import CONTAINER_CAPABILITIES
     from imagetool.runtime.session import Session
     from imagetool.verbs.run import RunOptions, Volume
     from imagetool.verbs.run import run as run_image
@@ -54,8 +53,6 @@ def run(
     if tty and interactive and (stdin is None or not os.isatty(stdin)):
         raise UsageError("run -i -t: stdin is not a terminal; leave -t away")
     folder = Path.cwd()
-    if not any(name.upper() == "ALL" for name in sandbox["cap_drop"]):
-        sandbox["cap_add"] = [*CONTAINER_CAPABILITIES, *sandbox["cap_add"]]
     options = RunOptions(
         wishes(command or None, entrypoint, [*_lines(env_file), *env], user, workdir),
         Platform.parse(platform) if platform else None,
@@ -65,7 +62,7 @@ def run(
         terminal=tty,
         hostname=hostname or "",
         network=network,  # type: ignore[arg-type]
-        sandbox=parse_sandbox(**sandbox),
+        sandbox=_sandbox(sandbox),
         isolation=isolation,
         runtime=runtime,
     )
@@ -91,6 +88,21 @@ def run(
             f"at most, and wrote {usage.written / (1 << 20):.1f} MiB\n"
         )
     return status.code
+
+
+def _sandbox(given: dict[str, Any]) -> Sandbox:
+    """Read the options for containers; ours have what those of docker have, a little more than build steps."""
+    from dataclasses import replace
+
+    from imagetool.runtime.sandbox import parse_sandbox
+    from imagetool.runtime.security import CONTAINER_CAPABILITIES, security_of
+
+    sandbox = parse_sandbox(**given)
+    if any(name.upper() == "ALL" for name in given["cap_drop"]):
+        return sandbox
+    names = [*CONTAINER_CAPABILITIES, *given["cap_add"]]
+    security = security_of(cap_add=names, cap_drop=given["cap_drop"], security_opt=given["security_opt"])
+    return replace(sandbox, security=security)
 
 
 def _write(stream: int, data: bytes) -> None:

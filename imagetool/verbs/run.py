@@ -152,7 +152,7 @@ def run(
             hostname=hostname,
             mounts=mounts,
             network="none" if options.network == "none" else "host",
-            sandbox=options.sandbox,
+            sandbox=replace(options.sandbox, userns="host") if namespaced else options.sandbox,
             readonly=options.readonly,
             terminal=options.terminal,
         )

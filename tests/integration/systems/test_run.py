@@ -260,6 +260,18 @@ def test_capabilities_are_those_of_a_container_and_the_callers(app: App, options
     assert sh(app, *options, script="grep CapEff /proc/self/status").split() == ["CapEff:", mask]
 
 
+def test_root_of_a_container_is_nobody_on_the_host_and_its_files_are_roots_all_the_same(
+    app: App, tmp_path: Path
+) -> None:
+    probe = ("-v", f"{tmp_path}:/out")
+    said = sh(app, *probe, script="cat /proc/self/uid_map; touch /out/made")
+    kind = subprocess.run(["stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    if kind.strip() in ("ext2/ext3", "xfs", "btrfs"):
+        assert said.split()[:2] != ["0", "0"]
+    assert (tmp_path / "made").stat().st_uid == 0
+    assert sh(app, "--userns", "host", script="cat /proc/self/uid_map").split() == ["0", "0", "4294967295"]
+
+
 def test_no_network_is_loopback_only(app: App) -> None:
     said = sh(
         app, "--network", "none", script="ip link | grep -c ': <'; cat /etc/resolv.conf | grep -c '127.0.0' || true"
