@@ -12,7 +12,8 @@ import pytest
 
 from imagetool.errors import HostError
 from imagetool.runtime.ceilings import Ceilings
-from imagetool.runtime.cgroups import GroupTree, Hierarchy, Outcome, hierarchies, settings, sweep
+from imagetool.runtime.cgroup_settings import settings
+from imagetool.runtime.cgroups import GroupTree, Hierarchy, Outcome, hierarchies, sweep
 
 HYBRID = "8:pids:/\n4:memory:/own/x\n2:cpu,cpuacct:/\n9:name=systemd:/\n0::/user.slice\n"
 MOUNTS = """30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
