@@ -514,17 +514,14 @@ def _recompressed(
     source: Any, destination: Any, codec: Codec, place: Workplace, platform: Platform | None
 ) -> Iterator[Any]:
     """Compress an image's layers anew, right at the destination when that is a layout; say what changed."""
-    import tempfile
-
     from imagetool.transfer.recompress import recompress
+    from imagetool.transports.scratch import scratch_folder
 
     around = place.surroundings
     with ExitStack() as stack:
         scratch = destination
         if not isinstance(destination, LayoutStore):
-            around.scratch.mkdir(parents=True, exist_ok=True)
-            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=around.scratch))
-            scratch = LayoutStore.create(Path(folder) / "layout")
+            scratch = LayoutStore.create(stack.enter_context(scratch_folder(around)) / "layout")
         image = recompress(source.store, source.root, scratch, codec, platform=platform, observer=place.observer)
         for before, after in image.layers:
             sizes = f"{before.size} → {after.size} bytes"

@@ -11,11 +11,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from imagetool.errors import DigestMismatch, SizeMismatch, StorageError
 from imagetool.oci.digest import Digest, new_hasher
@@ -171,19 +172,8 @@ def sync_folder(folder: Path) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Put a small file in place atomically and durably; what it is written to first stands beside it."""
-    staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with storage_errors(f"cannot write {path}"):
-        try:
-            with open(staged, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(staged, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(staged)
-            raise
-        sync_folder(path.parent)
+    with storage_errors(f"cannot write {path}"), _beside(path) as file:
+        file.write(data)
 
 
 @contextmanager
@@ -198,16 +188,50 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             with open(path, "wb") as file:
                 yield file
             return
-        staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        try:
-            with open(staged, "xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+        with _beside(path) as file:
+            yield file
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    """Write to a hidden file beside `path` and rename it; what dead processes left of this sort goes first."""
+    _sweep_beside(path)
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}")
+    try:
+        with _locked_file(staged) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
             os.rename(staged, path)
-        finally:
-            staged.unlink(missing_ok=True)
-        sync_folder(path.absolute().parent)
+    finally:
+        with contextlib.suppress(OSError):  # renamed, as it should be, or left for the next sweep
+            os.unlink(staged)
+    sync_folder(path.absolute().parent)
+
+
+def _locked_file(path: Path) -> BinaryIO:
+    while True:  # until a sweep has not come between the making and the lock
+        file = open(path, "xb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+
+
+_TOKEN: Final = 8  # random bytes in the name of a file that is being written
+
+
+def _sweep_beside(path: Path) -> None:
+    is_staged = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{{2 * _TOKEN}}}").fullmatch
+    for name in filter(is_staged, os.listdir(path.absolute().parent)):
+        left = path.with_name(name)
+        with contextlib.suppress(OSError):  # in use, gone already, or not ours to remove
+            fd = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(left)
+            finally:
+                os.close(fd)
 
 
 def sweep(staging: Path) -> int:

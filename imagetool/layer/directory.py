@@ -80,16 +80,6 @@ def scan_directory(root: Path, *, known: Scan | None = None) -> Scan:
     return found
 
 
-def rescan_root(root: Path, scan: Scan) -> Scan:
-    """Return a scan of a tree whose root alone was touched since, as a rename does."""
-    try:
-        with _opened(root) as fd:
-            record = _record(os.fstat(fd), {os.fstat(fd).st_dev: 0})
-    except OSError as error:
-        raise StorageError(f"cannot scan {root}: {error.strerror}") from error
-    return Scan({**scan.records, b".": record}, scan.xattrs, scan.targets)
-
-
 @contextmanager
 def _opened(root: Path) -> Iterator[int]:
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -9,20 +9,20 @@ one lstat a path, and reading what changed.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from imagetool import limits
-from imagetool.content.staging import replace_file, storage_errors
+from imagetool.content.staging import locked, new_file, replace_file, storage_errors
 from imagetool.errors import InvalidDocument, LimitExceeded, NotFound, UsageError
 from imagetool.image.image import Image
 from imagetool.layer.diff import diff_directory
-from imagetool.layer.directory import Scan, rescan_root, scan_directory
+from imagetool.layer.directory import Scan, scan_directory
 from imagetool.layer.entry import Item
 from imagetool.layer.merge import content_digests
 from imagetool.layer.scanfile import parse, render
@@ -72,44 +72,57 @@ class Bundle:
 
     def save(self) -> None:
         """Write the scan beside the root filesystem, durably."""
+        replace_file(self.folder / SCAN, self.render())
+
+    def render(self) -> bytes:
+        """Return the scan's file."""
         notes = {"kind": "bundle", "source": self.source, "image": self.image.tree(), "rootless": self.rootless}
-        replace_file(self.folder / SCAN, render(self.before, notes))
+        return render(self.before, notes)
 
 
 def unpack_bundle(image: Image, folder: Path, *, source: str, rootless: bool, warn: Warn) -> Bundle:
-    """Unpack an image into a folder that is empty or does not exist yet.
+    """Unpack an image into a folder that is empty, or new, or where an unpacking was killed.
 
     The folder is closed to others, because what is in it may be setuid. After an error nothing
-    of the root filesystem is left. Raises UsageError for a folder that is in use.
+    of the root filesystem is left. Its files are not synced: after a power cut unpack again.
+    Raises UsageError for a folder that is in use.
     """
     with storage_errors(f"cannot make {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.listdir(folder):
-            raise UsageError(f"{folder} is not empty; unpack into a directory of its own")
-        os.chmod(folder, 0o700)
-        staged = folder / f".{ROOTFS}.{secrets.token_hex(8)}"
-        staged.mkdir()
-        os.chmod(staged, 0o755)
-    ownership = Ownership(owners=not rootless, lenient=rootless, recorded=rootless)
-    try:
-        before = unpack_layers(image.openers(), staged, ownership=ownership, warn=warn)
-        bundle = Bundle(folder, source, image.descriptor, rootless, before)
-        with storage_errors(f"cannot finish {folder}"):
-            os.rename(staged, folder / ROOTFS)
-        # The rename moved nothing below, but gave the root another ctime.
-        bundle = replace(bundle, before=rescan_root(folder / ROOTFS, before))
-        bundle.save()
-    except BaseException:
-        _remove(folder, (staged.name, ROOTFS))
-        raise
+    root = folder / ROOTFS
+    with locked(folder):
+        _check_free(folder)
+        try:
+            # The scan stands beside it, unfinished, from here on: so the next start knows what this left.
+            with new_file(folder / SCAN) as file:
+                with storage_errors(f"cannot make {root}"):
+                    os.chmod(folder, 0o700)
+                    _remove(folder, ROOTFS)
+                    root.mkdir()
+                    os.chmod(root, 0o755)
+                ownership = Ownership(owners=not rootless, lenient=rootless, recorded=rootless)
+                before = unpack_layers(image.openers(), root, ownership=ownership, warn=warn)
+                bundle = Bundle(folder, source, image.descriptor, rootless, before)
+                file.write(bundle.render())
+        except BaseException:
+            with contextlib.suppress(OSError):  # what was the matter is told; the next start takes what is left
+                _remove(folder, SCAN)
+                _remove(folder, ROOTFS)
+            raise
     return bundle
 
 
-def _remove(folder: Path, names: tuple[str, ...]) -> None:
+def _check_free(folder: Path) -> None:
+    names = set(os.listdir(folder))
+    unfinished = {name for name in names if name.startswith(f".{SCAN}.")}
+    if names - unfinished - {ROOTFS} or (ROOTFS in names and not unfinished):
+        raise UsageError(f"{folder} is not empty; unpack into a directory of its own")
+
+
+def _remove(folder: Path, name: str) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for name in names:
-            remove_tree(fd, os.fsencode(name))
+        remove_tree(fd, os.fsencode(name))
     finally:
         os.close(fd)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from imagetool.content.staging import StagedFile, replace_file, storage_errors
+from imagetool.content.staging import StagedFile, make_folder, replace_file, storage_errors, sweep
 from imagetool.errors import NotFound, StorageError
 from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import mediatype
@@ -15,6 +16,8 @@ from imagetool.oci.manifest import parse
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import verified
 from imagetool.transports import OpenDestination, OpenSource, Surroundings
+
+_STAGING: Final = ".staging"
 
 
 class DirStore:
@@ -70,15 +73,17 @@ class DirStore:
 
     def push(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         """Store a blob; see `Pusher`."""
-        with StagedFile(self._folder / ".staging") as file:
+        with StagedFile(self._folder / _STAGING) as file:
             for chunk in verified(chunks, descriptor, where=f"{descriptor.digest} for {self}"):
                 file.write(chunk)
             file.place(self._path(descriptor))
 
     def tag(self, descriptor: Descriptor, reference: str) -> None:
         """Make a document that was pushed the directory's manifest."""
-        replace_file(self._folder / "manifest.json", self._path(descriptor).read_bytes())
-        self._path(descriptor).unlink()
+        path = self._path(descriptor)
+        with storage_errors(f"cannot tag {descriptor.digest} in {self}"):
+            replace_file(self._folder / "manifest.json", path.read_bytes())
+            path.unlink()
 
 
 class Dir:
@@ -95,6 +100,7 @@ class Dir:
         """Write to a directory, which is made when missing; see `Transport`."""
         folder = Path(rest)
         with storage_errors(f"cannot make {folder}"):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
+        sweep(folder / _STAGING)
         replace_file(folder / "version", b"Directory Transport Version: 1.1\n")
         yield OpenDestination(DirStore(folder), ("",), f"dir:{rest}")

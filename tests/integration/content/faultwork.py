@@ -8,18 +8,24 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from imagetool.build.cache import FolderCache, Result
 from imagetool.content.layout import LayoutStore
+from imagetool.content.staging import storage_errors
 from imagetool.content.store import push_bytes
-from imagetool.image.image import Layer, opener
+from imagetool.image.image import Layer, load, opener
 from imagetool.image.verify import verify
 from imagetool.image.write import write_layer
+from imagetool.layer.entry import Entry
+from imagetool.layer.merge import Opener
+from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership
 from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig, RunConfig
@@ -27,8 +33,13 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Manifest
 from imagetool.oci.platform import Platform
+from imagetool.progress import silent
+from imagetool.snapshot.bundle import open_bundle
 from imagetool.snapshot.overlay import OverlaySnapshotter
 from imagetool.streams.codecs import Codec
+from imagetool.transfer import copy
+from imagetool.transports import Surroundings, find
+from imagetool.verbs import rootfs
 from tests.support import tars
 from tests.support.faults import STRIKES, Strike, Struck, each_point
 
@@ -225,12 +236,114 @@ def snapshots_after(folder: Path, struck: Struck, strike: Strike) -> None:
         assert any(found.is_file() for found in (path / "fs").rglob("*")), "half made, or half removed"
 
 
+#: Where images are copied to, and how many points there are at least.
+DESTINATIONS = {
+    "dir:{}/out": 15,
+    "oci-archive:{}/out.tar:x": 20,
+    "docker-archive:{}/docker.tar:x:1": 20,
+    "aci:{}/out.aci": 20,
+}
+
+
+def no_registry(registry: str, repository: str) -> NoReturn:
+    raise AssertionError(f"{registry}/{repository}")
+
+
+def around(folder: Path) -> Surroundings:
+    return Surroundings(LayoutStore.create(folder / "layout"), folder / "scratch", no_registry, 0)
+
+
+def start_copies(folder: Path) -> None:
+    folder.mkdir()
+    store = LayoutStore.create(folder / "layout")
+    for name in ("old", "new"):
+        store.tag(image_of(store, name), name)
+    for place in DESTINATIONS:
+        send(folder, place, "old")
+    shutil.rmtree(folder / "scratch")
+
+
+def send(folder: Path, place: str, name: str) -> None:
+    store = LayoutStore.create(folder / "layout")
+    transport, rest = find(place.format(folder))
+    with transport.destination(rest, around(folder)) as target:
+        copy(store, target.store, store.resolve(name), tags=target.tags)
+
+
+def send_new(place: str, folder: Path, tell: Tell) -> None:
+    send(folder, place, "new")
+    tell("sent")
+
+
+def sent_after(place: str, folder: Path, struck: Struck, strike: Strike) -> None:
+    """Check that the old or the new image is there, whole, and the new one once it was sent."""
+    assert not struck.error or struck.error.startswith("StorageError: "), struck.error
+    transport, rest = find(place.format(folder))
+    with transport.source(rest, around(folder)) as found:
+        assert [check.problem for check in verify(found.store, found.root) if check.problem] == []
+        named = {
+            entry.name for chunks, where in load(found.store, found.root).openers() for entry in listed(chunks, where)
+        }
+    # Both in one piece, never a mixture; the names inside tell them apart.
+    named.discard(b".")
+    assert named in ({b"old-one", b"old-two"}, {b"new-one", b"new-two"}), named
+    if "sent" in struck.acknowledged:
+        assert named == {b"new-one", b"new-two"}
+    if struck.finished and not struck.last:
+        assert not (folder / "scratch").exists() or os.listdir(folder / "scratch") == []
+        assert {*os.listdir(folder)} - {"scratch"} == {"docker.tar", "layout", "out", "out.aci", "out.tar"}
+        for name in os.listdir(folder / "out"):
+            assert re.fullmatch("manifest.json|version|[0-9a-f]{64}", name), f"left behind: {name}"
+
+
+def listed(chunks: Opener, where: str) -> list[Entry]:
+    with chunks() as tar:
+        return [entry for entry, _ in read(tar, where=where)]
+
+
+def start_bundle(folder: Path) -> None:
+    folder.mkdir()
+    store = LayoutStore.create(folder / "layout")
+    store.tag(image_of(store, "old"), "old")
+
+
+def unpack_and_repack(folder: Path, tell: Tell) -> None:
+    source, place = f"oci:{folder}/layout:old", around(folder)
+    if not (folder / "bundle/imagetool.scan").exists():
+        rootfs.unpack(source, folder / "bundle", place, platform=None, rootless=False, observer=silent)
+    tell("unpacked")
+    with storage_errors("cannot edit"):
+        (folder / "bundle/rootfs/edited").write_bytes(b"e" * 3000)
+    rootfs.repack(folder / "bundle", f"oci:{folder}/layout:new", place, codec=Codec.parse("gzip"), observer=silent)
+    tell("repacked")
+
+
+def bundle_after(folder: Path, struck: Struck, strike: Strike) -> None:
+    assert not struck.error or struck.error.startswith("StorageError: "), struck.error
+    store = LayoutStore.create(folder / "layout")
+    names = store.names()
+    for root in names.values():
+        assert [check.problem for check in verify(store, root) if check.problem] == []
+    if "unpacked" in struck.acknowledged:
+        assert (folder / "bundle/imagetool.scan").exists()
+    if (folder / "bundle/imagetool.scan").exists():
+        assert open_bundle(folder / "bundle").image == names["old"]
+        for name in ("old-one", "old-two"):
+            assert (folder / "bundle/rootfs" / name).read_bytes() == name.encode() * 500
+    if "repacked" in struck.acknowledged:
+        tops = load(store, names["new"]).openers()
+        assert [entry.name for entry in listed(*tops[-1])] == [b"edited"]
+    if struck.finished and not struck.last:
+        assert sorted(os.listdir(folder / "bundle")) == ["imagetool.scan", "rootfs"]
+
+
 @dataclass(frozen=True)
 class Case:
     start: Callable[[Path], None]
     work: Callable[[Path, Tell], None]
     check: Callable[[Path, Struck, Strike], None]
     points: int  # at least
+    strikes: tuple[Strike, ...] = STRIKES
 
 
 CASES = {
@@ -240,6 +353,12 @@ CASES = {
     "make": Case(lambda folder: folder.mkdir(), make, made_after, 50),
     "cache": Case(start_cache, cache, cached_after, 9),
     "snapshots": Case(start_snapshots, unpack_and_discard, snapshots_after, 30),
+    **{
+        place.partition(":")[0]: Case(start_copies, partial(send_new, place), partial(sent_after, place), points)
+        for place, points in DESTINATIONS.items()
+    },
+    # What is unpacked to be edited is not synced: after a power cut it is unpacked again.
+    "unpack and repack": Case(start_bundle, unpack_and_repack, bundle_after, 20, ("full", "broken", "kill")),
 }
 
 

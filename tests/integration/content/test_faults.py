@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.content.faultwork import CASES
-from tests.support.faults import STRIKES
 
 
-@pytest.mark.parametrize("strike", STRIKES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "strike"), [(case, strike) for case in CASES for strike in CASES[case].strikes])
 def test_whatever_the_disk_does_nothing_is_lost_and_nothing_half_done_is_seen(
     case: str, strike: str, tmp_path: Path
 ) -> None:
