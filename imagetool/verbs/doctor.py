@@ -111,11 +111,18 @@ def diagnose(root: Path) -> Diagnosis:
     working = by_name["containers"].state == "ok"
     used = {
         "isolation": "embedded" if working else "none: RUN cannot work",
-        "user": "root" if os.geteuid() == 0 else by_name["ids"].detail,
+        "user": _identity(by_name),
         "storage": f"overlay in {root / 'snapshots'}" if working else "unpacked layers are not needed",
         "network": "the host's, unless --network none",
     }
     return Diagnosis(findings, used)
+
+
+def _identity(found: dict[str, Finding]) -> str:
+    if not is_host_root():
+        return found["ids"].detail
+    mapped = "idmap" in found and found["idmap"].state == "ok"  # without a store it was not looked at
+    return "root, who in containers is nobody of this host" if mapped else "root"
 
 
 def _system() -> Iterator[Finding]:
