@@ -7,6 +7,7 @@ kernel ends each with the one above it (PR_SET_PDEATHSIG), and everything in the
 with the init. Bytes that come on the control socket are numbers of signals for the main process.
 The init reaps orphans and reports on the control socket, one JSON object a line:
 
+    {"warning": text}           what the user should know
     {"gained": […]}             before the main process starts; see `mountpoints.remove`
     {"code": n, "signal": n, "usage": [seconds, bytes, bytes]}    how the main process ended; see `protocol.Usage`
     {"terminal": true}          with the master of the container's terminal, when it was asked for
@@ -182,7 +183,7 @@ def _init(
         if "program" in request:
             gained, request["program"] = hosted.prepare(request)
         else:
-            gained = _build(request, mounts, outside)
+            gained = _build(channel, request, mounts, outside)
         _report(channel, gained=gained)
         # Nothing in the container may look into this process: it is the host's interpreter.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -280,7 +281,12 @@ def _describe(error: OSError) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _build(request: dict[str, Any], mounts: list[dict[str, Any]], outside: mapped.Outside | None) -> list[list[Any]]:
+def _build(
+    channel: socket.socket,
+    request: dict[str, Any],
+    mounts: list[dict[str, Any]],
+    outside: mapped.Outside | None,
+) -> list[list[Any]]:
     """Put the container's root in place and enter it; return what its directory of changes gained by that."""
     spec = request["spec"]
     linux = spec["linux"]
@@ -297,7 +303,9 @@ def _build(request: dict[str, Any], mounts: list[dict[str, Any]], outside: mappe
         os.close(target)
     maker = Maker(root, changes)
     for position, mount in enumerate(mounts):
-        _mount(maker, mount, None if outside is None else outside.binds.get(position))
+        warning = _mount(maker, mount, None if outside is None else outside.binds.get(position))
+        if warning:
+            _report(channel, warning=warning)
     for path in linux.get("readonlyPaths", ()):
         make_readonly(root, path)
     for path in linux.get("maskedPaths", ()):
@@ -321,9 +329,9 @@ def _build(request: dict[str, Any], mounts: list[dict[str, Any]], outside: mappe
     return gained
 
 
-def _mount(maker: Maker, mount: dict[str, Any], source: int | None) -> None:
+def _mount(maker: Maker, mount: dict[str, Any], source: int | None) -> str:
     try:
-        mount_listed(maker, mount, source)
+        return mount_listed(maker, mount, source)
     except OSError as error:
         place = mount["destination"] if mount["destination"].isprintable() else repr(mount["destination"])
         text = f"cannot mount {place} in the container: {_describe(error)}"

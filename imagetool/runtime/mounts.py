@@ -79,13 +79,22 @@ def _overlay(root: dict[str, Any], upper: int, target: str) -> int | None:
             os.close(fd)
 
 
-def mount_listed(maker: Maker, mount: dict[str, Any], source: int | None) -> None:
+#: What is told when a container gets no /proc of its own.
+SHARED_PROCESSES: Final = (
+    "the kernel allows no new /proc here, as inside another container: steps see all its processes, read-only"
+)
+
+
+def mount_listed(maker: Maker, mount: dict[str, Any], source: int | None) -> str:
     """Make one mount of the description, in its allowed form; `source` is what is bound when it is open already.
 
-    Raises OSError.
+    Returns what the user should know, "" for nothing. Raises OSError.
     """
     if mount["type"] == "cgroup":
-        return
+        return ""
+    warning = ""
+    if mount["type"] == "proc" and (source := _outer_processes(mount)) is not None:
+        warning = SHARED_PROCESSES
     made, folder = _detached(mount, source)
     try:
         maker.mount(mount["destination"], folder=folder, attach=lambda target: syscalls.attach_mount(made, target))
@@ -93,6 +102,24 @@ def mount_listed(maker: Maker, mount: dict[str, Any], source: int | None) -> Non
             _fill_dev(made)
     finally:
         os.close(made)
+    return warning
+
+
+def _outer_processes(mount: dict[str, Any]) -> int | None:
+    """Return a read-only copy of the /proc outside when a user namespace may make none; None when it may.
+
+    It may not where some of the /proc outside is hidden, as container runtimes do.
+    """
+    try:
+        os.close(_filesystem("proc", mount.get("options", [])))
+    except OSError as error:
+        if error.errno != errno.EPERM or _initial_user_namespace():
+            raise
+    else:
+        return None
+    fd = syscalls.clone_mount(b"/proc", recursive=True)
+    syscalls.set_mount_attributes(fd, MOUNT_ATTR["ro"], recursive=True)
+    return fd
 
 
 def is_bind(mount: dict[str, Any]) -> bool:
@@ -113,7 +140,7 @@ def as_mountable(mount: dict[str, Any], *, own_network: bool, mapped: bool) -> d
 
 def _detached(mount: dict[str, Any], source: int | None) -> tuple[int, bool]:
     """Return a mount that is nowhere yet, and whether it is a directory."""
-    if not is_bind(mount):
+    if not is_bind(mount) and source is None:
         return _filesystem(mount["type"], mount.get("options", [])), True
     fd = bind_source(mount)[0] if source is None else source
     return fd, stat.S_ISDIR(os.fstat(fd).st_mode)

@@ -38,7 +38,7 @@ class EmbeddedExecutor:
 
     Args:
         chroot: enter the root by chroot(2); see `ChrootExecutor`.
-        warn: told once when a container gets no user namespace of its own though it should have one.
+        warn: told once what containers here lack: a user namespace, a /proc of their own.
     """
 
     def __init__(self, *, chroot: bool = False, warn: Callable[[str], None] = lambda _: None) -> None:
@@ -47,9 +47,10 @@ class EmbeddedExecutor:
 
     def __enter__(self) -> EmbeddedExecutor:
         self._fake_ids = has_single_id()
+        self._told: set[str] = set()
         self._maps = is_host_root() and not self._chroot
         self._groups = GroupTree().__enter__()
-        self._launcher = Launcher(self._groups.shared).__enter__()
+        self._launcher = Launcher(self._groups.shared, warn=self._tell_once).__enter__()
         return self
 
     def __exit__(
@@ -57,6 +58,11 @@ class EmbeddedExecutor:
     ) -> None:
         self._launcher.__exit__(kind, error, trace)
         self._groups.__exit__(kind, error, trace)
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._warn(text)
 
     def stop(self) -> None:
         """End all containers; see `Executor`."""
@@ -70,9 +76,8 @@ class EmbeddedExecutor:
             try:
                 return self._run(spec, root, output, session)
             except Unmappable as error:
-                if self._maps:
-                    self._maps = False
-                    self._warn(f"root of the steps is root of this machine, with few capabilities: {error}")
+                self._maps = False
+                self._tell_once(f"root of the steps is root of this machine, with few capabilities: {error}")
                 return self._run(unmapped(spec), root, output, session)
         return self._run(spec, root, output, session)
 

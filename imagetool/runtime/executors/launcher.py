@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -44,10 +44,12 @@ class Launcher:
 
     Args:
         groups: directories of control groups that the zygote and its containers join, where they can.
+        warn: told what the user should know of a container, for each anew.
     """
 
-    def __init__(self, groups: Sequence[str] = ()) -> None:
+    def __init__(self, groups: Sequence[str] = (), *, warn: Callable[[str], None] = lambda _: None) -> None:
         self._groups = groups
+        self._warn = warn
 
     def __enter__(self) -> Launcher:
         self._lock = threading.Lock()
@@ -165,6 +167,8 @@ class Launcher:
                     _remove_mountpoints(root, streams.gained)
         if not streams.reported and self._is_gone():
             raise HostError("the helper process for containers was killed, perhaps because memory ran out")
+        for text in streams.warnings:
+            self._warn(text)
         return streams.ending()
 
     def _is_gone(self) -> bool:
@@ -231,6 +235,7 @@ class _Streams:
         self._readers: list[int] = []
         self.writers: list[int] = []
         self.gained: list[list[Any]] = []
+        self.warnings: list[str] = []
         self._status: ExitStatus | None = None
         self._problem: _Problem | None = None
         self._late = False
@@ -306,7 +311,9 @@ class _Streams:
         self._reports = rest
         for line in lines:
             report = json.loads(line)
-            if "gained" in report:
+            if "warning" in report:
+                self.warnings.append(report["warning"])
+            elif "gained" in report:
                 self.gained = report["gained"]
             elif "terminal" in report:
                 pass  # it came with the master

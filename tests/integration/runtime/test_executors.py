@@ -19,6 +19,7 @@ from imagetool.runtime.security import Security
 from imagetool.runtime.spec import Mount, build_step_spec
 from imagetool.runtime.users import User
 from tests.support.containers import (
+    NOBODY,
     VARIANTS,
     busybox_root,
     full_root,
@@ -28,7 +29,9 @@ from tests.support.containers import (
     run,
     separate_mounts,
     sh,
+    shared_folder,
     tree,
+    unprivileged,
 )
 
 pytestmark = pytest.mark.root
@@ -350,3 +353,36 @@ def test_where_files_cannot_be_shown_with_other_owners_there_is_no_user_namespac
             sh(executor, root, "true", userns="auto")
         mapped = Directory(full_root(tmp_path / "root"))
         assert "1879048192" in sh(executor, mapped, "cat /proc/self/uid_map", userns="auto").text
+
+
+NESTED = """
+import os, subprocess, sys
+from pathlib import Path
+from imagetool.runtime.namespaces import enter_user_namespace
+from imagetool.runtime.executors import EmbeddedExecutor
+from imagetool.runtime.rootfs import Directory
+from imagetool.runtime.spec import build_step_spec
+from imagetool.runtime.users import User
+
+enter_user_namespace()
+told = []
+script = "grep -c . /proc/self/status; echo x > /proc/self/comm; echo done"
+spec = build_step_spec(args=["sh", "-c", script], env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box")
+with EmbeddedExecutor(warn=told.append) as executor:
+    for _ in range(2):
+        status = executor.run(spec, Directory(Path(sys.argv[1])), output=lambda _, data: os.write(1, data))
+print(status.code, told)
+"""
+
+
+def test_inside_a_container_with_a_masked_proc_the_outer_one_is_seen_read_only_and_one_line_says_so() -> None:
+    command = 'mount --bind /dev/null /proc/uptime && exec "$@"'
+    hide = ["unshare", "--mount", "--propagation", "private", "sh", "-c", command]
+    with shared_folder() as folder:
+        root = full_root(folder / "root")
+        subprocess.run(["chown", "-R", str(NOBODY), str(root)], check=True)
+        ran = unprivileged([*hide, "sh"])(folder, f"import sys; sys.argv = ['x', {str(root)!r}]\n{NESTED}")
+    assert ran.stdout.count("done\n") == 2, ran.stderr
+    assert ran.stdout.endswith("]\n")
+    assert ran.stdout.count("the kernel allows no new /proc here") == 1
+    assert "\n0 [" in ran.stdout
