@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from imagetool.snapshot.overlay import OverlaySnapshotter
     from imagetool.streams.codecs import Codec
     from imagetool.transfer import CopyReport, Origins
+    from imagetool.verbs.buildcache import CachePlace
     from imagetool.verbs.rootfs import Repacked
 
 
@@ -131,6 +132,8 @@ class BuildOptions:
     pull: str = "missing"
     uncached: Sequence[str] = ()
     explain: bool = False
+    cache_from: Sequence[CachePlace] = ()
+    cache_to: Sequence[CachePlace] = ()
 
 
 def build(
@@ -177,7 +180,7 @@ def _named(value: str, opening: dict[str, Any], stack: ExitStack) -> Any:
 def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: Workplace, witness: Witness) -> Image:
     from imagetool.build.contexts import find_ignore
     from imagetool.build.secrets import Secrets
-    from imagetool.build.solver import BuildRequest, default_jobs, solve
+    from imagetool.build.solver import BuildRequest, default_jobs
     from imagetool.dockerfile import parse
 
     path, text = _dockerfile(opened, options, witness)
@@ -208,9 +211,26 @@ def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: 
     with ExitStack() as stack:
         stack.enter_context(store.session())
         worker = _worker(opened, options, place, store, witness, in_namespace=in_namespace, stack=stack)
-        image = solve(request, worker, observer=place.observer)
+        image = _solved(request, worker, options, place, store)
         for name in names or [""]:
             store.tag(image.descriptor, name)
+    return image
+
+
+def _solved(request: Any, worker: Any, options: BuildOptions, place: Workplace, store: LayoutStore) -> Image:
+    """Build, with the caches of other places where that is asked for."""
+    from imagetool.build.solver import solve
+
+    if not options.cache_from and not options.cache_to:
+        return solve(request, worker, observer=place.observer)
+    from imagetool.verbs.buildcache import export_cache, shared
+
+    around = place.surroundings
+    with shared(worker.cache, store, options.cache_from, around, place.observer) as cache:
+        image = solve(request, replace(worker, cache=cache), observer=place.observer)
+    for one in options.cache_to:
+        with phase(place.observer, f"writing the cache to {one.place}"):
+            export_cache(cache, image.layers, one, store, around, place.observer)
     return image
 
 

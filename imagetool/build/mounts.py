@@ -106,6 +106,7 @@ def _cache(inputs: Inputs, mount: RunMount, target: str, workspace: Workspace, n
             pass
         else:
             os.chmod(folder, mount.mode if mount.mode is not None else 0o755)
+            folder.with_name(f"{name}.id").write_text(mount.id or target)
             if mount.uid or mount.gid:
                 os.chown(folder, mount.uid or 0, mount.gid or 0)
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -297,7 +297,9 @@ class _Build:
     def _remember(self, planned: PlannedStage, written: Instruction, inputs: steps.Inputs, *, cached: bool) -> None:
         """Keep what a step's key was made of, so that the next build can tell why it is another; tell it now."""
         done = self._done.setdefault(planned.number, [])
-        slot = key_of(explained=[written.source.file, str(self._request.context), planned.label, len(done)])
+        slot = "explained-" + key_of(
+            explained=[written.source.file, str(self._request.context), planned.label, len(done)]
+        )
         before = self._worker.cache.facts(slot)
         now = json.loads(json.dumps(inputs.asked))
         if self._request.explain:

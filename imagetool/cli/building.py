@@ -26,6 +26,8 @@ def build(
     no_cache: bool,
     no_cache_filter: Sequence[str],
     explain_cache: bool,
+    cache_from: Sequence[str],
+    cache_to: Sequence[str],
     jobs: str | None,
     output: Sequence[str],
     iidfile: str | None,
@@ -52,7 +54,7 @@ def build(
     root = store_root_text(globals.root)
     wanted["build_arg"] = dict(pair for text in wanted["build_arg"] if (pair := build_argument(text)))
     asked = request(context, epoch=source_date_epoch_text(), **wanted)
-    known = None if no_cache or no_cache_filter or explain_cache or output else find(root, asked)
+    known = None if no_cache or no_cache_filter or explain_cache or cache_to or output else find(root, asked)
     if known is not None:
         _replay(known, progress)
         _record(known, wanted["tag"], iidfile, metadata_file)
@@ -70,7 +72,17 @@ def build(
         raise UsageError("the Dockerfile and the build context cannot both be stdin")
     outputs = [Output.parse(text) for text in output]
     uncached = [name for text in no_cache_filter for name in text.split(",")]
-    how = {"use_cache": not no_cache, "uncached": uncached, "explain": explain_cache, "jobs": _jobs(jobs)}
+    how: dict[str, Any] = {
+        "use_cache": not no_cache,
+        "uncached": uncached,
+        "explain": explain_cache,
+        "jobs": _jobs(jobs),
+    }
+    if cache_from or cache_to:
+        from imagetool.verbs.buildcache import CachePlace
+
+        how["cache_from"] = [CachePlace.parse(text, "--cache-from") for text in cache_from]
+        how["cache_to"] = [CachePlace.parse(text, "--cache-to") for text in cache_to]
     options = _options(how, **wanted)
     watch = Watch(root, asked)
     with display(progress) as shown:

@@ -119,6 +119,14 @@ def _make() -> dict[str, Command]:
             Option("--secret", many=True, help="id=ID,src=FILE or id=ID,env=NAME, for RUN --mount=type=secret."),
             Option("--ssh", many=True, help="default[=SOCKET]: an SSH agent for RUN --mount=type=ssh."),
             Option("--no-cache", kind="flag", help="Do every step anew."),
+            Option(
+                "--cache-from", many=True, help="type=local,src=DIR, type=registry,ref=NAME, or NAME: a cache to use."
+            ),
+            Option(
+                "--cache-to",
+                many=True,
+                help="type=local,dest=DIR or type=registry,ref=NAME[,mode=max]: write the cache; max: all stages.",
+            ),
             Option("--no-cache-filter", many=True, help="A stage, or several with commas, to do anew."),
             Option(
                 "--explain-cache",
@@ -177,6 +185,16 @@ def _make() -> dict[str, Command]:
                 many=True,
                 help="Dockerfiles, directories, or - for stdin. [default: the one here]",
             ),
+        ),
+        Command(
+            "cache",
+            "caching:cache",
+            "What is kept between builds: list cache mounts, prune them and the steps, export and import cache mounts.",
+            Option("--id", many=True, help="Only the cache mount of this id; may be given several times."),
+            _JSON,
+            _PROGRESS,
+            Argument("action", choices=("ls", "prune", "export", "import"), help="ls, prune, export or import."),
+            Argument("place", kind="image", required=False, help="Where to or from: oci:DIR[:TAG] or docker://NAME."),
         ),
         Command(
             "base",
