@@ -130,7 +130,13 @@ def _tail(block: bytes, where: str) -> _Tail:
     if flag == _OLD_SPARSE and block[257:265] != _GNU_MAGIC:
         raise InvalidArchive(f"{where}: entry {_name(block)} is a sparse file of an archive that is not GNU tar's")
     prefix = b""
+    if flag != _OLD_SPARSE and block[257:265] == _GNU_MAGIC and block[386:495].strip(b"\0"):
+        raise InvalidArchive(
+            f"{where}: entry {_name(block)} has a sparse map and is no sparse file: readers differ on it"
+        )
     if block[257:262] == b"ustar" and block[345] and block[257:265] != _GNU_MAGIC:
+        if block[262]:
+            raise InvalidArchive(f"{where}: entry {_name(block)} is of no format that says what its prefix means")
         prefix = block[345:500].partition(b"\0")[0] + b"/"
     major = minor = 0
     if kind in ("char", "block"):
@@ -180,7 +186,10 @@ class _Extended:
             raise LimitExceeded(f"{where}: an extended header of {size} bytes, more than {limits.TAR_PAX_BYTES}")
         if size < 0:
             raise InvalidArchive(f"{where}: an extended header of {size} bytes")
-        body = source.take(size)
+        body = source.take(size + -size % BLOCK)
+        if flag in b"LK" and body[size : size + 1].strip(b"\0"):
+            raise InvalidArchive(f"{where}: a long name does not end where its header says: readers differ on it")
+        body = body[:size]
         if flag == b"g":
             self._add_global(parse_records(body, where=where))
             return
@@ -312,6 +321,9 @@ def _finished(
         raise InvalidArchive(f"{where}: entry {display(name)} has owner {owner[0]}:{owner[1]}")
     if kind != "file":
         # Some writers repeat the file's size in a hard link's header and store nothing: GNU tar reads it so.
+        # After others with a size it looks for content, and libarchive does not.
+        if size and kind != "link":
+            raise InvalidArchive(f"{where}: entry {display(name)} is a {kind} with content: readers differ on it")
         size = 0
         if kind in ("symlink", "link"):
             if not linkname or len(linkname) > limits.TAR_NAME_BYTES or b"\0" in linkname:
