@@ -109,3 +109,11 @@ def find(text: str) -> tuple[Transport, str]:
             f"{text!r}: no such transport; there are {', '.join(known)} and plain names for the local store"
         )
     return Local(), text
+
+
+def path_and_name(rest: str) -> tuple[Path, str]:
+    """Split `PATH[:NAME]` at its first colon, as skopeo does. Raises UsageError when there is no path."""
+    path, _, name = rest.partition(":")
+    if not path:
+        raise UsageError(f"{rest!r}: no path is named before the colon")
+    return Path(path), name

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from imagetool.content.layout import REF_NAME, LayoutStore
 from imagetool.content.staging import new_file, storage_errors
 from imagetool.content.store import fetch_bytes, fetch_document, push_bytes
-from imagetool.errors import InvalidArchive, NotFound
+from imagetool.errors import InvalidArchive, InvalidReference, NotFound
 from imagetool.image.image import Layer
-from imagetool.image.write import tar_digest
+from imagetool.image.write import tar_digest, write_layer
 from imagetool.layer.entry import Entry, Item, display
 from imagetool.layer.scan import file_content
 from imagetool.layer.tarcodec import write
@@ -31,11 +32,13 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Index, Manifest
 from imagetool.oci.reference import Reference
-from imagetool.streams.codecs import decompress, sniff
+from imagetool.streams.codecs import Codec, decompress, sniff
 from imagetool.streams.pump import read_chunks
-from imagetool.transports import OpenDestination, OpenSource, Surroundings
+from imagetool.transports import OpenDestination, OpenSource, Surroundings, path_and_name
 from imagetool.transports.local import local_name
 from imagetool.transports.scratch import scratch_folder
+
+_LINKS: Final = 40  # links that lead to links, as in the kernel
 
 
 class OciArchive:
@@ -44,8 +47,8 @@ class OciArchive:
     @contextmanager
     def source(self, rest: str, around: Surroundings) -> Iterator[OpenSource]:
         """Open an image of an archive; see `Transport`."""
-        path, _, tag = rest.partition(":")
-        with _unpacked(Path(path), around) as folder:
+        path, tag = path_and_name(rest)
+        with _unpacked(path, around) as folder:
             if not (folder / "oci-layout").exists():
                 raise InvalidArchive(f"{path} is not an OCI archive: it has no oci-layout")
             store = LayoutStore.open(folder)
@@ -54,8 +57,8 @@ class OciArchive:
     @contextmanager
     def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
         """Write an archive; see `Transport`."""
-        path, _, tag = rest.partition(":")
-        with _packed(Path(path), tag, around) as store:
+        path, tag = path_and_name(rest)
+        with _packed(path, tag, around) as store:
             yield OpenDestination(store, (tag,), f"oci-archive:{rest}")
 
 
@@ -65,17 +68,17 @@ class DockerArchive:
     @contextmanager
     def source(self, rest: str, around: Surroundings) -> Iterator[OpenSource]:
         """Open an image of an archive; see `Transport`. Its layers keep their diff IDs; the manifest is made anew."""
-        path, _, name = rest.partition(":")
-        with _unpacked(Path(path), around) as folder:
-            store = LayoutStore.create(folder / ".layout")
-            yield OpenSource(store, _imported(folder, name, store, path), f"docker-archive:{rest}")
+        path, name = path_and_name(rest)
+        with _unpacked(path, around) as folder, scratch_folder(around) as place:
+            store = LayoutStore.create(place / "layout")  # not beside what the archive's maker chose the names of
+            yield OpenSource(store, _imported(folder, name, store, str(path)), f"docker-archive:{rest}")
 
     @contextmanager
     def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
         """Write an archive; see `Transport`."""
-        path, _, name = rest.partition(":")
+        path, name = path_and_name(rest)
         tag = local_name(name) if name else ""
-        with _packed(Path(path), tag, around) as store:
+        with _packed(path, tag, around) as store:
             yield OpenDestination(store, (tag,), f"docker-archive:{rest}")
 
 
@@ -87,15 +90,15 @@ def _unpacked(path: Path, around: Surroundings) -> Iterator[Path]:
             file = open(path, "rb")
         except OSError as error:
             raise NotFound(f"cannot open {path}: {error.strerror}") from None
-        links: list[Entry] = []
+        links: dict[bytes, Entry] = {}
         with file:
             for entry, content in read(decompress(read_chunks(file), where=str(path)), where=str(path)):
                 if entry.kind == "file":
                     _write(folder, entry.name, content)
                 elif entry.kind in ("symlink", "link"):
-                    links.append(entry)
-        for link in links:
-            _follow(folder, link, str(path))
+                    links[entry.name] = entry
+        for link in links.values():
+            _follow(folder, link, links, str(path))
         yield folder
 
 
@@ -108,13 +111,21 @@ def _write(folder: Path, name: bytes, content: Iterable[bytes]) -> None:
                 file.write(chunk)
 
 
-def _follow(folder: Path, link: Entry, where: str) -> None:
-    """Older archives say "the same layer as that one" with a link to `../ID/layer.tar`."""
-    above = os.path.dirname(link.name) if link.kind == "symlink" else b""
-    target = os.path.normpath(os.path.join(above, link.linkname))
-    if target.startswith((b"/", b"..")):
-        raise InvalidArchive(f"{where}: {display(link.name)} links to {display(link.linkname)}, outside the archive")
-    source, place = folder / os.fsdecode(target), folder / os.fsdecode(link.name)
+def _follow(folder: Path, link: Entry, links: Mapping[bytes, Entry], where: str) -> None:
+    """Older archives say "the same layer as that one" with a link to `../ID/layer.tar`, perhaps a link itself."""
+    place = folder / os.fsdecode(link.name)
+    at = link
+    for _ in range(_LINKS):
+        above = os.path.dirname(at.name) if at.kind == "symlink" else b""
+        target = os.path.normpath(os.path.join(above, at.linkname))
+        if target == b".." or target.startswith((b"/", b"../")):
+            raise InvalidArchive(f"{where}: {display(at.name)} links to {display(at.linkname)}, outside the archive")
+        if target not in links:
+            break
+        at = links[target]
+    else:
+        raise InvalidArchive(f"{where}: {display(link.name)}: too many links to links")
+    source = folder / os.fsdecode(target)
     if os.path.isfile(source) and not os.path.exists(place):
         with storage_errors(f"cannot unpack {display(link.name)} of {where}"):
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -145,12 +156,24 @@ def _docker_entry(folder: Path, name: str, where: str) -> dict[str, object]:
     tree = document.decode(b'{"images":' + _read_document(path) + b"}", what=f"{where}: manifest.json")
     entries = document.get(tree, "images", list, None, path="$", what=where)
     wanted = local_name(name) if name else ""
+    have: list[str] = []
     for number, item in enumerate(entries):
         entry: dict[str, object] = document.expect(item, dict, f"$[{number}]", where)
         tags = document.get_strings(entry, "RepoTags", path=f"$[{number}]", what=where)
-        if (not name and len(entries) == 1) or wanted in [local_name(tag) for tag in tags]:
+        names = [known for known in map(_name, tags) if known]
+        if (not name and len(entries) == 1) or wanted in names:
             return entry
-    raise NotFound(f"{where} holds {len(entries)} images and none is {name!r}" if name else f"{where}: name an image")
+        have += names
+    what = f"none is {name!r}; it has" if name else "one must be named"
+    raise NotFound(f"{where} holds {len(entries)} images, {what}: {', '.join(have[:8]) or 'none has a name'}")
+
+
+def _name(tag: str) -> str:
+    """Return a tag as the local store would keep it; "" for what is none, such as Docker's <none>:<none>."""
+    try:
+        return local_name(tag)
+    except InvalidReference:
+        return ""
 
 
 def _read_document(path: Path) -> bytes:
@@ -174,11 +197,13 @@ def _import_layer(path: Path, diff_id: Digest, store: LayoutStore, where: str) -
         if got != diff_id:
             raise InvalidArchive(f"{where}: {path.name} has diff ID {got}, its config says {diff_id}")
         file.seek(0)
+        if kind not in mediatype.OCI_LAYER_OF:  # bzip2, xz: no media type says that
+            return write_layer(decompress(read_chunks(file), where=where), store, Codec())
         with store.ingest() as blob:
             for chunk in read_chunks(file):
                 blob.write(chunk)
             digest, size = blob.commit()
-    return Layer(Descriptor(mediatype.OCI_LAYER_OF.get(kind, mediatype.OCI_LAYER), digest, size), diff_id)
+    return Layer(Descriptor(mediatype.OCI_LAYER_OF[kind], digest, size), diff_id)
 
 
 @contextmanager

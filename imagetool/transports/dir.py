@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from imagetool.content.staging import StagedFile, make_folder, replace_file, storage_errors, sweep
-from imagetool.errors import NotFound, StorageError
+from imagetool.content.store import walk
+from imagetool.errors import NotFound, StorageError, UsageError
 from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import mediatype
 from imagetool.oci.descriptor import Descriptor
@@ -18,6 +21,8 @@ from imagetool.streams.verify import verified
 from imagetool.transports import OpenDestination, OpenSource, Surroundings
 
 _STAGING: Final = ".staging"
+_VERSION: Final = b"Directory Transport Version: 1.1\n"
+_BLOB: Final = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{128})(?:\.manifest\.json)?\Z")
 
 
 class DirStore:
@@ -25,6 +30,7 @@ class DirStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._written: set[Path] = set()
 
     def __str__(self) -> str:
         return f"dir:{self._folder}"
@@ -76,7 +82,28 @@ class DirStore:
         with StagedFile(self._folder / _STAGING) as file:
             for chunk in verified(chunks, descriptor, where=f"{descriptor.digest} for {self}"):
                 file.write(chunk)
-            file.place(self._path(descriptor))
+            path = self._path(descriptor)
+            if not path.exists():
+                self._written.add(path)
+            file.place(path)
+
+    def abandon(self) -> None:
+        """Remove what was pushed and was not there before."""
+        for path in self._written:
+            with storage_errors(f"cannot remove {path}"):
+                path.unlink(missing_ok=True)
+
+    def remove_unused(self) -> None:
+        """Remove the blobs of the image that was here before."""
+        try:
+            documents = list(walk(self, self.resolve("")))
+        except NotFound:  # an index without all its images: what belongs to it cannot be told
+            return
+        kept = {self._path(child).name for _, each in documents for child in each.children}
+        for name in os.listdir(self._folder):
+            if _BLOB.match(name) and name not in kept:
+                with storage_errors(f"cannot remove {name} from {self}"):
+                    (self._folder / name).unlink()
 
     def tag(self, descriptor: Descriptor, reference: str) -> None:
         """Make a document that was pushed the directory's manifest."""
@@ -101,6 +128,17 @@ class Dir:
         folder = Path(rest)
         with storage_errors(f"cannot make {folder}"):
             make_folder(folder)
+            others = [name for name in os.listdir(folder) if name != _STAGING and not name.startswith(".version.")]
+        if others and "version" not in others:
+            raise UsageError(f"{folder} is not empty and holds no image (it holds {others[0]!r})")
         sweep(folder / _STAGING)
-        replace_file(folder / "version", b"Directory Transport Version: 1.1\n")
-        yield OpenDestination(DirStore(folder), ("",), f"dir:{rest}")
+        replace_file(folder / "version", _VERSION)
+        store = DirStore(folder)
+        try:
+            yield OpenDestination(store, ("",), f"dir:{rest}")
+        except BaseException:
+            store.abandon()
+            if not others:
+                (folder / "version").unlink(missing_ok=True)
+            raise
+        store.remove_unused()

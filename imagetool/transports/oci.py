@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from imagetool.content.layout import LayoutStore
-from imagetool.transports import OpenDestination, OpenSource, Surroundings
+from imagetool.transports import OpenDestination, OpenSource, Surroundings, path_and_name
 
 
 class Oci:
@@ -16,14 +15,14 @@ class Oci:
     @contextmanager
     def source(self, rest: str, around: Surroundings) -> Iterator[OpenSource]:
         """Open an image of a layout; see `Transport`."""
-        folder, _, tag = rest.partition(":")
-        store = LayoutStore.open(Path(folder))
+        folder, tag = path_and_name(rest)
+        store = LayoutStore.open(folder)
         yield OpenSource(store, store.resolve(tag), f"oci:{rest}")
 
     @contextmanager
     def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
         """Write to a layout, which is made when missing; see `Transport`."""
-        folder, _, tag = rest.partition(":")
-        store = LayoutStore.create(Path(folder))
+        folder, tag = path_and_name(rest)
+        store = LayoutStore.create(folder)
         with store.session():
             yield OpenDestination(store, (tag,), f"oci:{rest}")
