@@ -90,11 +90,13 @@ def walk_open(root: int, path: bytes, flags: int, mode: int = 0, *, follow: bool
     a path through more than 256 directories.
     """
     stack = [os.open(b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)]
-    waiting = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
+    waiting = _parts(path)
     links = 0
     try:
         while waiting:
             part = waiting.pop()
+            if part == b".":
+                continue
             if part == b"..":
                 if not follow and len(stack) == 1:
                     raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
@@ -111,7 +113,7 @@ def walk_open(root: int, path: bytes, flags: int, mode: int = 0, *, follow: bool
                     for fd in stack[1:]:
                         os.close(fd)
                     del stack[1:]
-                waiting += [piece for piece in reversed(target.split(b"/")) if piece not in (b"", b".")]
+                waiting += _parts(target)
                 continue
             if len(stack) > _DEPTH:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
@@ -122,6 +124,12 @@ def walk_open(root: int, path: bytes, flags: int, mode: int = 0, *, follow: bool
     finally:
         for fd in stack:
             os.close(fd)
+
+
+def _parts(path: bytes) -> list[bytes]:
+    """Return the components of a path, the last one first. A "." stays: what stands before it must be a directory."""
+    parts = [part for part in reversed(path.split(b"/")) if part]
+    return [b".", *parts] if path.endswith(b"/") else parts
 
 
 def _readlink(folder: int, name: bytes) -> bytes | None:

@@ -1,0 +1,338 @@
+"""A root whose contents nobody trusts: what is made, replaced and removed in it, and nothing beside it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagetool.safefs import openat2
+from imagetool.safefs.holes import ZEROS, write_with_holes
+from imagetool.safefs.root import Root, remove_tree
+from tests.support.trees import describe
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: devices and mounts")
+
+
+@pytest.fixture(params=["openat2", "walk"], autouse=True)
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openat2._Kernel, "has_openat2", request.param == "openat2")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """The root, beside a canary that stays as it is."""
+    canary = tmp_path / "canary"
+    (canary / "d").mkdir(parents=True)
+    (canary / "file").write_text("secret")
+    (canary / "d/file").write_text("secret")
+    before = describe(canary)
+    (tmp_path / "root").mkdir()
+    yield tmp_path / "root"
+    assert describe(canary) == before
+
+
+@pytest.fixture
+def root(folder: Path) -> Iterator[Root]:
+    before = len(os.listdir("/proc/self/fd"))
+    with Root(folder) as opened:
+        yield opened
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def write(root: Root, name: bytes, *content: bytes) -> None:
+    os.close(root.write_file(name, content))
+
+
+KINDS = ["file", "folder", "full", "symlink", "dangling", "fifo"]
+
+
+def make(folder: Path, kind: str) -> Path:
+    path = folder / "x"
+    match kind:
+        case "file":
+            path.write_text("old")
+        case "folder":
+            path.mkdir()
+        case "full":
+            (path / "deep/er").mkdir(parents=True)
+            (path / "deep/file").write_text("old")
+            (path / "deep/link").symlink_to("../../../canary")
+        case "symlink":
+            path.symlink_to("../canary/file")
+        case "dangling":
+            path.symlink_to("../canary/new")
+        case "fifo":
+            os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize("before", KINDS)
+@pytest.mark.parametrize("after", ["file", "folder", "symlink", "fifo", "link"])
+def test_whatever_is_there_is_replaced(root: Root, folder: Path, before: str, after: str) -> None:
+    path = make(folder, before)
+    match after:
+        case "file":
+            write(root, b"x", b"new")
+            assert (path.read_text(), path.is_symlink()) == ("new", False)
+        case "folder":
+            assert root.make_folder(b"x") is (before not in ("folder", "full"))
+            assert stat.S_ISDIR(path.lstat().st_mode)
+        case "symlink":
+            root.symlink(b"x", b"to")
+            assert os.readlink(path) == "to"
+        case "fifo":
+            root.device(b"x", stat.S_IFIFO | 0o600, 0)
+            assert stat.S_ISFIFO(path.lstat().st_mode)
+        case "link":
+            (folder / "other").write_text("linked")
+            root.link(b"x", b"other")
+            assert path.lstat().st_ino == (folder / "other").lstat().st_ino
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "nothing"])
+def test_whatever_is_there_is_removed(root: Root, folder: Path, kind: str) -> None:
+    path = make(folder, kind)
+    root.remove(b"x")
+    root.remove(b"x")
+    root.remove(b"x/y/z")
+    assert not path.is_symlink()
+    assert os.listdir(folder) == []
+
+
+def test_missing_parents_are_made_whatever_the_umask(root: Root, folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write(root, b"a/b/c/file", b"x")
+    finally:
+        os.umask(before)
+    for name in ("a", "a/b", "a/b/c"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o755
+    assert stat.S_IMODE((folder / "a/b/c/file").stat().st_mode) == 0o600
+
+
+def test_parents_are_found_through_links_inside_the_root_only(root: Root, folder: Path) -> None:
+    (folder / "real").mkdir()
+    (folder / "in").symlink_to("/real")
+    (folder / "out").symlink_to("../canary")
+    (folder / "up").symlink_to("../../../../../../real")
+    write(root, b"in/file", b"x")
+    write(root, b"up/other", b"y")
+    assert sorted(os.listdir(folder / "real")) == ["file", "other"]
+    with pytest.raises(OSError, match="exists"):  # the link leads to nothing inside, and is not replaced for a child
+        write(root, b"out/file", b"z")
+    assert root.lstat(b"out/file") is None
+    root.remove(b"out/file")
+
+
+def test_a_file_in_the_way_of_a_parent_is_an_error(root: Root, folder: Path) -> None:
+    (folder / "file").write_text("x")
+    with pytest.raises(NotADirectoryError):
+        write(root, b"file/below", b"")
+    with pytest.raises(NotADirectoryError):
+        root.find(b"file/below")
+
+
+def test_finding_makes_nothing(root: Root, folder: Path) -> None:
+    for name in (b"a/b", b"a/b/c"):
+        with pytest.raises(FileNotFoundError):
+            root.find(name)
+        assert root.lstat(name) is None
+        assert root.is_plain(name) is None
+    assert os.listdir(folder) == []
+
+
+def test_plain_directories_are_told_from_links_to_them(root: Root, folder: Path) -> None:
+    (folder / "d/e").mkdir(parents=True)
+    (folder / "l").symlink_to("d")
+    (folder / "f").write_text("")
+    assert [root.is_plain(name) for name in (b"d", b"d/e", b"", b"l", b"l/e", b"f", b"f/x", b"no")] == [
+        True, True, True, False, False, False, False, None,
+    ]  # fmt: skip
+
+
+def test_a_hard_link_is_to_the_link_itself_and_to_nothing_outside(root: Root, folder: Path) -> None:
+    (folder / "l").symlink_to("../canary/file")
+    root.link(b"hard", b"l")
+    assert os.readlink(folder / "hard") == "../canary/file"
+    for target in (b"../canary/file", b"no", b"a/no"):
+        with pytest.raises(FileNotFoundError):
+            root.link(b"x", target)
+    write(root, b"same", b"1")
+    root.link(b"same", b"same")
+    assert (folder / "same").read_text() == "1"
+
+
+def test_properties_are_set_on_links_and_not_through_them(root: Root, folder: Path) -> None:
+    (folder / "l").symlink_to("../canary/file")
+    root.set_times(b"l", 10**18)
+    assert (folder / "l").lstat().st_mtime_ns == 10**18
+    root.set_times(b"", 10**18)
+    assert folder.stat().st_mtime_ns == 10**18
+    with pytest.raises(OSError, match="symbolic") as refused:
+        root.open(b"l")
+    assert refused.value.errno == errno.ELOOP
+    os.mkfifo(folder / "fifo")
+    os.close(root.open(b"fifo"))  # and does not wait for a writer
+    root.set_node_mode(b"fifo", 0o641)
+    assert stat.S_IMODE((folder / "fifo").stat().st_mode) == 0o641
+
+
+@root_only
+def test_owners_are_set_on_links_and_not_through_them(root: Root, folder: Path) -> None:
+    (folder / "l").symlink_to("../canary/file")
+    root.set_owner(b"l", 5, 6)
+    assert ((folder / "l").lstat().st_uid, (folder / "l").lstat().st_gid) == (5, 6)
+
+
+@root_only
+def test_devices(root: Root, folder: Path) -> None:
+    root.device(b"d/null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    status = (folder / "d/null").lstat()
+    assert (stat.S_ISCHR(status.st_mode), status.st_rdev) == (True, os.makedev(1, 3))
+
+
+def test_the_remembered_parent_is_forgotten_when_it_goes(root: Root, folder: Path) -> None:
+    write(root, b"d/one", b"1")
+    root.remove(b"d")
+    write(root, b"d/two", b"2")
+    assert os.listdir(folder / "d") == ["two"]
+    root.symlink(b"d", b"../canary/d")
+    with pytest.raises(OSError, match="exists"):
+        write(root, b"d/file", b"3")
+
+
+@pytest.mark.parametrize("name", [b"n" * 256, b"a/" + b"n" * 256])
+def test_names_that_are_too_long_are_an_error(root: Root, folder: Path, name: bytes) -> None:
+    for act in (lambda: write(root, name), lambda: root.make_folder(name), lambda: root.symlink(name, b"x")):
+        with pytest.raises(OSError, match="too long"):
+            act()
+    write(root, b"m" * 255)
+
+
+def test_an_error_while_content_comes_closes_the_file(root: Root, folder: Path) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"begun"
+        raise ValueError("the archive ends here")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ValueError, match="ends here"):
+        root.write_file(b"x", broken())
+    root._forget()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+# -- removal of hostile trees ------------------------------------------------------------------
+
+
+def remove(folder: Path, name: bytes) -> None:
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        remove_tree(fd, name)
+    finally:
+        os.close(fd)
+
+
+def deep(folder: Path, name: str, depth: int) -> None:
+    at = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_PATH | os.O_DIRECTORY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.symlink("/", "link", dir_fd=at)
+    os.close(at)
+
+
+def test_a_tree_deeper_than_any_path_is_removed(folder: Path) -> None:
+    deep(folder, "d" * 200, 400)
+    before = len(os.listdir("/proc/self/fd"))
+    remove(folder, b"d" * 200)
+    assert os.listdir(folder) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_directories_that_allow_nothing_are_removed(folder: Path) -> None:
+    for mode in (0o000, 0o100, 0o200, 0o400, 0o500, 0o600):
+        path = folder / "x" / f"{mode:o}" / "child"
+        path.mkdir(parents=True)
+        (path / "file").write_text("x")
+        path.chmod(mode)
+        path.parent.chmod(mode)
+    (folder / "x").chmod(0)
+    remove(folder, b"x")
+    assert os.listdir(folder) == []
+
+
+def test_links_in_a_tree_are_removed_and_not_followed(folder: Path) -> None:
+    (folder / "x/y").mkdir(parents=True)
+    (folder / "x/l").symlink_to("../../canary")
+    (folder / "x/y/l").symlink_to("/")
+    (folder / "x/y/loop").symlink_to(".")
+    os.mkfifo(folder / "x/y/fifo")
+    os.link(folder.parent / "canary/file", folder / "x/hard")
+    remove(folder, b"x")
+    assert os.listdir(folder) == []
+    (folder / "l").symlink_to("../canary")
+    remove(folder, b"l")
+    assert os.listdir(folder) == []
+
+
+def test_nothing_to_remove_is_fine(folder: Path) -> None:
+    remove(folder, b"no")
+
+
+@root_only
+@pytest.mark.root
+def test_a_mount_in_a_tree_is_an_error_and_the_tree_around_it_stays_reachable(folder: Path, tmp_path: Path) -> None:
+    (folder / "x/mount").mkdir(parents=True)
+    command = (
+        "mount -t tmpfs none x/mount && mkdir x/mount/d && touch x/mount/d/f &&"
+        " exec python3 -c 'import os; from imagetool.safefs.root import remove_tree as r;"
+        ' fd = os.open(".", os.O_PATH | os.O_DIRECTORY)\n'
+        'try: r(fd, b"x")\n'
+        "except OSError as error: print(error.errno)'"
+    )
+    import subprocess
+    import sys
+
+    command = command.replace("python3", sys.executable)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation=private", "sh", "-c", command],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(errno.EBUSY), done.stderr
+    remove(folder, b"x")
+    assert os.listdir(folder) == []
+
+
+# -- holes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [],
+        [b"a"],
+        [b"\0"],
+        [bytes(1 << 16)],
+        [b"a", bytes(1 << 16), b"b"],
+        [bytes(1 << 20), b"end"],
+        [ZEROS, ZEROS, b"x"],
+        [ZEROS],
+        [b"a" * 70000 + bytes(70000), bytes(70000) + b"b"],
+        [bytes(100)] * 2000,
+        [b"x" + bytes(65535), bytes(65536) + b"y"],
+    ],
+    ids=range(11),
+)
+def test_files_with_holes_read_as_they_were_written(tmp_path: Path, chunks: list[bytes]) -> None:
+    fd = os.open(tmp_path / "x", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    write_with_holes(fd, chunks)
+    os.close(fd)
+    assert (tmp_path / "x").read_bytes() == b"".join(chunks)
