@@ -110,6 +110,7 @@ class DirStore:
         path = self._path(descriptor)
         with storage_errors(f"cannot tag {descriptor.digest} in {self}"):
             replace_file(self._folder / "manifest.json", path.read_bytes())
+            self._written.clear()  # from here on they are an image's
             path.unlink()
 
 
