@@ -110,6 +110,7 @@ class BuildOptions:
 
     text: a Dockerfile that is in no file.
     contexts: what --build-context gives, by name.
+    epoch: the moment of the build, in seconds; None for SOURCE_DATE_EPOCH or the commit's.
     """
 
     file: Path | None = None
@@ -132,6 +133,11 @@ class BuildOptions:
     pull: str = "missing"
     uncached: Sequence[str] = ()
     explain: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    unset_env: Sequence[str] = ()
+    unset_labels: Sequence[str] = ()
+    squash: str = ""
+    epoch: int | None = None
     cache_from: Sequence[CachePlace] = ()
     cache_to: Sequence[CachePlace] = ()
 
@@ -179,6 +185,7 @@ def _named(value: str, opening: dict[str, Any], stack: ExitStack) -> Any:
 
 def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: Workplace, witness: Witness) -> Image:
     from imagetool.build.contexts import find_ignore
+    from imagetool.build.finish import Finish
     from imagetool.build.secrets import Secrets
     from imagetool.build.solver import BuildRequest, default_jobs
     from imagetool.dockerfile import parse
@@ -194,7 +201,13 @@ def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: 
         context=opened.folder,
         ignore=ignore,
         build_args=options.build_args,
-        labels=options.labels,
+        finish=Finish(
+            labels=options.labels,
+            annotations=options.annotations,
+            unset_env=frozenset(options.unset_env),
+            unset_labels=frozenset(options.unset_labels),
+            squash=options.squash,
+        ),
         target=options.target,
         platform=options.platform or host,
         host=host,
@@ -340,7 +353,7 @@ def _worker(
         place.observer(Note(text, "warning"))
 
     given = {EPOCH_ARG: options.build_args[EPOCH_ARG]} if EPOCH_ARG in options.build_args else os.environ
-    epoch = source_date_epoch(given)
+    epoch = source_date_epoch(given) if options.epoch is None else options.epoch
     if epoch is None:
         epoch = opened.time if opened.foreign else commit_time(opened.folder, warn=untimed)
     namespaced = in_namespace != "root"
@@ -653,8 +666,10 @@ def export(
         writer, rest = find(prefix + destination + (f":{name}" if name else ""))
         with writer.destination(rest, place.surroundings) as target:
             transfer(image.content, target.store, image.descriptor, tags=target.tags, observer=place.observer)
+    elif kind == "registry":
+        push(str(image.descriptor.digest), f"docker://{destination.removeprefix('docker://')}", place)
     else:
-        raise UsageError(f"--output type={kind!r}: there are oci, docker, local and tar")
+        raise UsageError(f"--output type={kind!r}: there are oci, docker, local, tar and registry")
 
 
 def unpack(

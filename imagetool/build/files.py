@@ -317,7 +317,7 @@ class LayerFiles:
     """The merged root filesystem of layers, read straight from their tars."""
 
     def __init__(self, layers: Sequence[tuple[Opener, str]], load: Callable[[], Tree] | None = None) -> None:
-        self._layers = layers
+        self.layers = layers
         self._load = load or (lambda: merge(layers))
         self._tree: Tree | None = None
 
@@ -352,7 +352,7 @@ class LayerFiles:
                 wanted.setdefault(inode.layer, {}).setdefault(inode.position, []).append(item.entry)
             elif item.entry.kind != "link":
                 yield item.entry, ()
-        for number, (open_layer, where) in enumerate(self._layers):
+        for number, (open_layer, where) in enumerate(self.layers):
             positions = wanted.get(number)
             if positions:
                 with open_layer() as chunks:

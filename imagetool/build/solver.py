@@ -21,6 +21,7 @@ from imagetool.build import steps
 from imagetool.build.cache import key_of
 from imagetool.build.explain import reason
 from imagetool.build.files import FolderSource, Trees
+from imagetool.build.finish import Finish, finished
 from imagetool.build.graph import Graph, PlannedStage
 from imagetool.build.schedule import Schedule
 from imagetool.build.secrets import Secrets
@@ -73,7 +74,7 @@ class BuildRequest:
     context: Path
     ignore: IgnoreRules = field(default_factory=IgnoreRules)
     build_args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    finish: Finish = field(default_factory=Finish)
     target: str | None = None
     platform: Platform = field(default_factory=Platform)
     host: Platform = field(default_factory=Platform)
@@ -135,17 +136,18 @@ class _Build:
         state = self._schedule.run(number, others)
         if self._known:
             self._known.save()
-        run = replace(state.run, labels={**state.run.labels, **self._request.labels})
+        state = finished(state, self._request.finish, self._trees, self._worker)
         config = ImageConfig.make(
             platform=state.platform,
-            run=run,
+            run=state.run,
             diff_ids=[layer.diff_id for layer in state.layers],
             history=state.history,
             created=self._worker.times.created,
             author=state.author,
             extra=state.extra,
         )
-        manifest = write_image(self._worker.store, config, state.layers)
+        annotations = self._request.finish.annotations
+        manifest = write_image(self._worker.store, config, state.layers, annotations=annotations)
         return Image(manifest, config, state.layers, self._worker.store)
 
     def source(self, name: str, planned: PlannedStage, at: Instruction) -> tuple[Layer, ...] | FolderSource:
@@ -208,6 +210,7 @@ class _Build:
             platform=image.config.platform,
             run=run,
             layers=image.layers,
+            base_layers=len(image.layers),
             history=steps.complete_history(image.config),
             author=image.config.author,
             variables=run.environment,

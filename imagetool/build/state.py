@@ -47,6 +47,7 @@ class StageState:
 
     variables: ARG and ENV values in force, the later one winning.
     args: values of declared build arguments, in order of declaration; they mark history and cache keys.
+    base_layers: how many of the layers are those of the image that the build began with.
     cmd_set: whether CMD was set in this stage, so that ENTRYPOINT leaves it alone.
     """
 
@@ -58,6 +59,7 @@ class StageState:
     variables: Mapping[str, str] = field(default_factory=dict)
     args: Mapping[str, str] = field(default_factory=dict)
     cmd_set: bool = False
+    base_layers: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -115,6 +115,12 @@ def _options(
     ssh: Sequence[str],
     build_context: Sequence[str],
     pull: str,
+    annotation: Sequence[str],
+    unsetenv: Sequence[str],
+    unsetlabel: Sequence[str],
+    squash: bool,
+    squash_all: bool,
+    timestamp: str | None,
     **sandbox: Any,
 ) -> BuildOptions:
     from pathlib import Path
@@ -141,7 +147,18 @@ def _options(
         secrets=_secrets(secret, ssh),
         contexts=dict(_pair(text, "--build-context") for text in build_context),
         pull=pull,
+        annotations=dict(_pair(text, "--annotation") for text in annotation),
+        unset_env=unsetenv,
+        unset_labels=unsetlabel,
+        squash="all" if squash_all else "new" if squash else "",
+        epoch=_epoch(timestamp),
     )
+
+
+def _epoch(text: str | None) -> int | None:
+    from imagetool.config.environment import source_date_epoch
+
+    return source_date_epoch({"SOURCE_DATE_EPOCH": text}) if text else None
 
 
 def _jobs(text: str | None) -> int | None:

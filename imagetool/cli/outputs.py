@@ -13,12 +13,12 @@ from imagetool.content.staging import storage_errors
 from imagetool.errors import UsageError
 from imagetool.image.image import Image
 
-_TYPES = ("oci", "docker", "local", "tar")
+_TYPES = ("oci", "docker", "local", "tar", "registry")
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One place an image is written to. `kind` is one of oci, docker, local and tar; `dest` "-" is stdout."""
+    """One place an image is written to. `kind` is one of `_TYPES`; `dest` "-" is stdout."""
 
     kind: str
     dest: str
@@ -34,10 +34,17 @@ class Output:
         fields = dict(_pair(part, text) for part in text.split(","))
         kind, dest = fields.pop("type", ""), fields.pop("dest", "")
         archive = fields.pop("tar", "false")
+        if kind == "image" and fields.get("push") == "true" and "name" in fields:
+            kind, fields["ref"] = "registry", fields.pop("name")
+            del fields["push"]
+        if kind == "registry" and not dest:
+            dest = fields.pop("ref", "") or fields.pop("name", "")
         if fields:
             raise UsageError(f"--output {text!r}: there are type, dest and tar, but no {next(iter(fields))!r}")
         if kind not in _TYPES or not dest or archive not in ("true", "false"):
             raise UsageError(f"--output {text!r}: write type=oci|docker|local|tar,dest=PATH[,tar=true]")
+        if kind == "registry" and (archive == "true" or dest == "-"):
+            raise UsageError(f"--output {text!r}: write type=registry,ref=NAME")
         if dest == "-" and kind == "local":
             raise UsageError(f"--output {text!r}: a directory cannot be written to stdout; take type=tar")
         made = cls(kind, dest, archive == "true" or dest == "-")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from imagetool.content.store import Ingester, Pusher
 from imagetool.image.image import Layer
@@ -67,9 +67,11 @@ def tar_digest(tar: Iterable[bytes]) -> Digest:
     return Digest("sha256", hasher.hexdigest())
 
 
-def write_image(store: Pusher, config: ImageConfig, layers: Iterable[Layer]) -> Manifest:
+def write_image(
+    store: Pusher, config: ImageConfig, layers: Iterable[Layer], *, annotations: Mapping[str, str] | None = None
+) -> Manifest:
     """Store a config and the manifest over it and the layers, which the store has already."""
     store.push(config.descriptor, [config.raw])
-    manifest = Manifest.make(config.descriptor, [layer.descriptor for layer in layers])
+    manifest = Manifest.make(config.descriptor, [layer.descriptor for layer in layers], annotations=annotations)
     store.push(manifest.descriptor, [manifest.raw])
     return manifest

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from imagetool.build.finish import Finish
 from imagetool.errors import BuildError, DockerfileError, UsageError
 from imagetool.oci.config import RunConfig
 from imagetool.oci.platform import Platform
@@ -246,7 +247,10 @@ def test_a_directory_of_workdir_belongs_to_the_user(shop: Workshop) -> None:
 
 
 def test_labels_of_the_command_line_come_last(shop: Workshop) -> None:
-    assert config_of(shop, "FROM scratch", "LABEL a=1 b=2", labels={"b": "3"})["Labels"] == {"a": "1", "b": "3"}
+    assert config_of(shop, "FROM scratch", "LABEL a=1 b=2", finish=Finish(labels={"b": "3"}))["Labels"] == {
+        "a": "1",
+        "b": "3",
+    }
 
 
 def test_a_base_for_another_platform_is_told(shop: Workshop) -> None:

@@ -1,0 +1,69 @@
+"""What is done to the image in the end, after its last instruction: labels, variables, squashing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from imagetool.build.files import Trees
+from imagetool.build.state import COMMENT, StageState
+from imagetool.build.worker import Worker
+from imagetool.image.write import write_layer
+from imagetool.layer.merge import flatten
+from imagetool.layer.tarcodec import write
+from imagetool.oci.config import History, RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What the user asks for.
+
+    squash: "new" makes the layers that the build added one, "all" all layers, "" none.
+    unset_env, unset_labels: names that the image must not have, whoever set them.
+    """
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    unset_env: frozenset[str] = frozenset()
+    unset_labels: frozenset[str] = frozenset()
+    squash: str = ""
+
+
+def finished(state: StageState, finish: Finish, trees: Trees, worker: Worker) -> StageState:
+    """Return the state of the image as it is to be."""
+    return _squashed(replace(state, run=_configured(state.run, finish)), finish, trees, worker)
+
+
+def _configured(run: RunConfig, finish: Finish) -> RunConfig:
+    labels = {name: value for name, value in run.labels.items() if name not in finish.unset_labels}
+    env = tuple(entry for entry in run.env if entry.partition("=")[0] not in finish.unset_env)
+    return replace(run, labels={**labels, **finish.labels}, env=env)
+
+
+def _squashed(state: StageState, finish: Finish, trees: Trees, worker: Worker) -> StageState:
+    kept = 0 if finish.squash == "all" else state.base_layers
+    if not finish.squash or len(state.layers) - kept < 2:
+        return state
+    files = trees.files(state.layers)
+    if finish.squash == "all":
+        layer = write_layer(write(flatten(files.layers, files.tree)), worker.store, worker.codec)
+    else:
+        from imagetool.build.squash import squashed
+
+        below = trees.files(state.layers[:kept]).tree
+        items = squashed(files, below, time=worker.times.made)
+        layer = write_layer(write(items), worker.store, worker.codec)
+    entry = History(worker.times.created, f"squashed {len(state.layers) - kept} layers", comment=COMMENT)
+    return replace(state, layers=(*state.layers[:kept], layer), history=(*_emptied(state, kept), entry))
+
+
+def _emptied(state: StageState, kept: int) -> tuple[History, ...]:
+    """Return the history; entries of layers that are no more, beyond the first `kept`, have none."""
+    found, seen = [], 0
+    for entry in state.history:
+        if not entry.empty_layer:
+            seen += 1
+            if seen > kept:
+                entry = replace(entry, empty_layer=True)
+        found.append(entry)
+    return tuple(found)

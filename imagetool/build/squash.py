@@ -1,0 +1,45 @@
+"""Several layers as one: what they change of the layers below them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imagetool.build.files import LayerFiles, Taken
+from imagetool.layer.entry import Entry, Item
+from imagetool.layer.merge import Tree
+from imagetool.layer.whiteout import PREFIX
+
+
+def squashed(files: LayerFiles, below: Tree, *, time: int) -> Iterator[Item]:
+    """Yield the entries of one layer that makes `files` out of the tree `below`.
+
+    Args:
+        files: the files of all layers, whose first ones are those that `below` was made of.
+        time: of whiteouts, nanoseconds.
+
+    A file that gained a name is written anew under it: a layer cannot link to another's.
+    """
+    tree = files.tree
+    taken: list[Taken] = []
+    first: dict[tuple[int, int], bytes] = {}
+    for name in sorted(tree.inodes, key=lambda name: name.split(b"/")):
+        inode, old = tree.inodes[name], below.inodes.get(name)
+        identity = inode.layer, inode.position
+        if old is not None and (old.layer, old.position) == identity:
+            continue
+        entry = inode.entry._replace(name=name)
+        if entry.kind == "file" and first.setdefault(identity, name) != name:
+            entry = entry._replace(kind="link", linkname=first[identity], size=0)
+        taken.append(Taken(name, entry))
+    for name in sorted(below.inodes):
+        folder, _, base = name.rpartition(b"/")
+        if name not in tree.inodes and name not in tree.children and _is_folder(tree, folder):
+            yield Entry(folder + b"/" + PREFIX + base if folder else PREFIX + base, "file", 0o644, mtime=time), ()
+    yield from files.stream(taken)
+
+
+def _is_folder(tree: Tree, name: bytes) -> bool:
+    if not name:
+        return True
+    inode = tree.inodes.get(name)
+    return inode.entry.kind == "dir" if inode else name in tree.children
