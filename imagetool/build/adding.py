@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -27,6 +26,7 @@ from imagetool.layer.tarreader import read
 from imagetool.layer.whiteout import is_reserved
 from imagetool.limits import LAYER_BYTES
 from imagetool.oci.digest import Digest, new_hasher
+from imagetool.snapshot.folders import scratch_folder
 from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import bounded
@@ -48,7 +48,7 @@ def add(inputs: Inputs, instruction: Add, history: str) -> Made:
     """Make the layer of an ADD that has archives or URLs among its sources."""
     base = Root(inputs.trees, () if instruction.link else inputs.state.layers)
     with ExitStack() as stack:
-        folder = _scratch(inputs, stack)
+        folder = stack.enter_context(scratch_folder(inputs.worker.scratch))
         fetched: list[Fetched | Cloned] = []
         for source in instruction.sources:
             if (repository := git.GitSource.parse(source)) is not None:
@@ -238,9 +238,3 @@ def _literal(name: str) -> str:
 
 def _downloaded(folder: Path, mtime: int) -> FolderFiles:
     return FolderFiles(folder, ignore=IgnoreRules(), times=lambda _: mtime)
-
-
-def _scratch(inputs: Inputs, stack: ExitStack) -> Path:
-    with storage_errors(f"cannot make a directory in {inputs.worker.scratch}"):
-        inputs.worker.scratch.mkdir(parents=True, exist_ok=True)
-        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="add-", dir=inputs.worker.scratch)))

@@ -6,8 +6,6 @@ Source: docker build reference, "Build context".
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from imagetool.build import git
-from imagetool.content.staging import storage_errors
 from imagetool.dockerfile import IgnoreRules
 from imagetool.errors import InvalidArchive, NotFound, StorageError, UsageError
 from imagetool.limits import DOCKERFILE_BYTES, LAYER_BYTES
@@ -72,13 +69,10 @@ def open_context(
             raise NotFound(f"build context {text} is not a directory")
         yield Opened(Path(text))
         return
-    with storage_errors(f"cannot make a directory in {scratch}"):
-        scratch.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix="context-", dir=scratch))
-    try:
+    from imagetool.snapshot.folders import scratch_folder
+
+    with scratch_folder(scratch) as place:
         yield _fetched(text, place / "files", download, stdin, token)
-    finally:
-        shutil.rmtree(place)
 
 
 def _fetched(text: str, folder: Path, download: Downloader, stdin: BinaryIO | None, token: bytes) -> Opened:

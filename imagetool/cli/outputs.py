@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from imagetool import api
-from imagetool.content.staging import storage_errors
 from imagetool.errors import UsageError
 from imagetool.image.image import Image
 
@@ -62,11 +59,10 @@ class Output:
         if not self.is_stdout:
             api.export(image, self.kind, self.dest, place, name=name, archive=self.archive)
             return
-        with storage_errors(f"cannot write below {place.root}"):
-            place.root.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.TemporaryDirectory(prefix="output-", dir=place.root)
-        with folder as aside:
-            path = Path(aside) / "image.tar"
+        from imagetool.snapshot.folders import scratch_folder
+
+        with scratch_folder(place.root / "scratch") as aside:
+            path = aside / "image.tar"
             api.export(image, self.kind, str(path), place, name=name, archive=True)
             with open(path, "rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -23,15 +24,39 @@ def new_folder(place: Path) -> Iterator[Path]:
     folder = place / f"{STAGED}{secrets.token_hex(8)}"
     fd = -1
     try:  # from here on, because ^C may come between any two lines
-        with storage_errors(f"cannot make a snapshot in {place}"):
-            folder.mkdir(mode=0o700)
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with storage_errors(f"cannot make a directory in {place}"):
+            while fd < 0:  # until a sweep has not come between the making and the lock
+                folder.mkdir(mode=0o700, exist_ok=True)
+                fd = _locked(folder)
         yield folder
     finally:
         remove_folder(place, folder.name)
         if fd >= 0:
             os.close(fd)
+
+
+def _locked(folder: Path) -> int:
+    """Lock a folder; return the open file that holds the lock, -1 when a sweep was first."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if folder.exists():
+            return fd
+        os.close(fd)
+    return -1
+
+
+@contextmanager
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """Yield a directory of its own in `place`, which is made when missing; it goes with everything in it.
+
+    Those that processes which no longer exist left there go first. Raises StorageError.
+    """
+    with storage_errors(f"cannot make a directory in {place}"):
+        place.mkdir(parents=True, exist_ok=True)
+        sweep(place)
+    with new_folder(place) as folder:
+        yield folder
 
 
 def remove_folder(place: Path, name: str) -> None:
