@@ -416,6 +416,7 @@ def _worker(
         codec=options.codec or Codec(),
         times=Times(DEFAULT_EPOCH if epoch is None else epoch, options.preserve_times),
         user_namespace=namespaced,
+        single_id=in_namespace == "single",
         sandbox=_sandbox(options, namespaced=namespaced),
         witness=witness,
         stop=stop,

@@ -111,6 +111,7 @@ def plan_copy(request: CopyRequest, files: Files, base: Base) -> CopyPlan:
 
     Raises BuildError for a source that is missing and for a destination that cannot be.
     """
+    _check_length(request.dest)
     plan = _Plan(request, base)
     names = sources(request, files)
     many = len(names) + len(request.texts) > 1
@@ -125,6 +126,13 @@ def plan_copy(request: CopyRequest, files: Files, base: Base) -> CopyPlan:
     for text_name, content in request.texts:
         _take_text(plan, text_name, content, dest, is_folder)
     return CopyPlan([plan.made[name] for name in sorted(plan.made)], list(plan.taken.values()), [*plan.texts.values()])
+
+
+def _check_length(path: str) -> None:
+    """Refuse a destination that no Linux can have: NAME_MAX bytes in a name, PATH_MAX in all."""
+    raw = path.encode(errors="surrogateescape")
+    if len(raw) >= 4096 or max(map(len, raw.split(b"/"))) > 255:
+        raise BuildError(f"cannot copy to {path[:60]!r}…: the name is too long for a file system")
 
 
 def sources(request: CopyRequest, files: Files) -> list[str]:

@@ -53,6 +53,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
         user=state.run.user,
         network=network,
         mounts=mounted,
+        **({"ids": 1} if inputs.worker.single_id else {}),
         **({"hosts": sandbox.names.hosts} if sandbox is not None and sandbox.names.hosts else {}),
     )
     cached = inputs.lookup(key)

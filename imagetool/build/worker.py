@@ -136,6 +136,7 @@ class Worker:
     `executor` starts one when the first RUN step needs it, and `stop` ends what it is running.
     `emulate` is asked before a step of a platform, and raises HostError when its programs cannot run.
     `known` gives what is remembered of the files of a directory; None to read them every time.
+    `single_id` says that all files of steps belong to root, because there is no other id.
     `witness` must be told by whatever reads anything that is not in the store.
     """
 
@@ -150,6 +151,7 @@ class Worker:
     codec: Codec
     times: Times
     user_namespace: bool = False
+    single_id: bool = False
     sandbox: Sandbox | None = None
     witness: Witness = field(default_factory=Unwatched)
     known: Callable[[Path], FileDigests] | None = None

@@ -112,6 +112,7 @@ class Workshop:
         """Build a Dockerfile; `ignore` is the text of a .dockerignore."""
         ignore = IgnoreRules.parse(request.pop("ignore", "").encode(), file=".dockerignore")
         times = request.pop("times", Times())
+        single_id = request.pop("single_id", False)
         self.events.clear()
         worker = Worker(
             store=self.store,
@@ -124,6 +125,7 @@ class Workshop:
             caches=self.place / "caches",
             codec=Codec(),
             times=times,
+            single_id=single_id,
         )
         wanted = BuildRequest(parse(text.encode(), file="Dockerfile"), self.context, ignore, **request)
         return solve(wanted, worker, observer=self.events.append)

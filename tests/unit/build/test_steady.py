@@ -14,7 +14,7 @@ import pytest
 
 from imagetool.build import adding, run, steps
 from imagetool.build.worker import Download, Times
-from imagetool.errors import ImagetoolError
+from imagetool.errors import BuildError, ImagetoolError
 from imagetool.oci.platform import Platform
 from tests.support.workshop import Workshop, texts
 
@@ -122,3 +122,19 @@ def test_a_download_whose_name_no_file_can_have_is_refused(shop: Workshop, name:
     shop.downloads[f"http://host/{name}"] = ("", 0, b"data")
     with pytest.raises(ImagetoolError):
         shop.build(f"FROM scratch\nADD http://host/{name} /n/\n")
+
+
+def test_files_of_a_build_with_a_single_id_are_not_those_of_one_with_many(shop: Workshop) -> None:
+    shop.build("FROM base\nRUN x\n", single_id=True)
+    shop.build("FROM base\nRUN x\n", single_id=True)
+    assert shop.cached[-1] is True
+    shop.build("FROM base\nRUN x\n")
+    assert shop.cached[-1] is False
+
+
+@pytest.mark.parametrize("dest", ["/" + "n" * 256, "/n" * 5000, "/ü" + "ü" * 127], ids=["name", "deep", "bytes"])
+def test_a_destination_that_no_file_system_can_have_is_refused_at_once(shop: Workshop, dest: str) -> None:
+    shop.write("a", "a")
+    with pytest.raises(BuildError, match="too long"):
+        shop.build(f"FROM base\nCOPY a {dest}\n")
+    assert texts(shop.build(f"FROM base\nCOPY a /{'n' * 255}\n"), layers=[1]) == {"n" * 255: "a"}
