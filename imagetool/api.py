@@ -573,11 +573,14 @@ def convert(source: str, destination: str, place: Workplace) -> str:
     if not destination.startswith("aci:"):
         return str(copy(source, destination, place).root.digest)
     from imagetool.transports.aci import export_aci
+    from imagetool.transports.docker import Docker
+    from imagetool.transports.local import Local
 
     around = place.surroundings
+    path = Path(destination.removeprefix("aci:"))
+    name = source if isinstance(find(source)[0], Local | Docker) else path.stem  # a path is no name
     with opened(source, place) as (store, root):
-        path = Path(destination.removeprefix("aci:"))
-        identity = export_aci(load(store, root), path, source, epoch=around.epoch, observer=around.observer)
+        identity = export_aci(load(store, root), path, name, epoch=around.epoch, observer=around.observer)
     return f"{identity.algorithm}-{identity.hex}"
 
 

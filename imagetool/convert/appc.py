@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from imagetool.appc.app import is_variable_name
@@ -159,11 +160,17 @@ def _ports(run: RunConfig, lost: list[str]) -> Iterator[dict[str, Any]]:
             yield {"name": name, "protocol": protocol, "port": first, "count": count, "socketActivated": False}
 
 
-def from_aci(manifest: ImageManifest, *, diff_id: Digest, created: str) -> tuple[ImageConfig, list[str]]:
+Owners = Mapping[str, tuple[int, int]]
+
+
+def from_aci(
+    manifest: ImageManifest, *, diff_id: Digest, created: str, owners: Owners = MappingProxyType({})
+) -> tuple[ImageConfig, list[str]]:
     """Return the OCI config for an ACI whose root filesystem is one layer, and a line for everything lost.
 
     Args:
         created: the time of an ACI that does not say its own.
+        owners: UID and GID of files of the root filesystem, as far as `owning_paths` asks for them.
 
     Raises Unsupported for a platform that OCI has no name for.
     """
@@ -173,9 +180,9 @@ def from_aci(manifest: ImageManifest, *, diff_id: Digest, created: str) -> tuple
     extra: Mapping[str, Any] = {}
     carried = _carried(manifest, lost)
     if carried is None or manifest.app is None:  # without an app nothing is to be run
-        run = _run(manifest.app or {}, lost)
+        run = _run(manifest.app or {}, owners, lost)
     else:
-        run = _merged(manifest.app, carried, lost)
+        run = _merged(manifest.app, carried, owners, lost)
     if carried is not None:
         same = carried.labels == {key: manifest.labels.get(key) for key in ("os", "arch")}
         platform = carried.config.platform if same else platform
@@ -236,7 +243,7 @@ _SAME: Final = (
 )
 
 
-def _merged(app: Mapping[str, Any], carried: _Carried, lost: list[str]) -> RunConfig:
+def _merged(app: Mapping[str, Any], carried: _Carried, owners: Owners, lost: list[str]) -> RunConfig:
     """Take from the config what the app agrees with, and what an app cannot say; the rest from the app."""
     agreed = [
         (fields, keys)
@@ -245,7 +252,7 @@ def _merged(app: Mapping[str, Any], carried: _Carried, lost: list[str]) -> RunCo
     ]
     settled = {key for _, keys in agreed for key in keys}
     kept = {field for fields, _ in agreed for field in fields}
-    run = _run({key: value for key, value in app.items() if key not in settled}, lost)
+    run = _run({key: value for key, value in app.items() if key not in settled}, owners, lost)
     changed = {field: getattr(run, field) for fields, _ in _SAME for field in fields if field not in kept}
     return replace(carried.config.run, **changed)
 
@@ -272,12 +279,8 @@ def _not_carried(manifest: ImageManifest) -> list[str]:
     return lost
 
 
-def _run(app: Mapping[str, Any], lost: list[str]) -> RunConfig:
-    user = f"{app['user']}:{app['group']}" if "user" in app else ""
-    for key in ("user", "group"):
-        if str(app.get(key, "")).startswith("/"):
-            lost.append(f"app.{key} is the owner of {app[key][:80]}, which an OCI config cannot say")
-            user = ""
+def _run(app: Mapping[str, Any], owners: Owners, lost: list[str]) -> RunConfig:
+    user = _user(app, owners, lost) if "user" in app else ""
     return RunConfig(
         user="" if user == "0:0" else user,
         env=tuple(f"{entry['name']}={entry.get('value') or ''}" for entry in app.get("environment") or ()),
@@ -287,6 +290,25 @@ def _run(app: Mapping[str, Any], lost: list[str]) -> RunConfig:
         exposed_ports=tuple(text for port in app.get("ports") or () for text in _exposed(port, lost)),
         labels=app.get("userLabels") or {},
     )
+
+
+def owning_paths(manifest: ImageManifest) -> set[str]:
+    """Return the paths whose owner the app runs as: appc may say a file where others say a user."""
+    app = manifest.app or {}
+    return {app[key] for key in ("user", "group") if app and app[key].startswith("/")}
+
+
+def _user(app: Mapping[str, Any], owners: Owners, lost: list[str]) -> str:
+    names = []
+    for number, key in enumerate(("user", "group")):
+        text = app[key]
+        if text.startswith("/"):
+            if text not in owners:
+                lost.append(f"app.{key} is the owner of {text[:80]}, which is not in the image")
+                return ""
+            text = str(owners[text][number])
+        names.append(text)
+    return ":".join(names)
 
 
 def _exposed(port: Mapping[str, Any], lost: list[str]) -> Iterator[str]:

@@ -16,13 +16,13 @@ from typing import Protocol
 from imagetool.appc.manifest import ImageManifest
 from imagetool.content.layout import LayoutStore
 from imagetool.content.staging import new_file
-from imagetool.content.store import Ingester, Pusher
-from imagetool.convert.appc import from_aci, to_aci
+from imagetool.content.store import Fetcher, Ingester, Pusher
+from imagetool.convert.appc import from_aci, owning_paths, to_aci
 from imagetool.errors import InvalidArchive, NotFound
-from imagetool.image.image import Image, Layer, load
+from imagetool.image.image import Image, Layer, load, opener
 from imagetool.image.write import write_image, write_layer
 from imagetool.layer.entry import Entry, Item, display
-from imagetool.layer.merge import flatten
+from imagetool.layer.merge import flatten, merge
 from imagetool.layer.tarcodec import write
 from imagetool.layer.tarreader import read
 from imagetool.layer.whiteout import is_reserved
@@ -59,7 +59,7 @@ class Aci:
             export_aci(load(store, root), path, path.stem, epoch=around.epoch, observer=around.observer)
 
 
-class ImageStore(Ingester, Pusher, Protocol):
+class ImageStore(Fetcher, Ingester, Pusher, Protocol):
     """Where an image can be made."""
 
 
@@ -71,9 +71,19 @@ def import_aci(path: Path, store: ImageStore, *, epoch: int, observer: Observer)
     with phase(observer, f"reading {path.name}"):
         manifest, _, layer = read_aci(path, store)
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
-    config, lost = from_aci(manifest, diff_id=layer.diff_id, created=created)
+    owners = _owners(owning_paths(manifest), layer, store)
+    config, lost = from_aci(manifest, diff_id=layer.diff_id, created=created, owners=owners)
     _warn(lost, observer)
     return write_image(store, config, [layer]).descriptor
+
+
+def _owners(paths: set[str], layer: Layer, store: Fetcher) -> dict[str, tuple[int, int]]:
+    """Return the owners of files of a root filesystem; what is not there is left out."""
+    if not paths:
+        return {}
+    tree = merge([(opener(store, layer), f"layer {layer.descriptor.digest}")])
+    found = {path: tree.lookup(path.encode())[1] for path in paths}
+    return {path: (entry.uid, entry.gid) for path, entry in found.items() if entry is not None}
 
 
 def export_aci(image: Image, path: Path, reference: str, *, epoch: int, observer: Observer) -> Digest:

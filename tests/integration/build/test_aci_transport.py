@@ -49,6 +49,13 @@ def test_the_converted_image_is_named_as_the_reference_says(store: Path, tmp_pat
     assert {"name": "version", "value": "2"} in manifest["labels"]
 
 
+def test_an_image_that_has_a_path_and_no_name_is_named_after_the_aci(store: Path, tmp_path: Path) -> None:
+    imagetool("copy", "team/app:2", f"oci:{tmp_path}/layout:2", root=store)
+    imagetool("convert", f"oci:{tmp_path}/layout:2", f"aci:{tmp_path}/Some App.aci", root=store)
+    _, manifest = check_aci(tmp_path / "Some App.aci")
+    assert manifest["name"] == "some-app"
+
+
 def test_what_is_no_aci_is_one_clear_error(store: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.aci").write_bytes(b"not a tar at all" * 100)
     done = imagetool("inspect", f"aci:{tmp_path}/bad.aci", root=store, check=False)

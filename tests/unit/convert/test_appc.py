@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetool.appc.manifest import ImageManifest
-from imagetool.convert.appc import CARRIER, from_aci, to_aci
+from imagetool.convert.appc import CARRIER, from_aci, owning_paths, to_aci
 from imagetool.errors import Unsupported
 from imagetool.oci.config import History, ImageConfig, RunConfig
 from imagetool.oci.digest import Digest
@@ -376,6 +376,24 @@ def test_what_an_oci_config_cannot_say_is_reported(tree: dict[str, Any], line: s
     assert lost[0].startswith(line)
     assert len(found.run.exposed_ports) <= 1024
     assert "/bin/app" not in found.run.user
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "wanted"),
+    [
+        ("/bin/app", "/bin/other", "5:60"),
+        ("/bin/app", "staff", "5:staff"),
+        ("web", "/bin/app", "web:6"),
+        ("/no", "0", ""),
+    ],
+)
+def test_who_a_file_belongs_to_is_looked_up(user: str, group: str, wanted: str) -> None:
+    manifest = ImageManifest.parse(json.dumps(app_with(user=user, group=group)).encode())
+    assert owning_paths(manifest) == {text for text in (user, group) if text.startswith("/")}
+    owners = {"/bin/app": (5, 6), "/bin/other": (50, 60)}
+    found, lost = from_aci(manifest, diff_id=DIFF_ID, created=WHEN, owners=owners)
+    assert found.run.user == wanted
+    assert [line.partition(",")[0] for line in lost] == ([] if wanted else ["app.user is the owner of /no"])
 
 
 # -- a carrier that does not fit ---------------------------------------------------------------

@@ -504,3 +504,22 @@ def test_what_an_aci_loses_is_told(around: Surroundings, tmp_path: Path, notes: 
     aci(tmp_path / "x.aci", [("manifest", FILE, json.dumps(tree).encode()), *ROOTFS])
     got(f"aci:{tmp_path}/x.aci", around)
     assert [line.split()[2] for line in notes if line.startswith("not carried:")] == ["dependencies", "pathWhitelist"]
+
+
+def test_an_app_that_runs_as_the_owner_of_a_file_gets_its_numbers(around: Surroundings, tmp_path: Path) -> None:
+    tree = json.loads(MANIFEST)
+    tree["app"] |= {"user": "/link", "group": "/d/f"}
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, kind, uid, gid in (("rootfs", DIR, 0, 0), ("rootfs/d", DIR, 1, 1), ("rootfs/d/f", FILE, 1000, 50)):
+            member = tarfile.TarInfo(name)
+            member.type, member.uid, member.gid = kind, uid, gid
+            tar.addfile(member)
+        member = tarfile.TarInfo("rootfs/link")
+        member.type, member.linkname = SYMLINK, "/d/../d/f"
+        tar.addfile(member)
+        member = tarfile.TarInfo("manifest")
+        member.size = len(raw := json.dumps(tree).encode())
+        tar.addfile(member, io.BytesIO(raw))
+    (tmp_path / "x.aci").write_bytes(out.getvalue())
+    assert got(f"aci:{tmp_path}/x.aci", around)[0].config.run.user == "1000:50"
