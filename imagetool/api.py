@@ -172,6 +172,33 @@ def build(
         return _build(opened, named, options, place, witness)
 
 
+def build_index(
+    context: Path | str, platforms: Sequence[Platform], options: BuildOptions, place: Workplace
+) -> Descriptor:
+    """Build for several platforms, one after the other; name the index of the images and return its descriptor.
+
+    Raises UsageError for a platform that comes twice and for a context that can be read only once.
+    """
+    from imagetool.oci.manifest import Index
+
+    if str(context) == "-":
+        raise UsageError("a build for several platforms cannot read its context from stdin: it is needed for each")
+    if len(set(map(str, platforms))) < len(platforms):
+        raise UsageError("a platform is named twice")
+    entries = []
+    store = place.store
+    with store.session():  # nothing is collected before the index names it
+        for platform in platforms:
+            with phase(place.observer, f"building for {platform}"):
+                image = build(context, replace(options, platform=platform, tags=()), place)
+            entries.append(replace(image.descriptor, platform=image.config.platform))
+        index = Index.make(entries)
+        store.push(index.descriptor, [index.raw])
+        for name in [local_name(tag) for tag in options.tags] or [""]:
+            store.tag(index.descriptor, name)
+    return index.descriptor
+
+
 def _named(value: str, opening: dict[str, Any], stack: ExitStack) -> Any:
     """Return what a named build context is: a directory, or an image by its name."""
     from imagetool.build.contexts import folder_ignore, open_context

@@ -19,7 +19,7 @@ from imagetool.build.root import Root
 from imagetool.build.steps import Inputs, content
 from imagetool.content.staging import storage_errors
 from imagetool.dockerfile import Run, RunMount
-from imagetool.errors import BuildError, Unsupported
+from imagetool.errors import BuildError
 from imagetool.oci.digest import Digest
 
 if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
@@ -51,7 +51,9 @@ def step_mounts(inputs: Inputs, instruction: Run, workspace: Workspace, stack: E
             yield Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777", *size))
         elif mount.type == "cache":
             options = ("bind", "ro") if mount.readonly else ("bind", "rw")
-            yield Mount(target, "bind", str(_cache(inputs, mount, target, workspace, number, stack)), options)
+            yield Mount(
+                target, "bind", str(_cache(inputs, instruction, mount, target, workspace, number, stack)), options
+            )
         else:
             folder = workspace.work.parent / f"mount-{number}"
             options = ("bind", "ro") if mount.readonly else ("bind", "rw")
@@ -93,15 +95,38 @@ def _bound(inputs: Inputs, instruction: Run, mount: RunMount, folder: Path) -> P
     return folder / "source"
 
 
-def _cache(inputs: Inputs, mount: RunMount, target: str, workspace: Workspace, number: int, stack: ExitStack) -> Path:
+def _new_cache(inputs: Inputs, instruction: Run, mount: RunMount, folder: Path, aside: Path) -> None:
+    """Make a cache directory, with the files that it starts from; raises FileExistsError when there is one."""
+    if mount.from_ is None and mount.source is None:
+        folder.mkdir(parents=True)
+        return
+    if folder.is_dir():
+        raise FileExistsError
+    filled = _bound(inputs, instruction, mount, aside)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(filled, folder)
+    except OSError as error:
+        if folder.is_dir():  # another build was first
+            raise FileExistsError from error
+        raise
+
+
+def _cache(
+    inputs: Inputs,
+    instruction: Run,
+    mount: RunMount,
+    target: str,
+    workspace: Workspace,
+    number: int,
+    stack: ExitStack,
+) -> Path:
     """Return a cache directory, named by a digest so that no id leads anywhere else; locked when asked for."""
     name = Digest.of(repr((mount.id or target, mount.from_, mount.source)).encode()).hex
-    if mount.from_ is not None or mount.source is not None:
-        raise Unsupported(f"RUN --mount={mount.text}: a cache that starts from other files is not supported")
     folder = inputs.worker.caches / name
     with storage_errors(f"cannot make the cache mount {folder}"):
         try:
-            folder.mkdir(parents=True)
+            _new_cache(inputs, instruction, mount, folder, workspace.work.parent / f"cache-source-{number}")
         except FileExistsError:
             pass
         else:

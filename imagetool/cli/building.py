@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from imagetool.build.secrets import Secrets
     from imagetool.build.unchanged import Answer, Watch
     from imagetool.cli.app import Globals
+    from imagetool.cli.outputs import Output
     from imagetool.image.image import Image
     from imagetool.progress import Event, Observer
     from imagetool.runtime.sandbox import Sandbox
@@ -83,7 +84,11 @@ def build(
 
         how["cache_from"] = [CachePlace.parse(text, "--cache-from") for text in cache_from]
         how["cache_to"] = [CachePlace.parse(text, "--cache-to") for text in cache_to]
-    options = _options(how, **wanted)
+    platforms = (wanted["platform"] or "").split(",")
+    options = _options(how, **{**wanted, "platform": platforms[0] or None})
+    if len(platforms) > 1:
+        _build_for(globals, context, platforms, options, outputs, iidfile, metadata_file, progress)
+        return
     watch = Watch(root, asked)
     with display(progress) as shown:
         place = plain_workplace(globals, tee(_noting(watch), shown))
@@ -94,6 +99,39 @@ def build(
     _record(answer, options.tags, iidfile, metadata_file)
     result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
     result.write(f"{answer.identity}\n")
+
+
+def _build_for(
+    globals: Globals,
+    context: str,
+    platforms: Sequence[str],
+    options: BuildOptions,
+    outputs: Sequence[Output],
+    iidfile: str | None,
+    metadata_file: str | None,
+    progress: str,
+) -> None:
+    """Build for several platforms; print the digest of the index."""
+    from imagetool import api
+    from imagetool.build.unchanged import Answer
+    from imagetool.cli.display import display
+    from imagetool.cli.options import plain_workplace
+    from imagetool.errors import Unsupported
+    from imagetool.oci.platform import Platform
+
+    if any(one.kind not in ("oci", "registry") or one.is_stdout for one in outputs):
+        raise Unsupported("several platforms are written to type=oci,dest=PATH and type=registry,ref=NAME only")
+    with display(progress) as shown:
+        place = plain_workplace(globals, shown)
+        index = api.build_index(context, [Platform.parse(text) for text in platforms], options, place)
+        for one in outputs:
+            packed = one.archive or one.dest.endswith(".tar")
+            prefix = "docker://" if one.kind == "registry" else "oci-archive:" if packed else "oci:"
+            name = f":{options.tags[0]}" if options.tags and one.kind == "oci" else ""
+            api.copy(str(index.digest), f"{prefix}{one.dest}{name}", place)
+    answer = Answer(str(index.digest), index.tree(), [])
+    _record(answer, options.tags, iidfile, metadata_file)
+    sys.stdout.write(f"{index.digest}\n")
 
 
 def _options(

@@ -110,7 +110,7 @@ def _make() -> dict[str, Command]:
             Option("--squash-all", kind="flag", help="Make one layer of all, the base's too."),
             Option("--timestamp", help="The moment of the build, seconds since 1970. [default: SOURCE_DATE_EPOCH]"),
             Option("--target", help="The stage to build. [default: the last]"),
-            Option("--platform", help="Build for os/arch[/variant]. [default: this machine's]"),
+            Option("--platform", help="Build for os/arch[/variant], or several with commas. [default: this machine's]"),
             Option(
                 "--build-context",
                 many=True,
