@@ -632,7 +632,8 @@ def tag(source: str, name: str, place: Workplace) -> str:
     """Give a local image one more name; return it in full."""
     store = place.store
     full = local_name(name)
-    store.tag(resolve(store, source), full)
+    with store.session():  # an image that loses its last name meanwhile keeps its blobs for this one
+        store.tag(resolve(store, source), full)
     return full
 
 
