@@ -20,7 +20,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from imagetool.content.staging import StagedBlob, StagedFile, locked, make_folder, place_blob, storage_errors, sweep
+from imagetool.content.staging import (
+    StagedBlob,
+    StagedFile,
+    locked,
+    make_folder,
+    open_stored,
+    place_blob,
+    storage_errors,
+    sweep,
+)
 from imagetool.content.store import fetch_document
 from imagetool.errors import NotFound, StorageError, UsageError
 from imagetool.limits import CHUNK, DOCUMENT_BYTES
@@ -54,7 +63,7 @@ class LayoutStore:
     def open(cls, folder: Path) -> LayoutStore:
         """Open a layout that exists; raises NotFound when the directory is not one."""
         try:
-            with open(folder / "oci-layout", "rb") as file:
+            with open_stored(folder / "oci-layout") as file:
                 raw = file.read(DOCUMENT_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"{folder} is not an OCI image layout: it has no oci-layout file") from None
@@ -105,7 +114,7 @@ class LayoutStore:
     def fetch(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a blob; see `Fetcher`."""
         try:
-            file = open(self.path(descriptor.digest), "rb", buffering=0)
+            file = open_stored(self.path(descriptor.digest))
         except FileNotFoundError:
             raise NotFound(f"blob {descriptor.digest} is not in {self}") from None
         except OSError as error:
@@ -137,7 +146,7 @@ class LayoutStore:
         """Return index.json as it is now."""
         path = self.folder / "index.json"
         try:
-            with open(path, "rb") as file:
+            with open_stored(path) as file:
                 raw = file.read(DOCUMENT_BYTES + 1)
         except FileNotFoundError:
             raise StorageError(f"{path} is missing; the layout is damaged") from None

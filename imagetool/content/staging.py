@@ -13,6 +13,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +175,18 @@ def replace_file(path: Path, data: bytes) -> None:
     """Put a small file in place atomically and durably; what it is written to first stands beside it."""
     with storage_errors(f"cannot write {path}"), _beside(path) as file:
         file.write(data)
+
+
+def open_stored(path: Path) -> BinaryIO:
+    """Open a file of a store to read, unbuffered. A pipe or a device is refused, not waited for. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(fd).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(fd)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(fd, "rb", buffering=0)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from imagetool.content.staging import StagedFile, make_folder, replace_file, storage_errors, sweep
+from imagetool.content.staging import StagedFile, make_folder, open_stored, replace_file, storage_errors, sweep
 from imagetool.content.store import walk
 from imagetool.errors import NotFound, StorageError, UsageError
 from imagetool.limits import DOCUMENT_BYTES
@@ -47,7 +47,7 @@ class DirStore:
         if descriptor == self._root():
             path = self._folder / "manifest.json"
         try:
-            file = open(path, "rb")
+            file = open_stored(path)
         except FileNotFoundError:
             raise NotFound(f"{descriptor.digest} is not in {self}") from None
         except OSError as error:
@@ -64,7 +64,7 @@ class DirStore:
     def resolve(self, reference: str) -> Descriptor:
         """Return the directory's manifest."""
         try:
-            with open(self._folder / "manifest.json", "rb") as file:
+            with open_stored(self._folder / "manifest.json") as file:
                 raw = file.read(DOCUMENT_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"{self} has no manifest.json") from None

@@ -216,6 +216,32 @@ def test_a_damaged_blob_of_a_directory_is_found(around: Surroundings, tmp_path: 
     assert problems == [before.layers[0].descriptor]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop"])
+@pytest.mark.parametrize("name", ["oci-layout", "index.json", "manifest.json", "blob"])
+def test_what_stands_in_the_place_of_a_file_is_refused_and_not_waited_for(
+    around: Surroundings, tmp_path: Path, name: str, kind: str
+) -> None:
+    memory = MemoryStore()
+    before = image(memory, "a")
+    place = "dir" if name == "manifest.json" else "oci"
+    put(f"{place}:{tmp_path}/x", memory, before.descriptor, around)
+    blob = before.layers[0].descriptor.digest.hex
+    path = tmp_path / "x" / (f"blobs/sha256/{blob}" if name == "blob" else name)
+    path.unlink()
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "loop":
+            path.symlink_to(path.name)
+    transport, rest = find(f"{place}:{tmp_path}/x")
+    with pytest.raises(StorageError, match="cannot read"), transport.source(rest, around) as source:
+        texts(load(source.store, source.root))
+
+
 # -- docker-archive ----------------------------------------------------------------------------
 
 
