@@ -352,6 +352,12 @@ def _is_initial_namespace() -> bool:
         return file.read().split() == ["0", "0", "4294967295"]
 
 
+def _has_single_id() -> bool:
+    from imagetool.runtime.namespaces import has_single_id
+
+    return has_single_id()
+
+
 def _sandbox(options: BuildOptions, *, namespaced: bool) -> Sandbox | None:
     """Return the settings of containers; in a user namespace already, none is made for each."""
     if options.sandbox is None or not namespaced:
@@ -443,7 +449,7 @@ def _worker(
         codec=options.codec or Codec(),
         times=Times(DEFAULT_EPOCH if epoch is None else epoch, options.preserve_times),
         user_namespace=namespaced,
-        single_id=in_namespace == "single",
+        single_id=namespaced and _has_single_id(),
         sandbox=_sandbox(options, namespaced=namespaced),
         witness=witness,
         stop=stop,

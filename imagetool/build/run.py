@@ -56,6 +56,8 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
         **({"ids": 1} if inputs.worker.single_id else {}),
         **({"hosts": sandbox.names.hosts} if sandbox is not None and sandbox.names.hosts else {}),
     )
+    if inputs.worker.single_id:  # there may be more ids the next time, which no record of the whole build tells of
+        inputs.worker.witness.opaque()
     cached = inputs.lookup(key)
     if cached is not None:
         return Made(cached.layer, history, cached=True)

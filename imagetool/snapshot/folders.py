@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from imagetool.safefs.root import remove_tree
 
 STAGED: Final = "new-"
 BOOT: Final = "boot"
+_ALL_IDS: Final = ["0", "0", "4294967295"]
 
 
 @contextmanager
@@ -78,6 +80,19 @@ def discard_folder(place: Path, name: str) -> None:
         except FileNotFoundError:  # another process was first
             return
         remove_folder(place, gone)
+
+
+def of_these_ids(place: Path) -> Path:
+    """Return `place`, or in a user namespace one beside it for the ids that the namespace maps.
+
+    Unpacked files have owners of the host: what was unpacked under other ids would show wrong
+    owners here, or not be readable at all.
+    """
+    with storage_errors("cannot tell which user ids are mapped"):
+        maps = [Path(f"/proc/self/{kind}_map").read_text().split() for kind in ("uid", "gid")]
+    if maps == [_ALL_IDS, _ALL_IDS]:
+        return place
+    return place.with_name(f"{place.name}-{sha256(repr(maps).encode()).hexdigest()[:12]}")
 
 
 def boot_id() -> str:

@@ -29,7 +29,7 @@ from imagetool.layer.merge import Opener
 from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership, Unpacked, unpack
 from imagetool.oci.digest import Digest, chain_ids
-from imagetool.snapshot.folders import BOOT, STAGED, boot_id, discard_folder, new_folder, read_boot, sweep
+from imagetool.snapshot.folders import BOOT, STAGED, boot_id, discard_folder, new_folder, of_these_ids, read_boot, sweep
 from imagetool.snapshot.inherit import inherit
 from imagetool.snapshot.parallel import in_parallel
 
@@ -59,14 +59,15 @@ class OverlaySnapshotter:
     """Snapshots in a folder of their own; safe for several processes at once.
 
     Args:
-        folder: made when missing, mode 0700: what is in it may be setuid.
+        folder: made when missing, mode 0700: what is in it may be setuid. In a user namespace it
+            is one beside it, FOLDER-HEX, for the ids that are mapped there.
         user_xattr: overlay marks go to user.* attributes, as mounts inside a user namespace need.
         ownership: what may be set on unpacked files.
         warn: called with one line for what had to be left out.
     """
 
     def __init__(self, folder: Path, *, user_xattr: bool, ownership: Ownership, warn: Callable[[str], None]) -> None:
-        self._folder = folder
+        self._folder = folder = of_these_ids(folder)
         self._user_xattr = user_xattr
         self._opaque = b"user.overlay.opaque" if user_xattr else b"trusted.overlay.opaque"
         self._ownership = ownership

@@ -56,6 +56,7 @@ def as_user(
     folder: Path,
     subordinate: bool = False,
     namespaces: bool = True,
+    masked_proc: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: Path = CHECKOUT,
 ) -> subprocess.CompletedProcess[str]:
@@ -64,6 +65,7 @@ def as_user(
     Args:
         subordinate: whether /etc/subuid and /etc/subgid give the user 65536 ids.
         namespaces: whether the user may make user namespaces.
+        masked_proc: whether a file of /proc is hidden, as in a container, so that no new /proc can be mounted.
     """
     environment = {"PATH": _path(), "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8", **(env or {})}
     assignments = [f"{name}={value}" for name, value in environment.items()]
@@ -75,6 +77,8 @@ def as_user(
     if subordinate:
         lines += [f"echo nobody:300000:65536 > {folder}/subids"]
         lines += [f"mount --bind {folder}/subids /etc/{name}" for name in ("subuid", "subgid")]
+    if masked_proc:
+        lines.append("mount --bind /dev/null /proc/uptime")
     lines += [f"cd {shlex.quote(str(cwd))}", f"exec {shlex.join(wrapped)}"]
     return subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "bash", "-c", "\n".join(lines)],

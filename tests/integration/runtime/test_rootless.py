@@ -1,0 +1,180 @@
+"""Builds and runs without root: with subordinate ids, with one id only, and inside another container.
+
+Each way says in one line what is different there, and makes the same image wherever it can.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bases import store_with
+from tests.support.command import imagetool
+from tests.support.users import NOBODY, as_user, users_folder
+
+pytestmark = pytest.mark.root
+
+#: All belongs to root, so that it can be made with one id.
+PLAIN = """\
+FROM busybox
+WORKDIR /work
+COPY Dockerfile .
+RUN id -u > /id && mkdir -p /made/deep && echo x > /made/deep/file && chmod 2755 /made && ln /made/deep/file /made/hard
+RUN rm /made/hard && mkfifo /made/fifo && ln -s deep /made/link && test -c /dev/null && grep -q Pid: /proc/self/status
+"""
+OWNERS = """\
+FROM busybox
+RUN mkdir /a && echo x > /a/file && chown -R 5:6 /a && chmod 700 /a
+RUN echo y > /a/more
+"""
+ONE_ID = "without root and without subordinate ids"
+OUTER_PROC = "the kernel allows no new /proc here"
+
+#: How an ordinary user gets at containers: options of `as_user`.
+WAYS: dict[str, dict[str, Any]] = {
+    "range": {"subordinate": True},
+    "single": {},
+    "range, nested": {"subordinate": True, "masked_proc": True},
+    "single, nested": {"masked_proc": True},
+}
+
+
+class Place:
+    """A user's own store, with a context beside it; `user` and `root` run the program there."""
+
+    def __init__(self, folder: Path, base: Path) -> None:
+        self.folder = folder
+        self.root = store_with(base, folder)
+        self.context = folder / "context"
+        self.context.mkdir()
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", folder], check=True)
+
+    def user(self, way: str, *args: str | Path, check: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "imagetool", "--root", self.root, *args]
+        done = as_user(command, folder=self.folder, **WAYS[way])
+        assert done.returncode == check, (args, done.stdout, done.stderr)
+        return done
+
+    def build(self, way: str, text: str, *flags: str) -> str:
+        """Build a Dockerfile as x:1, as the user in a way or as "root"; return what was said."""
+        (self.context / "Dockerfile").write_text(text)
+        (self.context / "Dockerfile").chmod(0o644)
+        command: list[str | Path] = ["build", "-t", "x:1", "--progress", "plain", *flags, self.context]
+        return imagetool(*command, root=self.root).stderr if way == "root" else self.user(way, *command).stderr
+
+    def run(self, way: str, script: str) -> str:
+        """Return what a script in a container of x:1 prints."""
+        command = ["run", "x:1", "/bin/sh", "-c", script]
+        return imagetool(*command, root=self.root).stdout if way == "root" else self.user(way, *command).stdout
+
+    @property
+    def digest(self) -> str:
+        shown: str = json.loads(imagetool("inspect", "x:1", root=self.root).stdout)["digest"]
+        return shown
+
+
+@pytest.fixture
+def place(busybox_base: Path) -> Iterator[Place]:
+    with users_folder() as folder:
+        yield Place(folder, busybox_base)
+
+
+@pytest.fixture(scope="module")
+def wanted(busybox_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of the two images as root builds them."""
+    place = Place(tmp_path_factory.mktemp("root"), busybox_base)
+    digests = {}
+    for text in (PLAIN, OWNERS):
+        place.build("root", text)
+        digests[text] = place.digest
+    return digests
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_ordinary_user_builds_and_runs_what_root_does(place: Place, wanted: dict[str, str], way: str) -> None:
+    said = place.build(way, PLAIN)
+    assert place.digest == wanted[PLAIN]
+    assert said.count(ONE_ID) == ("single" in way)
+    assert said.count(OUTER_PROC) == ("nested" in way)
+    assert sum("warning" in line for line in said.splitlines()) == ("single" in way) + ("nested" in way)
+    done = place.user(way, "run", "x:1", "/bin/sh", "-c", "cat /id /made/deep/file; touch /new; exit 7", check=7)
+    assert done.stdout == "0\nx\n"
+    assert done.stderr.count(ONE_ID) == ("single" in way)
+    assert done.stderr.count(OUTER_PROC) == ("nested" in way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_owners_are_true_with_a_range_and_roots_with_one_id(place: Place, wanted: dict[str, str], way: str) -> None:
+    place.build(way, OWNERS)
+    assert (place.digest == wanted[OWNERS]) == ("range" in way)
+    owners = place.run(way, "stat -c %u:%g /a /a/file /a/more").split()
+    assert owners == (["5:6", "5:6", "0:0"] if "range" in way else ["0:0"] * 3)
+
+
+@pytest.mark.parametrize("way", ["range", "single"])
+def test_the_proc_of_the_outer_container_is_read_only(place: Place, way: str) -> None:
+    place.build(way, "FROM busybox\n")
+    script = "echo x > /proc/self/comm || echo refused; test -e /proc/1/status && echo seen"
+    assert place.run(f"{way}, nested", script).split() == ["refused", "seen"]
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [("range", "single"), ("single", "range"), ("range", "root"), ("single", "root"), ("root", "range")],
+    ids=" then ".join,
+)
+@pytest.mark.parametrize("cached", [False, True], ids=["built again", "from the cache"])
+def test_a_store_used_with_other_ids_shows_the_owners_that_the_image_has(
+    place: Place, wanted: dict[str, str], ways: tuple[str, str], cached: bool
+) -> None:
+    """Unpacked files have owners of the host, so what was unpacked with one mapping is wrong under another."""
+    for number, way in enumerate(ways):
+        place.build(way, OWNERS, *([] if cached or number == 0 else ["--no-cache"]))
+        if way == "root":  # what it has put into the user's store is for the user too
+            subprocess.run(
+                ["chown", "-R", f"{NOBODY}:{NOBODY}", place.root / "layout", place.root / "cache"], check=True
+            )
+        assert (place.digest == wanted[OWNERS]) == (way != "single"), f"{way}, {number}"
+        owners = place.run(way, "stat -c %u:%g /a/file; cat /a/more").split()
+        assert owners == ["0:0" if way == "single" else "5:6", "y"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--memory", "64m", "--memory"),
+        ("--cpus", "0.5", "--cpus"),
+        ("--cpu-shares", "100", "--cpu-shares"),
+        ("--cpuset-cpus", "0", "--cpuset-cpus"),
+        ("--pids-limit", "20", "--pids-limit"),
+    ],
+)
+def test_a_limit_that_cannot_be_set_is_an_error_that_says_what_to_do(
+    place: Place, option: str, value: str, named: str
+) -> None:
+    (place.context / "Dockerfile").write_text("FROM busybox\nRUN touch /was-run\n")
+    for command in (
+        ["build", "--progress", "plain", option, value, place.context],
+        ["run", option, value, "busybox", "/bin/true"],
+    ):
+        done = place.user("range", *command, check=9)
+        (line,) = (line for line in done.stderr.splitlines() if line.startswith("imagetool:"))
+        assert named in line
+        assert "cannot be put into force" in line
+        assert "Delegate=yes" in line
+        assert "Traceback" not in done.stderr
+
+
+def test_limits_that_need_no_control_group_are_in_force_without_root(place: Place) -> None:
+    script = "ulimit -n; df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2"
+    options = ["--ulimit", "nofile=33", "--shm-size", "1m"]
+    done = place.user("range", "run", *options, "busybox", "/bin/sh", "-c", script)
+    assert done.stdout.split() == ["33", "1024"]
+    done = place.user("range", "run", "--timeout", "1", "busybox", "/bin/sleep", "60", check=137)
+    assert "time limit of 1 second" in done.stderr
