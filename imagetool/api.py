@@ -158,13 +158,12 @@ def build(
         stdin: what the context `-` is read from.
     """
     from imagetool.build.contexts import is_foreign, open_context
-    from imagetool.build.git import TOKEN_SECRET
     from imagetool.build.worker import Unwatched
 
     witness = witness or Unwatched()
     if is_foreign(str(context)) or options.contexts:
         witness.opaque()
-    token = options.secrets.values.get(TOKEN_SECRET, b"") if options.secrets else b""
+    token = options.secrets.git_token if options.secrets else b""
     with ExitStack() as stack:
         opening: dict[str, Any] = {"scratch": place.root / "scratch", "download": _download, "token": token}
         opened = stack.enter_context(open_context(str(context), stdin=stdin, **opening))
@@ -305,6 +304,8 @@ def _lint(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, pl
 
 def _refuse_findings(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, place: Workplace) -> None:
     """Refuse to build what the lint finds something in, where `# check=error=true` wants that."""
+    if dockerfile.directives.check is None and not options.build_args:
+        return  # the lint takes longer to load than a cached build takes
     from imagetool.dockerfile.lint.run import CHECK_ARG
 
     if dockerfile.directives.check is None and CHECK_ARG not in options.build_args:

@@ -223,7 +223,7 @@ def _clone(inputs: Inputs, source: git.GitSource, folder: Path, instruction: Add
     """Fetch a repository; --checksum is the commit, or how it begins."""
     inputs.worker.witness.opaque()
     keep = bool(instruction.keep_git_dir)
-    token = inputs.secrets.values.get(git.TOKEN_SECRET, b"")
+    token = inputs.secrets.git_token
     checkout = git.fetch(source, folder, token=token, keep_git_dir=keep)
     wanted = (instruction.checksum or "").lower()
     if wanted and (len(wanted) < git.LEAST_COMMIT or not checkout.commit.startswith(wanted)):

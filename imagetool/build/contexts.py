@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from imagetool.build import git
 from imagetool.dockerfile import IgnoreRules
 from imagetool.errors import InvalidArchive, NotFound, StorageError, UsageError
 from imagetool.limits import DOCKERFILE_BYTES, LAYER_BYTES
@@ -76,6 +75,8 @@ def open_context(
 
 
 def _fetched(text: str, folder: Path, download: Downloader, stdin: BinaryIO | None, token: bytes) -> Opened:
+    from imagetool.build import git
+
     source = git.GitSource.parse(text)
     if source is not None:
         checkout = git.fetch(source, folder, token=token)

@@ -26,8 +26,7 @@ _PROTOCOLS: Final = "https:http:ssh:git"
 _URL: Final = re.compile(r"(?:(?:https?|git|ssh)://|git@)[^\s\x00-\x1f]+\Z")
 _HTTP: Final = re.compile(r"https?://", re.IGNORECASE)
 _REF: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@+-]*\Z")
-#: The secret that has the password for a repository, as with BuildKit; and the least of a commit's name that tells it.
-TOKEN_SECRET: Final = "GIT_AUTH_TOKEN"  # noqa: S105 - a name
+#: The least of a commit's name that tells it.
 LEAST_COMMIT: Final = 7
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _SAFE: Final = (

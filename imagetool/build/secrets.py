@@ -39,6 +39,11 @@ class Secrets:
     values: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     agents: Mapping[str, Path] = field(default_factory=dict)
 
+    @property
+    def git_token(self) -> bytes:
+        """The password for Git repositories, b"" for none; the secret has the name that BuildKit gives it."""
+        return self.values.get("GIT_AUTH_TOKEN", b"")
+
     def redactor(self) -> Redactor:
         """Return a redactor for one stream."""
         texts = {form for value in self.values.values() for form in _forms(value, _LEAST_REDACTED)}
