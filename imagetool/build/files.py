@@ -110,7 +110,6 @@ class FolderFiles:
         self._ignore = ignore
         self._times = times
         self._known = known
-        self._statuses: dict[bytes, os.stat_result] = {}
         self._passed: dict[bytes, tuple[int, str]] = {}
         self._judged: dict[bytes, IgnoreMatch] = {b"": IgnoreMatch()}  # directories only
 
@@ -206,8 +205,6 @@ class FolderFiles:
                 inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
                 entry = self._entry(name, status, linkname)
                 if entry is not None:
-                    if self._known:
-                        self._statuses[name] = status
                     if self._witness and entry.kind not in ("file", "dir"):  # those are told of when they are read
                         self._witness.saw(name, status)
                     found.append(Child(base, entry, inode, excluded))
@@ -279,13 +276,20 @@ class FolderFiles:
                 size, digest = self._passed[item.source]
                 yield item.entry._replace(size=size), digest
                 continue
-            status = self._statuses.get(item.source)
+            status = self._status(item.source) if self._known else None
             found = self._known.find(item.source, status) if self._known and status else None
             if found is None or status is None:
                 found = self._digest(item)
             elif self._witness:
                 self._witness.saw(item.source, status)
             yield item.entry, found
+
+    def _status(self, name: bytes) -> os.stat_result | None:
+        """Look again: to keep what was seen before would take a kilobyte a file."""
+        try:
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except OSError:  # gone; the reading tells of it
+            return None
 
     def _digest(self, item: Taken) -> str:
         fd, status, entry = self._opened(item)

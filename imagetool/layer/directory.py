@@ -76,7 +76,9 @@ def scan_directory(root: Path, *, known: Scan | None = None) -> Scan:
             while waiting:
                 waiting += _scan_folder(fd, waiting.pop(), devices, known, found)
     except OSError as error:
-        raise StorageError(f"cannot scan {root}: {error.strerror}") from error
+        is_gone = isinstance(error, FileNotFoundError) and root.exists()
+        why = "it changed meanwhile; try again" if is_gone else error.strerror
+        raise StorageError(f"cannot scan {root}: {why}") from error
     return found
 
 
