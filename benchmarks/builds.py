@@ -11,13 +11,15 @@ from benchmarks.measure import Bench, Cost, measured
 
 TITLE = "Builds"
 NEEDS = ("buildah",)
-FILES = 20_000
+FILES = 47_000
 
 
 def run(bench: Bench) -> None:
     """Measure all of it."""
     _run_steps(bench)
     _many_files(bench)
+    _stages(bench)
+    _cached_steps(bench)
 
 
 def _fresh(bench: Bench) -> None:
@@ -96,4 +98,45 @@ def _many_files(bench: Bench) -> None:
         theirs=lambda: measured(their_again),
         figure="wall",
         target=1,
+    )
+
+
+def _stages(bench: Bench) -> None:
+    """Four stages that do not wait for each other, each of a second."""
+    context = bench.folder / "stages"
+    context.mkdir()
+    stages = "".join(f"FROM busybox AS s{n}\nRUN sleep 1; echo {n} > /out{n}\n" for n in range(4))
+    copies = "".join(f"COPY --from=s{n} /out{n} /\n" for n in range(4))
+    (context / "Dockerfile").write_text(f"{stages}FROM scratch\n{copies}")
+    _fresh(bench)
+    ours = bench.imagetool("build", "--no-cache", "-t", "stages", str(context))
+    theirs = bench.buildah("bud", "--isolation", "chroot", "--no-cache", "--jobs", "4", "-t", "stages", str(context))
+    bench.compare(
+        "4 stages of `sleep 1`",
+        "buildah --jobs 4",
+        ours=lambda: measured(ours),
+        theirs=lambda: measured(theirs),
+        figure="wall",
+        target=1,
+    )
+
+
+def _cached_steps(bench: Bench) -> None:
+    """A build of ten steps, all in the cache, that is carried out all the same: nothing is known of it as a whole."""
+    context = bench.folder / "cached"
+    context.mkdir()
+    steps = "".join(f"RUN echo {number} > /step{number}\n" for number in range(9))
+    (context / "Dockerfile").write_text(f"FROM busybox\n{steps}")
+    ours = bench.imagetool("build", "--explain-cache", "-t", "cached", str(context))
+    theirs = bench.buildah("bud", "--isolation", "chroot", "--layers", "-t", "cached", str(context))
+    _fresh(bench)
+    measured(ours, theirs)
+    bench.compare(
+        "10 cached steps, the Dockerfile read and every step looked up",
+        "buildah",
+        ours=lambda: measured(ours),
+        theirs=lambda: measured(theirs),
+        figure="wall",
+        target=0.3,
+        pairs=5,
     )
