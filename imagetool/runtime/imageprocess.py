@@ -16,6 +16,21 @@ from imagetool.runtime.users import User, resolve_user
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREFIX: Final = "org.opencontainers.image."
+#: What annotations begin with that tell crun, runc, Kata, containerd, CRI-O, Podman, ocijail what to do.
+_CONTROLLING: Final = (
+    "run.oci.",
+    "org.systemd.property.",
+    "org.criu.",
+    "io.katacontainers.",
+    "io.containerd.",
+    "io.kubernetes.",
+    "io.podman.",
+    "io.crun.",
+    "org.freebsd.",
+    "com.github.containers.",
+    "com.nvidia.",
+    "cdi.k8s.io/",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,11 @@ def process_of(config: ImageConfig, *, passwd: bytes, group: bytes, wishes: Wish
 
 
 def annotations_of(config: ImageConfig) -> dict[str, str]:
-    """Return the annotations of the runtime config: those the fields imply, and the labels, which win."""
+    """Return the annotations of the runtime config: those the fields imply, and the labels, which win.
+
+    Labels that a runtime would obey, as `io.katacontainers.config.hypervisor.path`, are left out: an
+    image does not say how it is confined.
+    """
     platform, run = config.platform, config.run
     implied = {
         "os": platform.os,
@@ -83,7 +102,9 @@ def annotations_of(config: ImageConfig) -> dict[str, str]:
         "exposedPorts": ",".join(sorted(run.exposed_ports)),
     }
     found = {_PREFIX + name: value for name, value in implied.items() if value}
-    return found | {name: value for name, value in run.labels.items() if name}
+    return found | {
+        name: value for name, value in run.labels.items() if name and not name.lower().startswith(_CONTROLLING)
+    }
 
 
 def volumes_of(config: ImageConfig) -> tuple[str, ...]:

@@ -115,6 +115,11 @@ def test_annotations_say_what_the_fields_imply_and_labels_win() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["org.freebsd.jail.allow.mount", "run.oci.handler", "IO.KataContainers.config.x"])
+def test_labels_that_a_runtime_would_obey_are_no_annotations(name: str) -> None:
+    assert set(annotations_of(config(labels={name: "x", "org.example.x": "y"}))).isdisjoint({name})
+
+
 def test_volumes_come_in_normal_form_parents_first() -> None:
     assert volumes_of(config(volumes=("/b/c/", "/b", "a//x", "/b/./c"))) == ("/a/x", "/b", "/b/c")
 
