@@ -276,6 +276,12 @@ def test_a_bundle_whose_image_is_gone_cannot_be_packed(around: Surroundings, tmp
         repack(tmp_path / "bundle", "a:2", around, codec=Codec(), observer=silent)
 
 
+def test_three_digits_of_a_digest_are_too_few(around: Surroundings) -> None:
+    made = local(around, "a:1", "a", "b")
+    with pytest.raises(UsageError, match="give a number"):
+        list(entries("a:1", around, layer=made.layers[1].diff_id.hex[:3]))
+
+
 # -- volumes -----------------------------------------------------------------------------------
 
 
