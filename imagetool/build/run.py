@@ -25,6 +25,11 @@ if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
 
 _HOSTNAME = "buildkitsandbox"  # what steps have seen for years; some look at it
 _SCRIPTS = "/dev/pipes"
+_HINTS = {
+    126: "hint: 126 says that a file was found but cannot be executed: is it executable, and for this architecture?",
+    127: "hint: 127 says that a command was not found: is its package installed in this stage, and is it in PATH?",
+    137: "hint: 137 says that the step was killed, often because memory ran out",
+}
 
 
 def run_step(inputs: Inputs, instruction: Run) -> Made:
@@ -137,7 +142,10 @@ def _execute(inputs: Inputs, instruction: Run, spec: Any, workspace: Workspace) 
         if status.limit:
             how += f": it met {status.limit}"
         text = instruction.source.text.partition("\n")[0]
-        raise StepFailed(f"{text!r} {how}", status=status.code)
+        failed = StepFailed(f"{text!r} {how}", status=status.code)
+        if status.code in _HINTS and not status.limit:
+            failed.add_note(_HINTS[status.code])
+        raise failed
 
 
 def _used(number: int, usage: Usage) -> str:

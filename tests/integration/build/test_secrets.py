@@ -203,3 +203,10 @@ def test_an_agent_that_is_none_is_refused(root: Path) -> None:
     done = build(root, "RUN true", "--ssh", f"default={root.parent}/secret", check=False)
     assert done.returncode == 2
     assert "is no socket" in done.stderr
+
+
+def test_the_end_of_a_failed_steps_output_is_redacted_too(root: Path) -> None:
+    run = "RUN --mount=type=secret,id=token for i in $(seq 30); do echo line $i; done; cat /run/secrets/token; exit 127"
+    done = build(root, run, "--secret", given(root), "--progress", "quiet", check=False)
+    assert "  line 30\n  [redacted]\n" in done.stderr
+    assert "hint: 127 says" in done.stderr
