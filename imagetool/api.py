@@ -335,8 +335,9 @@ def _shown(path: Path, options: BuildOptions) -> str:
 def _enter_namespace(request: Any, observer: Observer) -> str:
     """Become root of a user namespace when there are RUN steps and we are not root; say so."""
     from imagetool.dockerfile import Run
+    from imagetool.runtime.capabilities import holds
 
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and holds("CAP_SYS_ADMIN"):
         return "root" if _is_initial_namespace() else "range"
     if not any(isinstance(step, Run) for stage in request.dockerfile.stages for step in stage.instructions):
         return "root"

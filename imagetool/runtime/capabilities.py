@@ -86,3 +86,10 @@ def hold(keep: int) -> None:
 def raise_effective() -> None:
     """Put in force all that is held: a change of the user id keeps it but no longer in force."""
     syscalls.capset(syscalls.capget())
+
+
+def holds(name: str) -> bool:
+    """Say whether this process has a capability in force."""
+    with open("/proc/self/status") as file:
+        mask = next(line.split()[1] for line in file if line.startswith("CapEff:"))
+    return bool(int(mask, 16) >> NAMES.index(name) & 1)

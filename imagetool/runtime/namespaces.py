@@ -9,14 +9,18 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NoReturn
 
 from imagetool.errors import HostError
 from imagetool.runtime import syscalls
+from imagetool.runtime.capabilities import holds
 
 _TOOLS: Final = ("newuidmap", "newgidmap")
+_ALL_IDS: Final = 2**32 - 1
 #: Settings that forbid user namespaces to ordinary users, with the value that does.
 _SWITCHES: Final = (
     ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"),
@@ -72,26 +76,32 @@ def is_host_root() -> bool:
 def enter_user_namespace() -> Literal["root", "range", "single"]:
     """Move this process, which must still have one thread only, into a user namespace where it is root.
 
-    Returns "root" when it is root already and nothing was done; "range" when subordinate ids of
-    /etc/subuid and /etc/subgid are mapped too; "single" when only the user's own id is.
+    Returns "root" when it is root already, with CAP_SYS_ADMIN, and nothing was done; "range" when
+    subordinate ids of /etc/subuid and /etc/subgid are mapped too, or all ids of a container whose root
+    has not that capability; "single" when only the user's own id is.
     Raises HostError, with the setting to change, where the host does not allow it.
     """
     uid, gid = os.geteuid(), os.getegid()
-    if uid == 0:
+    if uid == 0 and holds("CAP_SYS_ADMIN"):
         return "root"
-    ranges = _ranges(uid)
+    ranges = _ranges(uid) if uid else None
+    mapping: Callable[[int], str] | None = None
+    if uid == 0:
+        mapping = _map_same
+    elif ranges:
+        mapping = partial(_map_by_tools, uid, gid, ranges)
     ready, done = os.pipe(), os.pipe()
     parent = os.getpid()
     mapper = os.fork()
     if mapper == 0:
         os.close(ready[1])
-        _map(parent, uid, gid, ranges, ready[0], done[1])
+        _map(parent, mapping, ready[0], done[1])
     os.close(ready[0])
     os.close(done[1])
     try:
         syscalls.unshare(syscalls.CLONE["user"])
     except OSError as error:
-        raise HostError(refusal(error)) from None
+        raise HostError(refusal(error, root=uid == 0)) from None
     else:
         os.write(ready[1], b"x")
     finally:
@@ -99,16 +109,21 @@ def enter_user_namespace() -> Literal["root", "range", "single"]:
         problem = _read_all(done[0])
         os.waitpid(mapper, 0)
     if problem:
-        raise HostError(f"the ids of /etc/subuid and /etc/subgid cannot be mapped: {problem}")
-    if ranges is None:
+        raise HostError(f"the {'' if uid == 0 else 'subordinate '}ids of this user cannot be mapped: {problem}")
+    if mapping is None:
         map_own(uid, gid)
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    return "range" if ranges else "single"
+    return "single" if mapping is None or has_single_id() else "range"
 
 
-def refusal(error: OSError) -> str:
-    """Return one line on why this user got no user namespace, and the command that changes it."""
+def refusal(error: OSError, *, root: bool = False) -> str:
+    """Return one line on why this user, or a container's root, got no user namespace, and what changes it."""
+    if root:
+        return (
+            "RUN needs CAP_SYS_ADMIN, which root of this container has not, or a user namespace, which it may not "
+            f"make ({error.strerror}): start the container with --security-opt seccomp=unconfined"
+        )
     text = "RUN without root needs user namespaces, and this user may not make one"
     for path, forbidding, remedy in _SWITCHES:
         file = Path(path)
@@ -129,19 +144,40 @@ def _read_all(fd: int) -> str:
         return pipe.read(4096).decode("utf-8", "replace").strip()
 
 
-def _map(pid: int, uid: int, gid: int, ranges: _Ranges | None, ready: int, problem: int) -> NoReturn:
-    """In a child, which stays outside: wait for the namespace, then map by the setuid tools."""
+def _map(pid: int, mapping: Callable[[int], str] | None, ready: int, problem: int) -> NoReturn:
+    """In a child, which stays outside: wait for the namespace, then map ids in it, or say why not."""
     try:
-        if not os.read(ready, 1) or ranges is None:
-            os._exit(0)
-        for tool, own, spans in zip(_TOOLS, (uid, gid), (ranges.users, ranges.groups), strict=True):
-            command = [tool, str(pid), *map_arguments(own, spans)]
-            result = subprocess.run(command, check=False, capture_output=True, text=True)
-            if result.returncode != 0:
-                os.write(problem, (result.stderr.strip() or f"{tool} failed").encode()[:4096])
-                break
+        if os.read(ready, 1) and mapping is not None:
+            os.write(problem, mapping(pid).encode()[:4096])
     finally:
         os._exit(0)
+
+
+def _map_by_tools(uid: int, gid: int, ranges: _Ranges, pid: int) -> str:
+    for tool, own, spans in zip(_TOOLS, (uid, gid), (ranges.users, ranges.groups), strict=True):
+        command = [tool, str(pid), *map_arguments(own, spans)]
+        result = subprocess.run(command, check=False, capture_output=True, text=True)
+        if result.returncode != 0:
+            return result.stderr.strip() or f"{tool} failed"
+    return ""
+
+
+def same_ids(text: str) -> str:
+    """Return the map that leaves all ids of a user namespace, given its own map, what they are.
+
+    One id fewer than there can be, so that the namespace is never taken for the host's.
+    """
+    rows = [row.split() for row in text.splitlines()]
+    return "".join(f"{first} {first} {min(int(count), _ALL_IDS - 1)}\n" for first, _, count in rows)
+
+
+def _map_same(pid: int) -> str:
+    for name in ("uid_map", "gid_map"):
+        try:
+            Path(f"/proc/{pid}/{name}").write_text(same_ids(Path(f"/proc/self/{name}").read_text()))
+        except OSError as error:
+            return f"{name}: {error.strerror}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,13 @@ from typing import Any
 
 import pytest
 
+from imagetool.runtime.executors import EmbeddedExecutor
+from imagetool.runtime.security import CONTAINER_CAPABILITIES, Security
+from imagetool.runtime.spec import Mount
 from tests.support.bases import store_with
 from tests.support.command import imagetool
-from tests.support.users import NOBODY, as_user, users_folder
+from tests.support.containers import overlay, run
+from tests.support.users import CHECKOUT, NOBODY, as_user, users_folder
 
 pytestmark = pytest.mark.root
 
@@ -143,6 +147,52 @@ def test_a_store_used_with_other_ids_shows_the_owners_that_the_image_has(
         assert (place.digest == wanted[OWNERS]) == (way != "single"), f"{way}, {number}"
         owners = place.run(way, "stat -c %u:%g /a/file; cat /a/more").split()
         assert owners == ["0:0" if way == "single" else "5:6", "y"]
+
+
+def in_container(place: Place, security: Security, *args: str) -> tuple[int, str]:
+    """Run the program as root of a real container with the host's files, the user's folder at /mnt."""
+    command = [sys.executable, "-m", "imagetool", "--root", "/mnt/store", *args]
+    path = f"{Path(sys.prefix) / 'bin'}:/usr/bin:/bin:/usr/sbin:/sbin"
+    with EmbeddedExecutor() as executor:
+        ran = run(
+            executor,
+            overlay(place.folder / f"run-{len(list(place.folder.iterdir()))}", Path("/")),
+            *command,
+            env={"PATH": path, "HOME": "/mnt"},
+            cwd=str(CHECKOUT),
+            mounts=[Mount("/mnt", "bind", str(place.folder), ("rbind", "rw"))],
+            security=security,
+            userns="default",
+        )
+    return ran.code, ran.text + ran.err.decode()
+
+
+def test_root_of_a_container_without_its_filter_builds_and_runs(
+    busybox_base: Path, tmp_path: Path, wanted: dict[str, str]
+) -> None:
+    """As in `docker run --security-opt seccomp=unconfined`: root lacks CAP_SYS_ADMIN, and has the container's ids."""
+    place = Place(tmp_path / "place", busybox_base)
+    subprocess.run(["chown", "-R", "0:0", place.folder], check=True)
+    (place.context / "Dockerfile").write_text(OWNERS)
+    security = Security(CONTAINER_CAPABILITIES, seccomp=None)
+    code, said = in_container(place, security, "build", "-t", "x:1", "--progress", "plain", "/mnt/context")
+    assert code == 0, said
+    assert place.digest == wanted[OWNERS]
+    code, said = in_container(place, security, "run", "x:1", "/bin/stat", "-c", "%u:%g", "/a/file", "/a/more")
+    assert (code, said.split()[:2]) == (0, ["5:6", "0:0"]), said
+
+
+def test_root_of_a_container_that_may_make_no_namespace_is_told_how_to_start_it(
+    busybox_base: Path, tmp_path: Path
+) -> None:
+    place = Place(tmp_path / "place", busybox_base)
+    subprocess.run(["chown", "-R", "0:0", place.folder], check=True)
+    (place.context / "Dockerfile").write_text(OWNERS)
+    for args in (["build", "/mnt/context"], ["run", "busybox", "/bin/true"]):
+        code, said = in_container(place, Security(CONTAINER_CAPABILITIES), *args)
+        assert code == 9, said
+        assert said.count("--security-opt seccomp=unconfined") == 1
+        assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

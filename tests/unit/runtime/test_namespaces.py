@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from imagetool.runtime.namespaces import IdRange, map_arguments, subordinate_ids
+from imagetool.runtime.namespaces import IdRange, map_arguments, same_ids, subordinate_ids
 
 
 def test_ranges_are_found_by_name_or_number_in_order() -> None:
     text = "other:1:2\napp:100000:65536\n# comment\n1000:300000:10\napp:x:5\napp:7\napp:5:0\n"
     assert subordinate_ids(text, "app", 1000) == (IdRange(100000, 65536), IdRange(300000, 10))
     assert subordinate_ids(text, "nobody", 65534) == ()
+
+
+def test_a_containers_ids_stay_what_they_are_but_never_look_like_the_hosts() -> None:
+    assert same_ids("         0     100000      65536\n     70000 5 1\n") == "0 0 65536\n70000 70000 1\n"
+    assert same_ids("         0          0 4294967295\n") == "0 0 4294967294\n"
 
 
 def test_ranges_follow_the_users_own_id_without_gaps() -> None:
