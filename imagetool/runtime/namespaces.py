@@ -122,7 +122,7 @@ def refusal(error: OSError, *, root: bool = False) -> str:
     if root:
         return (
             "RUN needs CAP_SYS_ADMIN, which root of this container has not, or a user namespace, which it may not "
-            f"make ({error.strerror}): start the container with --security-opt seccomp=unconfined"
+            f"make ({error.strerror}); start the container with --security-opt seccomp=unconfined"
         )
     text = "RUN without root needs user namespaces, and this user may not make one"
     for path, forbidding, remedy in _SWITCHES:

@@ -10,6 +10,7 @@ from typing import Final
 
 from imagetool.errors import HostError
 from imagetool.runtime import syscalls
+from imagetool.runtime.capabilities import holds
 from imagetool.runtime.namespaces import map_own, refusal
 
 _START: Final = "import sys; sys.path.insert(0, sys.argv[1]); from imagetool.runtime.probe import main; main()"
@@ -33,7 +34,7 @@ def can_run_containers() -> HostError | None:
         return None
     step, _, number = done.stdout.strip().partition("=")
     if step == "user namespace":
-        return HostError(refusal(OSError(int(number), os.strerror(int(number)))))
+        return HostError(refusal(OSError(int(number), os.strerror(int(number))), root=os.geteuid() == 0))
     if step in _STEPS:
         return HostError(f"RUN cannot work here: {_STEPS[step]} ({os.strerror(int(number))})")
     return HostError(f"RUN cannot work here: {sys.executable} does not start: {done.stderr.strip()[-200:]}")
@@ -44,7 +45,7 @@ def main() -> None:
     step = "user namespace"
     try:
         uid, gid = os.geteuid(), os.getegid()
-        if uid != 0:
+        if uid != 0 or not holds("CAP_SYS_ADMIN"):
             syscalls.unshare(syscalls.CLONE["user"])
             map_own(uid, gid)
         step = "namespaces"

@@ -167,6 +167,12 @@ def in_container(place: Place, security: Security, *args: str) -> tuple[int, str
     return ran.code, ran.text + ran.err.decode()
 
 
+def doctors_word(place: Place, security: Security) -> dict[str, str]:
+    _, said = in_container(place, security, "doctor", "--json")
+    found: dict[str, str] = next(one for one in json.loads(said)["findings"] if one["name"] == "containers")
+    return found
+
+
 def test_root_of_a_container_without_its_filter_builds_and_runs(
     busybox_base: Path, tmp_path: Path, wanted: dict[str, str]
 ) -> None:
@@ -180,6 +186,7 @@ def test_root_of_a_container_without_its_filter_builds_and_runs(
     assert place.digest == wanted[OWNERS]
     code, said = in_container(place, security, "run", "x:1", "/bin/stat", "-c", "%u:%g", "/a/file", "/a/more")
     assert (code, said.split()[:2]) == (0, ["5:6", "0:0"]), said
+    assert doctors_word(place, security)["state"] == "ok"
 
 
 def test_root_of_a_container_that_may_make_no_namespace_is_told_how_to_start_it(
@@ -193,6 +200,9 @@ def test_root_of_a_container_that_may_make_no_namespace_is_told_how_to_start_it(
         assert code == 9, said
         assert said.count("--security-opt seccomp=unconfined") == 1
         assert "Traceback" not in said
+    found = doctors_word(place, Security(CONTAINER_CAPABILITIES))
+    assert found["state"] == "missing"
+    assert "--security-opt seccomp=unconfined" in found["fix"]
 
 
 @pytest.mark.parametrize(
