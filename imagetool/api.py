@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from imagetool.config.environment import source_date_epoch
 from imagetool.content.layout import REF_NAME, LayoutStore
@@ -126,6 +126,7 @@ class BuildOptions:
     isolation: str = "auto"
     runtime: str | None = None
     network: str = "default"
+    network_fallback: Literal["host", "refuse"] = "host"
     sandbox: Sandbox | None = None
     jobs: int | None = None
     secrets: Secrets | None = None
@@ -421,6 +422,22 @@ def _worker(
                 kept["executor"] = stack.enter_context(made)
             return kept["executor"]
 
+    def network(asked: str) -> Any:
+        from imagetool.runtime.network import network_of
+
+        with first:
+            if f"network {asked}" not in kept:
+                chosen, warning = network_of(
+                    asked,  # type: ignore[arg-type]
+                    isolation=options.isolation,
+                    runtime=options.runtime,
+                    fallback=options.network_fallback,
+                )
+                if warning:
+                    place.observer(Note(warning, "warning"))
+                kept[f"network {asked}"] = chosen
+            return kept[f"network {asked}"]
+
     def emulate(platform: Platform) -> None:
         """Have programs of another architecture run until the build ends."""
         host = Platform.parse(f"linux/{os.uname().machine}")
@@ -442,6 +459,7 @@ def _worker(
         snapshots=snapshots,
         executor=executor,
         emulate=emulate,
+        network=network,
         cache=place.cache,
         known=None if opened.foreign else lambda context: FileDigests(place.root / "cache", context),
         base=lambda name, platform: _base(name, platform, options.pull, place, store, witness),

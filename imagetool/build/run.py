@@ -20,6 +20,7 @@ from imagetool.runtime.users import User
 
 if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
     from imagetool.runtime.executors import Usage
+    from imagetool.runtime.network import Network
     from imagetool.runtime.spec import Mount
     from imagetool.snapshot.overlay import Workspace
 
@@ -70,6 +71,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     from imagetool.runtime.spec import build_step_spec
 
     inputs.worker.emulate(state.platform)
+    connected = inputs.worker.network(network)
     user, home = _user(inputs)
     environment.setdefault("HOME", home)
     snapshots = inputs.worker.snapshots()
@@ -77,7 +79,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
         snapshots.prepare(state.layers, lambda layer: opener(inputs.worker.store, layer)) as workspace,
         ExitStack() as stack,
     ):
-        mounts = [*_network_files(inputs, workspace, network), *step_mounts(inputs, instruction, workspace, stack)]
+        mounts = [*_network_files(inputs, workspace, connected), *step_mounts(inputs, instruction, workspace, stack)]
         mounts += secret_mounts(inputs, instruction.mounts, environment, stack)
         steady = _is_steady(inputs, instruction, mounted)
         if text:
@@ -89,7 +91,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
             user=user,
             hostname=_HOSTNAME,
             mounts=mounts,
-            network="none" if network == "none" else "host",
+            network=connected,
             sandbox=sandbox or Sandbox(userns="default"),
         )
         _execute(inputs, instruction, spec, workspace)
@@ -173,15 +175,16 @@ def _script(workspace: Workspace, target: str, text: str) -> Mount:
     return Mount(target, "bind", str(path), ("bind", "ro"))
 
 
-def _network_files(inputs: Inputs, workspace: Workspace, network: str) -> Iterator[Mount]:
+def _network_files(inputs: Inputs, workspace: Workspace, network: Network) -> Iterator[Mount]:
     """Yield the mounts of the files that tell a container its name servers and names; never committed."""
     from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.spec import Mount
 
     folder = workspace.work.parent
     names = (inputs.worker.sandbox or Sandbox()).names
+    host = _host_file("/etc/resolv.conf")
     for name, text in (
-        ("resolv.conf", names.resolv_conf_text(_host_file("/etc/resolv.conf"), own_network=network == "none")),
+        ("resolv.conf", names.resolv_conf_text(host, own_network=network.own, server=network.server)),
         ("hosts", names.hosts_text(_HOSTNAME)),
     ):
         path = folder / name

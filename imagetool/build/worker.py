@@ -19,6 +19,7 @@ from imagetool.streams.codecs import Codec
 
 if TYPE_CHECKING:  # a build whose steps are all cached needs neither
     from imagetool.runtime.executors import Executor
+    from imagetool.runtime.network import Network
     from imagetool.runtime.sandbox import Sandbox
     from imagetool.snapshot.overlay import Snapshotter
 
@@ -129,12 +130,20 @@ class Unwatched:
         """Do nothing."""
 
 
+def _plain_network(asked: str) -> Network:
+    """Return no network or the host's, for whoever starts no helpers."""
+    from imagetool.runtime.network import HOST, NONE
+
+    return NONE if asked == "none" else HOST
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """The resources of a build; for several threads at once.
 
     `executor` starts one when the first RUN step needs it, and `stop` ends what it is running.
     `emulate` is asked before a step of a platform, and raises HostError when its programs cannot run.
+    `network` says what a network that a step asks for is here, and raises HostError when it may not be had.
     `known` gives what is remembered of the files of a directory; None to read them every time.
     `single_id` says that all files of steps belong to root, because there is no other id.
     `witness` must be told by whatever reads anything that is not in the store.
@@ -157,3 +166,4 @@ class Worker:
     known: Callable[[Path], FileDigests] | None = None
     stop: Callable[[], None] = lambda: None
     emulate: Callable[[Platform], None] = lambda _: None
+    network: Callable[[str], Network] = _plain_network

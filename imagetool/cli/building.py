@@ -165,6 +165,7 @@ def _options(
 
     from imagetool.api import BuildOptions
     from imagetool.cli.options import wanted_codec
+    from imagetool.config.environment import network_fallback
     from imagetool.oci.platform import Platform
 
     return BuildOptions(
@@ -181,6 +182,7 @@ def _options(
         isolation=isolation,
         runtime=runtime,
         network=network,
+        network_fallback=network_fallback(),
         sandbox=_sandbox(sandbox),
         secrets=_secrets(secret, ssh),
         contexts=dict(_pair(text, "--build-context") for text in build_context),

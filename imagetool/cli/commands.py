@@ -46,6 +46,11 @@ _EXECUTOR = (
     ),
     Option("--runtime", kind="file", help="The program for it, for example crun; alone it means --isolation oci."),
 )
+_NETWORKS = ("default", "host", "none")
+_NETWORK = (
+    "default is its own, by slirp4netns or pasta, else the host's with a warning; "
+    "IMAGETOOL_NETWORK_FALLBACK=refuse forbids that."
+)
 #: What holds for containers; imagetool.runtime.sandbox.parse_sandbox reads them.
 _SANDBOX = (
     Option("--security-opt", many=True, help="seccomp=FILE, seccomp=unconfined or no-new-privileges."),
@@ -159,9 +164,7 @@ def _make() -> dict[str, Command]:
             Option("--compression", default="gzip", help=f"{_CODECS}."),
             _REPRODUCIBLE,
             *_EXECUTOR,
-            Option(
-                "--network", default="default", choices=("default", "host", "none"), help="The network of RUN steps."
-            ),
+            Option("--network", default="default", choices=_NETWORKS, help=f"The network of RUN steps: {_NETWORK}"),
             *_SANDBOX,
             _PROGRESS,
             Option("--quiet", "-q", kind="flag", help="Show nothing but the image ID; --progress quiet."),
@@ -354,7 +357,7 @@ def _make() -> dict[str, Command]:
             Option("--tty", "-t", kind="flag", help="Give the container a terminal."),
             Option("--rm", kind="flag", help="Accepted for habit: nothing of a container is ever kept."),
             Option("--hostname", "-h", help="The container's name for itself. [default: made up]"),
-            Option("--network", default="default", choices=("default", "host", "none"), help="Its network."),
+            Option("--network", default="default", choices=_NETWORKS, help=f"Its network: {_NETWORK}"),
             _PLATFORM,
             *_EXECUTOR,
             *_SANDBOX,

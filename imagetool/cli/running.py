@@ -44,6 +44,7 @@ def run(
 ) -> int:
     """Run a command; return its exit code, or 128+n when signal n ended it."""
     from imagetool.cli.systems import wishes
+    from imagetool.config.environment import network_fallback
     from imagetool.oci.platform import Platform
     from imagetool.runtime.session import Session
     from imagetool.verbs.run import RunOptions, Volume
@@ -62,6 +63,7 @@ def run(
         terminal=tty,
         hostname=hostname or "",
         network=network,  # type: ignore[arg-type]
+        network_fallback=network_fallback(),
         sandbox=_sandbox(sandbox),
         isolation=isolation,
         runtime=runtime,

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import Literal
 
 
 def store_root(given: str | None, environment: Mapping[str, str] = os.environ) -> Path:
@@ -15,6 +16,20 @@ def store_root(given: str | None, environment: Mapping[str, str] = os.environ) -
     from pathlib import Path
 
     return Path(store_root_text(given, environment))
+
+
+def network_fallback(environment: Mapping[str, str] = os.environ) -> Literal["host", "refuse"]:
+    """Return what containers get that no helper connects: IMAGETOOL_NETWORK_FALLBACK, host when it is not set.
+
+    Raises UsageError for another word.
+    """
+    match text := environment.get("IMAGETOOL_NETWORK_FALLBACK", "") or "host":
+        case "host" | "refuse":
+            return text
+        case _:
+            from imagetool.errors import UsageError
+
+            raise UsageError(f"IMAGETOOL_NETWORK_FALLBACK is host or refuse, not {text[:40]!r}")
 
 
 def store_root_text(given: str | None, environment: Mapping[str, str] = os.environ) -> str:

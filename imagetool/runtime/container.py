@@ -31,7 +31,7 @@ import struct
 import termios
 from typing import Any, Final, NoReturn
 
-from imagetool.runtime import hosted, mapped, syscalls
+from imagetool.runtime import connection, hosted, mapped, syscalls
 from imagetool.runtime.mountpoints import Maker
 from imagetool.runtime.mounts import as_mountable, attach_root, make_readonly, mask, mount_listed
 from imagetool.runtime.process import ImageFault, start
@@ -52,6 +52,10 @@ _TIOCSPTLCK: Final = 0x40045431
 _TIOCGPTPEER: Final = 0x5441
 
 
+class _Unconnected(Exception):
+    """The container's own network is connected to nothing; the text is for the user."""
+
+
 def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
     """Make one container, wait for its end; run in a fresh child of the zygote."""
     _die_with_parent()
@@ -67,6 +71,7 @@ def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
         groups = [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in request["groups"]]
         mounts = _allowed_mounts(request["spec"])
         _give_output(request["spec"], streams[:2])
+        keeper, connected = connection.keep(request["helper"], control) if request.get("helper") else (0, None)
         outside = _enter_user_namespace(request, mounts) if _is_mapped(request["spec"]) else None
         if os.getppid() != zygote:
             os._exit(1)
@@ -83,10 +88,13 @@ def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
         _die_with_parent()
         os.close(held)
         _end_if_orphan(alive)
-        _init(channel, request, streams, groups, mounts, outside)
+        _init(channel, request, streams, groups, mounts, outside, connected)
     for fd in (alive, *streams):
         os.close(fd)
     _wait(channel, pid)
+    if connected is not None:
+        connected.close()
+        os.waitpid(keeper, 0)
     os._exit(0)
 
 
@@ -174,6 +182,7 @@ def _init(
     groups: list[int],
     mounts: list[dict[str, Any]],
     outside: mapped.Outside | None,
+    connected: socket.socket | None,
 ) -> NoReturn:
     """Be PID 1: build the container, start its main process, reap, report.
 
@@ -183,7 +192,9 @@ def _init(
         if "program" in request:
             gained, request["program"] = hosted.prepare(request)
         else:
-            gained = _build(channel, request, mounts, outside)
+            gained = _build(channel, request, mounts, outside, connected)
+        if connected is not None and (problem := connection.await_connection(connected)):
+            raise _Unconnected(problem)
         _report(channel, gained=gained)
         # Nothing in the container may look into this process: it is the host's interpreter.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -203,6 +214,8 @@ def _init(
         _report(channel, code=error.status, signal=0, usage=(0.0, 0, 0))
     except ImageFault as error:
         _report(channel, problem=str(error), image=True)
+    except _Unconnected as error:
+        _report(channel, problem=f"the container has no network: {error}; try --network host or none", image=False)
     except OSError as error:
         _report(channel, problem=f"cannot make the container: {_describe(error)}", image=False)
     finally:
@@ -286,6 +299,7 @@ def _build(
     request: dict[str, Any],
     mounts: list[dict[str, Any]],
     outside: mapped.Outside | None,
+    connected: socket.socket | None,
 ) -> list[list[Any]]:
     """Put the container's root in place and enter it; return what its directory of changes gained by that."""
     spec = request["spec"]
@@ -293,6 +307,8 @@ def _build(
     kinds = {namespace["type"] for namespace in linux["namespaces"]}
     # Here and not in the watcher: so all mounts are gone when the init is, and that is what it waits for.
     syscalls.unshare(sum(syscalls.CLONE[kind] for kind in kinds - {"pid", "user"}))
+    if connected is not None:
+        connection.connect(connected)  # it is made ready while the mounts are
     syscalls.make_mounts_private()
     if outside is None:
         root, changes = attach_root(request["root"], request["target"])

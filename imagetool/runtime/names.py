@@ -29,22 +29,24 @@ class Names:
         extra = "".join(f"{address}\t{name}\n" for name, address in self.hosts)
         return f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n{extra}"
 
-    def resolv_conf_text(self, host: str, *, own_network: bool) -> str:
+    def resolv_conf_text(self, host: str, *, own_network: bool, server: str = "") -> str:
         """Return /etc/resolv.conf.
 
         Args:
             host: the host's; lines that resolvers do not know are dropped.
             own_network: the container cannot reach name servers of the host's loopback interface.
+            server: answers in the place of the host's name servers; "" for none.
         """
+        servers = self.servers or ((server,) if server else ())
         lines = []
         for line in host.splitlines():
             words = line.split()
             if not words or words[0] not in _KEPT:
                 continue
-            if words[0] == "nameserver" and (self.servers or (own_network and _is_loopback(words[1:]))):
+            if words[0] == "nameserver" and (servers or (own_network and _is_loopback(words[1:]))):
                 continue
             lines.append(line.strip())
-        return "".join(f"{line}\n" for line in (*(f"nameserver {server}" for server in self.servers), *lines))
+        return "".join(f"{line}\n" for line in (*(f"nameserver {server}" for server in servers), *lines))
 
 
 def _is_loopback(words: list[str]) -> bool:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from imagetool.errors import UsageError
 from imagetool.runtime.ceilings import Ceilings
+from imagetool.runtime.network import HOST, Network
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.users import User
 
@@ -98,12 +99,14 @@ class RuntimeSpec:
         timeout: seconds until the container is killed; None for never.
         measured: tell the peak of memory of all its processes together, where that is possible.
         may_be_unmapped: the user namespace may be left out where it cannot be had; see `unmapped`.
+        helper: the command that connects its network namespace, for the embedded executor; see `connection`.
     """
 
     tree: Mapping[str, Any]
     timeout: float | None = None
     measured: bool = False
     may_be_unmapped: bool = False
+    helper: tuple[str, ...] = ()
 
     def json(self) -> bytes:
         """Return config.json."""
@@ -125,7 +128,7 @@ def build_step_spec(
     user: User,
     hostname: str,
     mounts: Sequence[Mount] = (),
-    network: Literal["host", "none"] = "host",
+    network: Network = HOST,
     sandbox: Sandbox | None = None,
     readonly: bool = False,
     terminal: bool = False,
@@ -135,7 +138,7 @@ def build_step_spec(
     Args:
         args: the program, looked up in the PATH of `env` inside the root, and its arguments.
         mounts: made after the default ones, in this order.
-        network: the host's, or one with nothing but a loopback interface.
+        network: the host's, or one of its own.
         sandbox: privileges and ceilings, `Sandbox()` when None.
 
     Raises UsageError for an empty command, a NUL anywhere, a relative `cwd`.
@@ -148,7 +151,7 @@ def build_step_spec(
     _refuse_nul("the environment", *env, *env.values())
     _refuse_nul("the container", cwd, hostname)
     sandbox = sandbox or Sandbox()
-    kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network == "none" else [])]
+    kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network.own else [])]
     if sandbox.userns != "host":
         kinds.append("user")
     security, ceilings = sandbox.security, sandbox.ceilings
@@ -186,6 +189,7 @@ def build_step_spec(
         timeout=ceilings.timeout,
         measured=sandbox.measured,
         may_be_unmapped=sandbox.userns == "default",
+        helper=network.helper,
     )
 
 

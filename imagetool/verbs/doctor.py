@@ -21,6 +21,7 @@ from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.emulation import emulators
 from imagetool.runtime.mapped import make_user_namespace
 from imagetool.runtime.namespaces import is_host_root, subordinate_ids
+from imagetool.runtime.network import TUNNEL, choose, helpers
 from imagetool.runtime.probe import can_run_containers
 from imagetool.runtime.seccomp.compiler import filter_of
 from imagetool.runtime.security import Security
@@ -113,7 +114,7 @@ def diagnose(root: Path) -> Diagnosis:
         "isolation": "embedded" if working else "none: RUN cannot work",
         "user": _identity(by_name),
         "storage": f"overlay in {root / 'snapshots'}" if working else "unpacked layers are not needed",
-        "network": "the host's, unless --network none",
+        "network": _network_used(),
     }
     return Diagnosis(findings, used)
 
@@ -293,16 +294,20 @@ def _first_line(command: Sequence[str]) -> str:
 
 
 def _network() -> Iterator[Finding]:
-    helpers = [name for name in ("slirp4netns", "pasta") if shutil.which(name)]
-    tunnel = os.access("/dev/net/tun", os.R_OK | os.W_OK)
-    if helpers and tunnel:
-        yield Finding("network", "ok", f"{' and '.join(helpers)} and /dev/net/tun are there")
-    elif helpers:
-        fix = "as root: chmod 0666 /dev/net/tun, or modprobe tun"
-        yield Finding("network", "limited", f"{' and '.join(helpers)}, but /dev/net/tun cannot be opened", fix)
+    found = " and ".join(name for name, _ in helpers())
+    choice = choose()
+    if choice.network.own:
+        yield Finding("network", "ok", f"{found} and {TUNNEL} are there")
     else:
-        fix = "apt-get install slirp4netns"
-        yield Finding("network", "limited", "no helper for a network of their own: containers use the host's", fix)
+        fix = f"as root: chmod 0666 {TUNNEL}, or modprobe tun" if found else "apt-get install slirp4netns"
+        yield Finding("network", "limited", f"containers use the host's: {choice.lacking}", fix)
+
+
+def _network_used() -> str:
+    helper = choose().network.helper
+    if helper:
+        return f"one of each container's own, by {os.path.basename(helper[0])}, unless --network says otherwise"
+    return "the host's, with a warning, unless --network says otherwise or IMAGETOOL_NETWORK_FALLBACK is refuse"
 
 
 def _emulation() -> Iterator[Finding]:

@@ -25,6 +25,7 @@ from imagetool.runtime.emulation import emulated
 from imagetool.runtime.executors import ExitStatus, Output, executor_of
 from imagetool.runtime.imageprocess import ImageProcess, Wishes, process_of, volumes_of
 from imagetool.runtime.namespaces import enter_user_namespace
+from imagetool.runtime.network import Asked, Fallback, Network, network_of
 from imagetool.runtime.rootfs import Overlay
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.security import CONTAINER_CAPABILITIES, Security
@@ -89,7 +90,8 @@ class RunOptions:
     readonly: bool = False
     terminal: bool = False
     hostname: str = ""
-    network: Literal["default", "host", "none"] = "default"
+    network: Asked = "default"
+    network_fallback: Fallback = "host"
     isolation: str = "auto"
     runtime: str | None = None
     sandbox: Sandbox = field(default_factory=lambda: Sandbox(Security(CONTAINER_CAPABILITIES)))
@@ -126,6 +128,11 @@ def run(
         stack.enter_context(emulated(image.config.platform, _host()))
         stack.enter_context(around.store.session())
         warn = partial(_warn, observer)
+        network, warning = network_of(
+            options.network, isolation=options.isolation, runtime=options.runtime, fallback=options.network_fallback
+        )
+        if warning:
+            warn(warning)
         executor = stack.enter_context(executor_of(options.isolation, options.runtime, warn=warn))
         snapshotter = OverlaySnapshotter(
             snapshots,
@@ -138,7 +145,7 @@ def run(
         process = _process(image, files, options)
         hostname = options.hostname or secrets.token_hex(6)
         mounts = [
-            *_names(options, workspace, hostname),
+            *_names(options, network, workspace, hostname),
             *_working_directory(files, process, workspace),
             *(_image_volumes(image, workspace, lenient=namespaced) if options.readonly else ()),
             *(Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777")) for target in options.tmpfs),
@@ -151,7 +158,7 @@ def run(
             user=process.user,
             hostname=hostname,
             mounts=mounts,
-            network="none" if options.network == "none" else "host",
+            network=network,
             sandbox=replace(options.sandbox, userns="host") if namespaced else options.sandbox,
             readonly=options.readonly,
             terminal=options.terminal,
@@ -195,7 +202,7 @@ def _process(image: Image, files: Callable[[], Root], options: RunOptions) -> Im
     return process_of(image.config, passwd=databases[0], group=databases[1], wishes=options.wishes)
 
 
-def _names(options: RunOptions, workspace: Workspace, hostname: str) -> Iterator[Mount]:
+def _names(options: RunOptions, network: Network, workspace: Workspace, hostname: str) -> Iterator[Mount]:
     """Yield the mounts of the files that tell a container its name servers and names."""
     names = options.sandbox.names
     try:
@@ -203,7 +210,7 @@ def _names(options: RunOptions, workspace: Workspace, hostname: str) -> Iterator
     except OSError:  # a host without name servers: the container has none either
         host = ""
     texts = {
-        "resolv.conf": names.resolv_conf_text(host, own_network=options.network == "none"),
+        "resolv.conf": names.resolv_conf_text(host, own_network=network.own, server=network.server),
         "hosts": names.hosts_text(hostname),
         "hostname": f"{hostname}\n",
     }

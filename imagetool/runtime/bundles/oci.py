@@ -22,6 +22,7 @@ from imagetool.runtime.bundles.parts import (
     write_volumes,
 )
 from imagetool.runtime.imageprocess import annotations_of
+from imagetool.runtime.network import NONE
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.security import CONTAINER_CAPABILITIES, Security
 from imagetool.runtime.spec import Mount, build_step_spec
@@ -106,7 +107,7 @@ def _tree(source: BundleSource, folder: Path) -> dict[str, Any]:
         hostname=source.label,
         # A relative source is relative to the bundle, so that the bundle can be moved.
         mounts=[Mount(place, "bind", f"volumes/{name}", ("rbind", "rw")) for name, place in volumes],
-        network="none",
+        network=NONE,
         sandbox=Sandbox(Security(CONTAINER_CAPABILITIES)),
     )
     tree: dict[str, Any] = json.loads(spec.json())

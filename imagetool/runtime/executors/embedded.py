@@ -90,6 +90,7 @@ class EmbeddedExecutor:
             "fake_ids": self._fake_ids,
             "chroot": self._chroot,
             "filters": _filters(spec),
+            "helper": spec.helper,
         }
         with limited(self._groups, spec) as group:
             request["groups"] = () if group is None else group.folders

@@ -14,6 +14,7 @@ import pytest
 
 from imagetool.errors import HostError
 from imagetool.runtime.executors import EmbeddedExecutor, Executor
+from imagetool.runtime.network import NONE
 from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.security import Security
 from imagetool.runtime.spec import Mount, build_step_spec
@@ -233,7 +234,7 @@ def test_namespaces_are_fresh(executor: Executor, tmp_path: Path) -> None:
 
 def test_without_network_there_is_loopback_only(executor: Executor, tmp_path: Path) -> None:
     root = Directory(full_root(tmp_path / "root"))
-    ran = sh(executor, root, "ip -o link | wc -l; ip -o link", network="none")
+    ran = sh(executor, root, "ip -o link | wc -l; ip -o link", network=NONE)
     assert ran.text.startswith("1\n")
     assert "LOOPBACK,UP" in ran.text
 

@@ -14,6 +14,7 @@ import pytest
 from imagetool.errors import BuildError, HostError, Unsupported, UsageError
 from imagetool.runtime.ceilings import Ceilings, Ulimit
 from imagetool.runtime.executors import ChrootExecutor, Executor, executor_of
+from imagetool.runtime.network import NONE
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.spec import Mount
 from imagetool.runtime.users import User
@@ -130,7 +131,7 @@ def test_privileges_are_few_and_calls_filtered(executor: Executor, tmp_path: Pat
 @pytest.mark.parametrize("executor", ["runc", "crun", "bwrap", "nspawn", "lxc"], indirect=True)
 def test_without_network_there_is_loopback_only_and_it_is_up(executor: Executor, tmp_path: Path) -> None:
     root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
-    ran = sh(executor, root, "ip link | grep -E '^[0-9]+: '; hostname", network="none")
+    ran = sh(executor, root, "ip link | grep -E '^[0-9]+: '; hostname", network=NONE)
     first, *others, name = ran.text.splitlines()
     assert first.startswith("1: lo: <LOOPBACK,UP")
     assert (others, name) == ([], "box")
@@ -162,7 +163,7 @@ def test_ulimits_are_refused_and_not_left_out(executor: Executor, tmp_path: Path
 def test_chroot_refuses_a_network_of_its_own(executor: Executor, tmp_path: Path) -> None:
     root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
     with pytest.raises(Unsupported, match="shares the host's network"):
-        sh(executor, root, "true", network="none")
+        sh(executor, root, "true", network=NONE)
 
 
 @every

@@ -51,3 +51,10 @@ def test_no_text_gets_a_line_of_its_own(text: str) -> None:
             names = parse_names(hosts, servers)
             assert len(names.hosts_text("box").splitlines()) == 2 + len(hosts)
             assert len(names.resolv_conf_text("", own_network=True).splitlines()) == len(servers)
+
+
+def test_a_name_server_of_the_network_replaces_the_hosts_but_not_those_that_are_given() -> None:
+    rest = "search a.test\noptions ndots:2\n"
+    assert Names().resolv_conf_text(HOST, own_network=True, server="10.0.2.3") == f"nameserver 10.0.2.3\n{rest}"
+    given = parse_names([], ["198.51.100.7"])
+    assert given.resolv_conf_text(HOST, own_network=True, server="10.0.2.3") == f"nameserver 198.51.100.7\n{rest}"

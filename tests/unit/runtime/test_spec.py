@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from imagetool.errors import UsageError
+from imagetool.runtime.network import NONE
 from imagetool.runtime.security import DEFAULT_CAPABILITIES
 from imagetool.runtime.spec import Mount, RuntimeSpec, build_step_spec
 from imagetool.runtime.users import User
@@ -31,7 +32,7 @@ def test_a_step_has_fresh_namespaces_and_no_inheritable_capabilities() -> None:
 
 
 def test_no_network_is_a_network_namespace_of_its_own() -> None:
-    kinds = [entry["type"] for entry in step(network="none").tree["linux"]["namespaces"]]
+    kinds = [entry["type"] for entry in step(network=NONE).tree["linux"]["namespaces"]]
     assert "network" in kinds
 
 

@@ -1,0 +1,126 @@
+"""Which network a container has: the host's, none, or one of its own that a helper program connects.
+
+A helper carries the container's connections from user space, so that nothing of the host's own is
+reachable: not what listens on its loopback interface, not its abstract unix sockets (CVE-2020-15257).
+How one is started and ended: see `connection`.
+
+Source: slirp4netns(1), pasta(1), network_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from imagetool.errors import HostError
+from imagetool.runtime.connection import NAMESPACE, READY
+
+TUNNEL: Final = Path("/dev/net/tun")
+Asked = Literal["default", "host", "none"]
+Fallback = Literal["host", "refuse"]
+
+#: What slirp4netns answers questions for names at; it hands them to the name server of the host.
+_SLIRP_SERVER: Final = "10.0.2.3"
+_SLIRP: Final = (
+    "--configure",
+    "--mtu=65520",
+    "--disable-host-loopback",
+    "--netns-type=path",
+    f"--ready-fd={READY}",
+)
+#: Options that versions before 0.4 or builds without libseccomp lack.
+_SLIRP_CONFINED: Final = ("--enable-sandbox", "--enable-seccomp")
+#: Nothing is forwarded in either direction, and the gateway's address is not the host's loopback. It drops what
+#: root has itself; another user could not enter the namespace. Its first words are a terminal's, not a service's.
+_PASTA: Final = (
+    "--foreground --quiet --config-net --no-map-gw -t none -u none -T none -U none "
+    f"--netns-only --no-netns-quit --runas 0 --pid /proc/self/fd/{READY} --netns"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network of containers.
+
+    own: they have a network namespace each.
+    helper: the command that connects it; empty for a loopback interface only. See `connection.keep`.
+    server: the address that the helper answers questions for names at; "" for none.
+    """
+
+    own: bool
+    helper: tuple[str, ...] = ()
+    server: str = ""
+
+
+HOST: Final = Network(own=False)
+NONE: Final = Network(own=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What `default` is here; `lacking` says, as the end of a sentence, why it is the host's network."""
+
+    network: Network
+    lacking: str = ""
+
+
+def choose() -> Choice:
+    """Look for a helper that works here: slirp4netns, which starts sooner and names servers, else pasta."""
+    found = list(helpers())
+    if not found:
+        return Choice(HOST, "neither slirp4netns nor pasta is installed")
+    if not os.access(TUNNEL, os.R_OK | os.W_OK, effective_ids=True):
+        return Choice(HOST, f"{TUNNEL} cannot be opened, which {found[0][0]} needs")
+    name, program = found[0]
+    if name == "slirp4netns":
+        return Choice(Network(own=True, helper=(program, *_slirp_options(program)), server=_SLIRP_SERVER))
+    return Choice(Network(own=True, helper=(program, *_PASTA, NAMESPACE)))
+
+
+def helpers() -> Iterator[tuple[str, str]]:
+    """Yield the name and the path of each helper that is installed, the preferred one first."""
+    for name in ("slirp4netns", "pasta"):
+        if program := shutil.which(name):
+            yield name, os.path.abspath(program)
+
+
+def _slirp_options(program: str) -> Iterator[str]:
+    yield from _SLIRP
+    try:
+        done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"{program} does not start: {error}; --network host or none does without it") from None
+    yield from (option for option in _SLIRP_CONFINED if option in done.stdout)
+    yield from (NAMESPACE, "tap0")
+
+
+def network_of(asked: Asked, *, isolation: str, runtime: str | None, fallback: Fallback) -> tuple[Network, str]:
+    """Return the network that --network asks for, and a warning where it is not what a user may think; "" for none.
+
+    Args:
+        isolation: what runs the containers, with `runtime` as in `executor_of`; only the embedded executor
+            starts helpers.
+        fallback: what `default` is where no helper works: the host's network, or HostError.
+    """
+    if asked != "default":
+        return (NONE if asked == "none" else HOST), ""
+    if isolation in ("auto", "embedded") and runtime in (None, "embedded"):
+        choice = choose()
+    else:
+        choice = Choice(HOST, f"{os.path.basename(runtime) if runtime else isolation} is run without a helper for it")
+    if choice.network.own:
+        return choice.network, ""
+    if fallback == "refuse":
+        raise HostError(
+            f"containers get no network of their own: {choice.lacking}, and IMAGETOOL_NETWORK_FALLBACK=refuse "
+            "forbids the host's; --network host allows it, --network none does without"
+        )
+    return HOST, (
+        f"containers use the host's network and reach what listens on its loopback interface: {choice.lacking}; "
+        "--network host says that this is meant"
+    )
