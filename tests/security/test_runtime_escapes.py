@@ -19,6 +19,7 @@ import pytest
 from imagetool.errors import BuildError, ImagetoolError
 from imagetool.runtime.ceilings import Ceilings
 from imagetool.runtime.executors import EXECUTORS, Executor, RuncExecutor
+from imagetool.runtime.network import HOST, NONE, Network
 from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.spec import Mount, RuntimeSpec, build_step_spec
 from imagetool.runtime.users import User, resolve_user
@@ -229,7 +230,7 @@ def test_cve_2022_27651_no_inheritable_and_no_ambient_capabilities(executor: Exe
         assert ran.text.split() == ["CapInh:", "0" * 16, "CapAmb:", "0" * 16]
 
 
-def python_of_the_host(executor: Executor, tmp_path: Path, code: str, network: str) -> Ran:
+def python_of_the_host(executor: Executor, tmp_path: Path, code: str, network: Network) -> Ran:
     root = overlay(tmp_path / "run", Path("/"))
     return run(executor, root, "/usr/bin/python3", "-I", "-c", code, network=network)
 
@@ -242,7 +243,7 @@ def test_cve_2020_15257_abstract_sockets_of_the_host_are_out_of_reach_without_it
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(name)
         server.listen(1)
-        ran = python_of_the_host(executor, tmp_path, code, "none")
+        ran = python_of_the_host(executor, tmp_path, code, NONE)
     assert ran.code == 1
     assert b"ConnectionRefusedError" in ran.err
 
@@ -263,7 +264,7 @@ socket.socket(socket.AF_INET); socket.socket(socket.AF_UNIX); socket.socket(sock
 """
     if os.uname().machine != "x86_64":
         pytest.skip("the numbers are those of x86-64")
-    ran = python_of_the_host(executor, tmp_path, code, "host")
+    ran = python_of_the_host(executor, tmp_path, code, HOST)
     # runc compares with libseccomp what the profile says, in 64 bits of which the rule masks the upper half
     assert ran.text.split("\n")[:-1] == ["-1 EPERM"] * 6 + ["-1 ENOSYS"]
     assert ran.code == 0

@@ -19,6 +19,7 @@ import pytest
 from imagetool.errors import ImagetoolError, UsageError
 from imagetool.runtime.ceilings import Ceilings
 from imagetool.runtime.executors import Executor
+from imagetool.runtime.network import HOST, NONE
 from imagetool.runtime.rootfs import Directory, Rootfs
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.security import DEFAULT_CAPABILITIES, Security
@@ -82,7 +83,7 @@ def description(choose: random.Random, source: Path) -> dict[str, Any]:
         ),
         "hostname": choose.choice((*["box"] * 8, "x" * 64, "x" * 65, text())),
         "mounts": mounts,
-        "network": choose.choice(("host", "none")),
+        "network": choose.choice((HOST, NONE)),
         "readonly": choose.random() < 0.2,
         "sandbox": Sandbox(
             Security(
