@@ -87,30 +87,40 @@ class DirStore:
                 self._written.add(path)
             file.place(path)
 
-    def abandon(self) -> None:
-        """Remove what was pushed and was not there before."""
+    def abandon(self) -> bool:
+        """Remove what was pushed and the visible image does not need; say whether there is an image.
+
+        A copy may fail after its manifest took the place of the last one: then the image is there, whole.
+        """
+        root = self._root()
+        kept = None if root is None else self._used(root)
         for path in self._written:
-            with storage_errors(f"cannot remove {path}"):
-                path.unlink(missing_ok=True)
+            if root is None or (kept is not None and path.name not in kept):
+                with storage_errors(f"cannot remove {path}"):
+                    path.unlink(missing_ok=True)
+        return root is not None
 
     def remove_unused(self) -> None:
         """Remove the blobs of the image that was here before."""
-        try:
-            documents = list(walk(self, self.resolve("")))
-        except NotFound:  # an index without all its images: what belongs to it cannot be told
-            return
-        kept = {self._path(child).name for _, each in documents for child in each.children}
+        kept = self._used(self.resolve(""))
         for name in os.listdir(self._folder):
-            if _BLOB.match(name) and name not in kept:
+            if kept is not None and _BLOB.match(name) and name not in kept:
                 with storage_errors(f"cannot remove {name} from {self}"):
                     (self._folder / name).unlink()
+
+    def _used(self, root: Descriptor) -> set[str] | None:
+        """Return the files an image is made of; None for an index without all its images."""
+        try:
+            documents = list(walk(self, root))
+        except NotFound:
+            return None
+        return {self._path(child).name for _, each in documents for child in each.children}
 
     def tag(self, descriptor: Descriptor, reference: str) -> None:
         """Make a document that was pushed the directory's manifest."""
         path = self._path(descriptor)
         with storage_errors(f"cannot tag {descriptor.digest} in {self}"):
             replace_file(self._folder / "manifest.json", path.read_bytes())
-            self._written.clear()  # from here on they are an image's
             path.unlink()
 
 
@@ -138,8 +148,7 @@ class Dir:
         try:
             yield OpenDestination(store, ("",), f"dir:{rest}")
         except BaseException:
-            store.abandon()
-            if not others:
+            if not store.abandon() and not others:
                 (folder / "version").unlink(missing_ok=True)
             raise
         store.remove_unused()
