@@ -106,7 +106,10 @@ def test_an_ordinary_user_builds_and_runs_what_root_does(place: Place, wanted: d
     assert place.digest == wanted[PLAIN]
     assert said.count(ONE_ID) == ("single" in way)
     assert said.count(OUTER_PROC) == ("nested" in way)
-    assert sum("warning" in line for line in said.splitlines()) == ("single" in way) + ("nested" in way)
+    warnings = [line for line in said.splitlines() if "warning" in line]
+    of_network = [line for line in warnings if "network" in line]  # where no helper can make one of its own
+    assert len(of_network) <= 1
+    assert len(warnings) - len(of_network) == ("single" in way) + ("nested" in way)
     done = place.user(way, "run", "x:1", "/bin/sh", "-c", "cat /id /made/deep/file; touch /new; exit 7", check=7)
     assert done.stdout == "0\nx\n"
     assert done.stderr.count(ONE_ID) == ("single" in way)
