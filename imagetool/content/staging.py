@@ -242,7 +242,8 @@ def _sweep_beside(path: Path) -> None:
             fd = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(left)
+                if os.fstat(fd).st_nlink:  # else another sweep was first, and the name may be in use again
+                    os.unlink(left)
             finally:
                 os.close(fd)
 
@@ -261,8 +262,9 @@ def sweep(staging: Path) -> int:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            os.unlink(path)
-            removed += 1
+            if os.fstat(file.fileno()).st_nlink:  # else another sweep was first, and the name may be in use again
+                os.unlink(path)
+                removed += 1
     with contextlib.suppress(OSError):
         os.rmdir(staging)
     return removed

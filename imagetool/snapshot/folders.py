@@ -23,18 +23,27 @@ _ALL_IDS: Final = ["0", "0", "4294967295"]
 @contextmanager
 def new_folder(place: Path) -> Iterator[Path]:
     """Make a folder that is removed on exit, unless it was renamed."""
-    folder = place / f"{STAGED}{secrets.token_hex(8)}"
+    folder = _unused(place)
     fd = -1
     try:  # from here on, because ^C may come between any two lines
         with storage_errors(f"cannot make a directory in {place}"):
-            while fd < 0:  # until a sweep has not come between the making and the lock
-                folder.mkdir(mode=0o700, exist_ok=True)
+            while True:
+                folder.mkdir(mode=0o700)
                 fd = _locked(folder)
+                if fd >= 0:
+                    break
+                # A sweep came between the making and the lock. Under the same name another sweep,
+                # which still has the first one open, would take the second for it.
+                folder = _unused(place)
         yield folder
     finally:
         remove_folder(place, folder.name)
         if fd >= 0:
             os.close(fd)
+
+
+def _unused(place: Path) -> Path:
+    return place / f"{STAGED}{secrets.token_hex(8)}"
 
 
 def _locked(folder: Path) -> int:
@@ -73,13 +82,13 @@ def remove_folder(place: Path, name: str) -> None:
 
 def discard_folder(place: Path, name: str) -> None:
     """Remove a folder that looks complete, at no moment leaving half of it under its name."""
-    gone = f"{STAGED}{secrets.token_hex(8)}"
+    gone = _unused(place)
     with storage_errors(f"cannot remove the snapshot {name}"):
         try:
-            os.rename(place / name, place / gone)
+            os.rename(place / name, gone)
         except FileNotFoundError:  # another process was first
             return
-        remove_folder(place, gone)
+        _remove_unheld(gone)
 
 
 def of_these_ids(place: Path) -> Path:
@@ -114,16 +123,20 @@ def read_boot(place: Path) -> str | None:
 def sweep(place: Path) -> None:
     """Remove what processes that no longer exist left behind."""
     for name in os.listdir(place):
-        if not name.startswith(STAGED):
-            continue
-        try:
-            fd = os.open(place / name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_folder(place, name)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(fd)
+        if name.startswith(STAGED):
+            _remove_unheld(place / name)
+
+
+def _remove_unheld(folder: Path) -> None:
+    """Remove a folder unless somebody holds it: its maker, or who removes it just now."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_folder(folder.parent, folder.name)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(fd)

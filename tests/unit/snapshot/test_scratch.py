@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from imagetool.snapshot import folders
 from imagetool.snapshot.folders import scratch_folder
 from tests.support.users import as_user, users_folder
 
@@ -51,6 +52,23 @@ def test_what_a_killed_command_left_is_swept_and_what_is_in_use_is_not(tmp_path:
             with scratch_folder(place) as another:
                 assert sorted(os.listdir(place)) == sorted([used.name, another.name])
     assert os.listdir(place) == []
+
+
+def test_a_name_that_a_sweep_took_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Another sweep may have it open still, and would remove by name what is made under it.
+    lock, taken = folders._locked, []
+
+    def after_a_sweep(folder: Path) -> int:
+        if not taken:
+            taken.append(folder)
+            folders.sweep(tmp_path)
+        return lock(folder)
+
+    monkeypatch.setattr(folders, "_locked", after_a_sweep)
+    with folders.new_folder(tmp_path) as made:
+        assert made.is_dir()
+        assert made not in taken
+        assert not taken[0].exists()
 
 
 def test_many_make_and_sweep_at_once(tmp_path: Path) -> None:
