@@ -75,7 +75,7 @@ def named(mark: str) -> dict[int, str]:
     return {pid: line for pid, line in processes().items() if mark in line and pid != os.getpid()}
 
 
-def wait_until_gone(mark: str, seconds: float = 5) -> dict[int, str]:
+def wait_until_gone(mark: str, seconds: float = 30) -> dict[int, str]:
     end = time.monotonic() + seconds
     while (left := named(mark)) and time.monotonic() < end:
         time.sleep(0.02)
@@ -187,7 +187,7 @@ def test_a_hundred_runs_leak_nothing(kind: str, tmp_path: Path) -> None:
         assert not set(host_mounts()) - set(mounts)  # others unmount theirs meanwhile
         for folder in trees:
             assert [path.name for path in folder.iterdir() if path.is_dir()] == ["shared"]
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while session_of(helper) != {helper} and time.monotonic() < end:
             time.sleep(0.02)
         assert session_of(helper) == {helper}
@@ -233,4 +233,4 @@ def test_an_empty_step_starts_fast(tmp_path: Path) -> None:
             start = time.perf_counter()
             run(executor, root, "true")
             times.append(time.perf_counter() - start)
-    assert statistics.median(times) < 0.15  # 10 to 20 ms on an idle machine; this one may be shared
+    assert statistics.median(times) < 0.5  # 10 to 20 ms on an idle machine; this one may be shared
