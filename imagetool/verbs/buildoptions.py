@@ -1,0 +1,75 @@
+"""How an image is to be built, and which Dockerfile that names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from imagetool.oci.platform import Platform
+
+if TYPE_CHECKING:
+    from imagetool.build.contexts import Opened
+    from imagetool.build.secrets import Secrets
+    from imagetool.build.worker import Witness
+    from imagetool.runtime.sandbox import Sandbox
+    from imagetool.streams.codecs import Codec
+    from imagetool.verbs.buildcache import CachePlace
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How to build; see `imagetool build --help`.
+
+    text: a Dockerfile that is in no file.
+    contexts: what --build-context gives, by name.
+    epoch: the moment of the build, in seconds; None for SOURCE_DATE_EPOCH or the commit's.
+    """
+
+    file: Path | None = None
+    text: bytes | None = None
+    tags: Sequence[str] = ()
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
+    platform: Platform | None = None
+    use_cache: bool = True
+    preserve_times: bool = False
+    codec: Codec | None = None
+    isolation: str = "auto"
+    runtime: str | None = None
+    network: str = "default"
+    network_fallback: Literal["host", "refuse"] = "host"
+    sandbox: Sandbox | None = None
+    jobs: int | None = None
+    secrets: Secrets | None = None
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    pull: str = "missing"
+    uncached: Sequence[str] = ()
+    explain: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    unset_env: Sequence[str] = ()
+    unset_labels: Sequence[str] = ()
+    squash: str = ""
+    epoch: int | None = None
+    cache_from: Sequence[CachePlace] = ()
+    cache_to: Sequence[CachePlace] = ()
+
+
+def dockerfile_of(opened: Opened, options: BuildOptions, witness: Witness) -> tuple[Path, bytes]:
+    """Return the path and the text of the Dockerfile; raises as `build.contexts.find_dockerfile`."""
+    from imagetool.build.contexts import find_dockerfile
+
+    if options.text is not None:
+        witness.opaque()
+        return options.file or opened.folder / "Dockerfile", options.text
+    return find_dockerfile(opened, options.file, witness)
+
+
+def shown_name(path: Path, options: BuildOptions) -> str:
+    """Return how messages call the Dockerfile: as the user did, or from where the user is."""
+    if options.text is not None:
+        return "Dockerfile"
+    return str(path) if options.file else os.path.relpath(path)

@@ -1,0 +1,255 @@
+"""What a build works with: made only when a step needs it, and ended with the build."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from imagetool.config.environment import source_date_epoch
+from imagetool.content.layout import REF_NAME, LayoutStore
+from imagetool.errors import NetworkError, NotFound
+from imagetool.image.image import Image, load
+from imagetool.oci.platform import Platform
+from imagetool.progress import Note, Observer
+from imagetool.transports import find
+from imagetool.transports.local import resolve
+from imagetool.verbs.buildoptions import BuildOptions
+from imagetool.verbs.workplace import Workplace, pull_into
+
+if TYPE_CHECKING:
+    from imagetool.build.contexts import Opened
+    from imagetool.build.solver import BuildRequest
+    from imagetool.build.worker import Download, Witness, Worker
+    from imagetool.runtime.executors import Executor
+    from imagetool.runtime.network import Network
+    from imagetool.runtime.sandbox import Sandbox
+    from imagetool.snapshot.overlay import OverlaySnapshotter
+
+
+class OnDemand:
+    """What a build makes once, for all its threads, when the first step needs it; all of it ends with the context.
+
+    namespaced: whether the build is root of a user namespace only.
+    """
+
+    def __init__(self, options: BuildOptions, place: Workplace, *, namespaced: bool) -> None:
+        self._options = options
+        self._place = place
+        self.namespaced = namespaced
+        self._first = threading.Lock()
+        self._ending = ExitStack()
+        self._snapshotter: OverlaySnapshotter | None = None
+        self._executor: Executor | None = None
+        self._networks: dict[str, Network] = {}
+        self._emulated: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._ending.__enter__()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self._ending.__exit__(*problem)
+
+    def snapshots(self) -> OverlaySnapshotter:
+        """Return what makes root filesystems."""
+        from imagetool.layer.unpack import Ownership
+        from imagetool.snapshot.overlay import OverlaySnapshotter
+
+        with self._first:
+            if self._snapshotter is None:
+                self._snapshotter = OverlaySnapshotter(
+                    self._place.root / "snapshots",
+                    user_xattr=self.namespaced,
+                    ownership=Ownership(lenient=self.namespaced),
+                    warn=self._warn,
+                )
+            return self._snapshotter
+
+    def executor(self) -> Executor:
+        """Return what runs commands."""
+        from imagetool.runtime.executors import executor_of
+
+        with self._first:
+            if self._executor is None:
+                made = executor_of(self._options.isolation, self._options.runtime, warn=self._warn)
+                self._executor = self._ending.enter_context(made)
+            return self._executor
+
+    def network(self, asked: str) -> Network:
+        """Return what a network that a step asks for is here; warn once where that is not what a user may think."""
+        from imagetool.runtime.network import network_of
+
+        with self._first:
+            if asked not in self._networks:
+                chosen, warning = network_of(
+                    asked,  # type: ignore[arg-type]
+                    isolation=self._options.isolation,
+                    runtime=self._options.runtime,
+                    fallback=self._options.network_fallback,
+                )
+                if warning:
+                    self._warn(warning)
+                self._networks[asked] = chosen
+            return self._networks[asked]
+
+    def emulate(self, platform: Platform) -> None:
+        """Have programs of another architecture run until the build ends."""
+        host = Platform.parse(f"linux/{os.uname().machine}")
+        if platform.architecture in ("", host.architecture):
+            return
+        from imagetool.runtime.emulation import emulated
+
+        with self._first:
+            if str(platform) not in self._emulated:
+                self._ending.enter_context(emulated(platform, host))
+                self._emulated.add(str(platform))
+
+    def stop(self) -> None:
+        """End what is running."""
+        with self._first:
+            if self._executor is not None:
+                self._executor.stop()
+
+    def _warn(self, text: str) -> None:
+        self._place.observer(Note(text, "warning"))
+
+
+def worker_of(
+    opened: Opened, options: BuildOptions, place: Workplace, store: LayoutStore, witness: Witness, made: OnDemand
+) -> Worker:
+    """Return the worker of one build, over a store whose session is the caller's; `made` is entered already."""
+    from imagetool.build.filedigests import FileDigests
+    from imagetool.build.worker import Times, Worker
+    from imagetool.streams.codecs import Codec
+
+    return Worker(
+        store=store,
+        snapshots=made.snapshots,
+        executor=made.executor,
+        emulate=made.emulate,
+        network=made.network,
+        cache=place.cache,
+        known=None if opened.foreign else lambda context: FileDigests(place.root / "cache", context),
+        base=lambda name, platform: _base(name, platform, options.pull, place, store, witness),
+        download=download,
+        scratch=place.root / "scratch",
+        caches=place.root / "cache-mounts",
+        codec=options.codec or Codec(),
+        times=Times(_epoch(opened, options, place, witness), options.preserve_times),
+        user_namespace=made.namespaced,
+        single_id=made.namespaced and _has_single_id(),
+        sandbox=_sandbox(options, namespaced=made.namespaced),
+        witness=witness,
+        stop=made.stop,
+    )
+
+
+def _epoch(opened: Opened, options: BuildOptions, place: Workplace, witness: Witness) -> int:
+    """Return the moment of the build: as told, else that of the context's commit, else a fixed one."""
+    from imagetool.build.commit import commit_time
+    from imagetool.build.graph import EPOCH_ARG
+    from imagetool.build.worker import DEFAULT_EPOCH
+
+    def untimed(text: str) -> None:
+        witness.opaque()  # it hangs on more than the commit
+        place.observer(Note(text, "warning"))
+
+    given = {EPOCH_ARG: options.build_args[EPOCH_ARG]} if EPOCH_ARG in options.build_args else os.environ
+    epoch = source_date_epoch(given) if options.epoch is None else options.epoch
+    if epoch is None:
+        epoch = opened.time if opened.foreign else commit_time(opened.folder, warn=untimed)
+    return DEFAULT_EPOCH if epoch is None else epoch
+
+
+def _sandbox(options: BuildOptions, *, namespaced: bool) -> Sandbox | None:
+    """Return the settings of containers; in a user namespace already, none is made for each."""
+    if options.sandbox is None or not namespaced:
+        return options.sandbox
+    return replace(options.sandbox, userns="host")
+
+
+def enter_namespace(request: BuildRequest, observer: Observer) -> str:
+    """Become root of a user namespace when there are RUN steps and we are not root; say so."""
+    from imagetool.dockerfile import Run
+    from imagetool.runtime.capabilities import holds
+
+    if os.geteuid() == 0 and holds("CAP_SYS_ADMIN"):
+        return "root" if _is_initial_namespace() else "range"
+    if not any(isinstance(step, Run) for stage in request.dockerfile.stages for step in stage.instructions):
+        return "root"
+    from imagetool.runtime.namespaces import enter_user_namespace
+
+    kind = enter_user_namespace()
+    if kind == "single":
+        observer(Note("building without root and without subordinate ids: all files will belong to root", "warning"))
+    return kind
+
+
+def _is_initial_namespace() -> bool:
+    with open("/proc/self/uid_map") as file:
+        return file.read().split() == ["0", "0", "4294967295"]
+
+
+def _has_single_id() -> bool:
+    from imagetool.runtime.namespaces import has_single_id
+
+    return has_single_id()
+
+
+def _base(name: str, platform: Platform, pull: str, place: Workplace, store: LayoutStore, witness: Witness) -> Image:
+    """Find a base image in the local store, else in its registry; `pull` as of --pull."""
+    if name.startswith("oci-layout://"):
+        return _from_layout(name, platform, place, store)
+    name = name.removeprefix("docker-image://")
+    if pull in ("always", "newer"):
+        witness.opaque()  # it hangs on the registry
+        try:
+            place.observer(Note(f"pulling {name}"))
+            pull_into(name, place, store)
+        except (NotFound, NetworkError) as error:
+            if pull == "always":
+                raise
+            place.observer(Note(f"{name} is taken as it is here: {error}", "warning"))
+    try:
+        root = resolve(store, name)
+        image = load(store, root, platform=platform)
+    except NotFound as error:
+        if pull == "never":
+            error.add_note("--pull never forbids to look in its registry")
+        if pull != "missing":
+            raise
+        place.observer(Note(f"pulling {name}"))
+        try:
+            pull_into(name, place, store)
+        except NetworkError as problem:
+            known = ", ".join(list(store.names())[:8]) or "no image"
+            problem.add_note(f"hint: the local store has {known}; `imagetool base` makes one without a registry")
+            raise
+        root = resolve(store, name)
+        image = load(store, root, platform=platform)
+    witness.based(name, root.annotations.get(REF_NAME, ""), str(root.digest))
+    return image
+
+
+def _from_layout(name: str, platform: Platform, place: Workplace, store: LayoutStore) -> Image:
+    """Take an image of an OCI layout into the local store: oci-layout://DIR[:TAG] or oci-layout://DIR@DIGEST."""
+    from imagetool.transfer import copy as transfer
+
+    reader, rest = find("oci:" + name.removeprefix("oci-layout://").replace("@sha256:", ":sha256:"))
+    with reader.source(rest, place.surroundings) as source:
+        transfer(source.store, store, source.root, platform=platform, tags=(), observer=place.observer)
+        return load(store, source.root, platform=platform)
+
+
+@contextmanager
+def download(url: str) -> Iterator[Download]:
+    """Open what ADD and contexts name by a URL."""
+    from imagetool.build.worker import Download
+    from imagetool.remote.url import open_url
+
+    with open_url(url) as (name, modified, chunks):
+        yield Download(name, modified, chunks)
