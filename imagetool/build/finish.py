@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from imagetool.build.files import Trees
 from imagetool.build.state import COMMENT, StageState
 from imagetool.build.worker import Worker
-from imagetool.image.write import write_layer
+from imagetool.image.image import Image
+from imagetool.image.write import write_image, write_layer
 from imagetool.layer.merge import flatten
 from imagetool.layer.tarcodec import write
-from imagetool.oci.config import History, RunConfig
+from imagetool.oci.config import History, ImageConfig, RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,20 @@ class Finish:
     squash: str = ""
 
 
-def finished(state: StageState, finish: Finish, trees: Trees, worker: Worker) -> StageState:
-    """Return the state of the image as it is to be."""
-    return _squashed(replace(state, run=_configured(state.run, finish)), finish, trees, worker)
+def finished_image(state: StageState, finish: Finish, trees: Trees, worker: Worker) -> Image:
+    """Write a stage as it is to be as an image into the worker's store, and return it."""
+    state = _squashed(replace(state, run=_configured(state.run, finish)), finish, trees, worker)
+    config = ImageConfig.make(
+        platform=state.platform,
+        run=state.run,
+        diff_ids=[layer.diff_id for layer in state.layers],
+        history=state.history,
+        created=worker.times.created,
+        author=state.author,
+        extra=state.extra,
+    )
+    manifest = write_image(worker.store, config, state.layers, annotations=finish.annotations)
+    return Image(manifest, config, state.layers, worker.store)
 
 
 def _configured(run: RunConfig, finish: Finish) -> RunConfig:

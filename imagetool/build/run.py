@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from imagetool.runtime.users import User
 if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
     from imagetool.runtime.executors import Usage
     from imagetool.runtime.network import Network
-    from imagetool.runtime.spec import Mount
+    from imagetool.runtime.spec import Mount, RuntimeSpec
     from imagetool.snapshot.overlay import Workspace
 
 _HOSTNAME = "buildkitsandbox"  # what steps have seen for years; some look at it
@@ -67,37 +68,64 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     cached = inputs.lookup(key)
     if cached is not None:
         return Made(cached.layer, history, cached=True)
+    command = StepCommand(argv, text, environment, network)
+    with step_container(inputs, instruction, command) as (spec, workspace):
+        steady = _is_steady(inputs, instruction, mounted)
+        _execute(inputs, instruction, spec, workspace)
+        layer = commit_step(inputs, workspace)
+        inputs.worker.snapshots().adopt(workspace, (*state.layers, layer))
+    return record(inputs, key, layer, history, steady=steady)
+
+
+@dataclass(frozen=True, slots=True)
+class StepCommand:
+    """What a step runs: the program and its arguments, the script it is when it is one, its variables, its network.
+
+    mounts, hostname, terminal: what a command run by hand may have beyond those of a Dockerfile.
+    """
+
+    argv: tuple[str, ...]
+    script: str
+    environment: dict[str, str]
+    network: str
+    mounts: tuple[Mount, ...] = ()
+    hostname: str = _HOSTNAME
+    terminal: bool = False
+
+
+@contextmanager
+def step_container(inputs: Inputs, instruction: Run, command: StepCommand) -> Iterator[tuple[RuntimeSpec, Workspace]]:
+    """Open a workspace over the stage's layers and yield the description of the step's container in it."""
     from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.spec import build_step_spec
 
-    inputs.worker.emulate(state.platform)
-    connected = inputs.worker.network(network)
+    worker, state = inputs.worker, inputs.state
+    worker.emulate(state.platform)
+    connected = worker.network(command.network)
     user, home = _user(inputs)
+    environment = dict(command.environment)
     environment.setdefault("HOME", home)
-    snapshots = inputs.worker.snapshots()
     with (
-        snapshots.prepare(state.layers, lambda layer: opener(inputs.worker.store, layer)) as workspace,
+        worker.snapshots().prepare(state.layers, lambda layer: opener(worker.store, layer)) as workspace,
         ExitStack() as stack,
     ):
-        mounts = [*_network_files(inputs, workspace, connected), *step_mounts(inputs, instruction, workspace, stack)]
+        mounts = [*_network_files(inputs, workspace, connected, command.hostname)]
+        mounts += step_mounts(inputs, instruction, workspace, stack)
         mounts += secret_mounts(inputs, instruction.mounts, environment, stack)
-        steady = _is_steady(inputs, instruction, mounted)
-        if text:
-            mounts.append(_script(workspace, argv[0], text))
+        if command.script:
+            mounts.append(_script(workspace, command.argv[0], command.script))
         spec = build_step_spec(
-            args=argv,
+            args=command.argv,
             env=environment,
             cwd=state.run.working_dir or "/",
             user=user,
-            hostname=_HOSTNAME,
-            mounts=mounts,
+            hostname=command.hostname,
+            mounts=[*mounts, *command.mounts],
             network=connected,
-            sandbox=sandbox or Sandbox(userns="default"),
+            sandbox=worker.sandbox or Sandbox(userns="default"),
+            terminal=command.terminal,
         )
-        _execute(inputs, instruction, spec, workspace)
-        layer = _commit(inputs, workspace)
-        snapshots.adopt(workspace, (*state.layers, layer))
-    return record(inputs, key, layer, history, steady=steady)
+        yield spec, workspace
 
 
 def _is_steady(inputs: Inputs, instruction: Run, mounted: Sequence[dict[str, Any]]) -> bool:
@@ -121,7 +149,7 @@ def _user(inputs: Inputs) -> tuple[User, str]:
     return Root(inputs.trees, inputs.state.layers).user(text)
 
 
-def _execute(inputs: Inputs, instruction: Run, spec: Any, workspace: Workspace) -> None:
+def _execute(inputs: Inputs, instruction: Run, spec: RuntimeSpec, workspace: Workspace) -> None:
     from imagetool.runtime.rootfs import Overlay
 
     number, observer = inputs.number, inputs.observer
@@ -155,7 +183,8 @@ def _used(number: int, usage: Usage) -> str:
     return f"step {number} used {usage.cpu_seconds:.2f} s of CPU time, {peak} of memory at most, and wrote {written}"
 
 
-def _commit(inputs: Inputs, workspace: Workspace) -> Layer:
+def commit_step(inputs: Inputs, workspace: Workspace) -> Layer:
+    """Make a layer of what a step changed."""
     from imagetool.layer.scan import scan_upper
 
     def warn(text: str) -> None:
@@ -175,7 +204,7 @@ def _script(workspace: Workspace, target: str, text: str) -> Mount:
     return Mount(target, "bind", str(path), ("bind", "ro"))
 
 
-def _network_files(inputs: Inputs, workspace: Workspace, network: Network) -> Iterator[Mount]:
+def _network_files(inputs: Inputs, workspace: Workspace, network: Network, hostname: str) -> Iterator[Mount]:
     """Yield the mounts of the files that tell a container its name servers and names; never committed."""
     from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.spec import Mount
@@ -185,7 +214,7 @@ def _network_files(inputs: Inputs, workspace: Workspace, network: Network) -> It
     host = _host_file("/etc/resolv.conf")
     for name, text in (
         ("resolv.conf", names.resolv_conf_text(host, own_network=network.own, server=network.server)),
-        ("hosts", names.hosts_text(_HOSTNAME)),
+        ("hosts", names.hosts_text(hostname)),
     ):
         path = folder / name
         path.write_text(text)

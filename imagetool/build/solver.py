@@ -21,30 +21,24 @@ from imagetool.build import steps
 from imagetool.build.cache import key_of
 from imagetool.build.explain import reason
 from imagetool.build.files import FolderSource, Trees
-from imagetool.build.finish import Finish, finished
+from imagetool.build.finish import Finish, finished_image
 from imagetool.build.graph import Graph, PlannedStage
 from imagetool.build.schedule import Schedule
 from imagetool.build.secrets import Secrets
-from imagetool.build.state import StageState, apply, declare, with_defaults
+from imagetool.build.state import StageState, declare, scratch_state
 from imagetool.build.worker import Worker
 from imagetool.dockerfile import (
-    Add,
     Arg,
-    Copy,
     Dockerfile,
     From,
     IgnoreRules,
     Instruction,
-    Run,
-    Workdir,
     expand_instruction,
     parse_trigger,
 )
 from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import BuildError, DockerfileError, ImagetoolError, InvalidReference, UsageError
 from imagetool.image.image import Image, Layer
-from imagetool.image.write import write_image
-from imagetool.oci.config import ImageConfig, RunConfig
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer, StepFinished, StepStarted, silent
 
@@ -136,19 +130,7 @@ class _Build:
         state = self._schedule.run(number, others)
         if self._known:
             self._known.save()
-        state = finished(state, self._request.finish, self._trees, self._worker)
-        config = ImageConfig.make(
-            platform=state.platform,
-            run=state.run,
-            diff_ids=[layer.diff_id for layer in state.layers],
-            history=state.history,
-            created=self._worker.times.created,
-            author=state.author,
-            extra=state.extra,
-        )
-        annotations = self._request.finish.annotations
-        manifest = write_image(self._worker.store, config, state.layers, annotations=annotations)
-        return Image(manifest, config, state.layers, self._worker.store)
+        return finished_image(state, self._request.finish, self._trees, self._worker)
 
     def source(self, name: str, planned: PlannedStage, at: Instruction) -> tuple[Layer, ...] | FolderSource:
         """Return what `--from=name` means; a stage of that name has been waited for."""
@@ -195,8 +177,7 @@ class _Build:
             base = self._schedule.result(planned.base)
             return replace(base, platform=planned.platform, cmd_set=False)
         if planned.base == graphs.SCRATCH:
-            run = with_defaults(RunConfig(working_dir="/"))
-            return StageState(planned.platform, run, variables=run.environment)
+            return scratch_state(planned.platform)
         given = self._request.named.get(planned.base.lower(), planned.base)
         if isinstance(given, FolderSource):
             text = f"FROM {planned.base}: that build context is a directory, not an image; COPY --from takes it"
@@ -205,16 +186,7 @@ class _Build:
         if not planned.platform.runs(image.config.platform):
             text = f"{planned.base} is an image for {image.config.platform}, not for {planned.platform}"
             self._observer(Note(text, "warning"))
-        run = with_defaults(image.config.run)
-        return StageState(
-            platform=image.config.platform,
-            run=run,
-            layers=image.layers,
-            base_layers=len(image.layers),
-            history=steps.complete_history(image.config),
-            author=image.config.author,
-            variables=run.environment,
-        )
+        return steps.base_state(image)
 
     def _carry_out(self, planned: PlannedStage, state: StageState, instruction: Instruction) -> StageState:
         def action(number: int) -> tuple[StageState, bool]:
@@ -276,26 +248,15 @@ class _Build:
         if isinstance(written, Arg):
             return self._declare(state, written, escape), False
         instruction = expand_instruction(written, state.variables, escape)
+        if isinstance(instruction, From):
+            raise instruction.source.error("FROM cannot stand here")
         inputs = self._inputs(planned, state, number)
-        match instruction:
-            case Run():
-                made = steps.run(inputs, instruction)
-            case Copy():
-                made = steps.copy(inputs, instruction)
-            case Add():
-                made = steps.add(inputs, instruction)
-            case Workdir():
-                made = steps.workdir(inputs, instruction)
-                state = replace(
-                    state, run=replace(state.run, working_dir=state.path(instruction.path).rstrip("/") or "/")
-                )
-            case From():
-                raise instruction.source.error("FROM cannot stand here")
-            case _:
-                text = f"{type(instruction).__name__.upper()} {written.source.text.partition(' ')[2].strip()}".strip()
-                return apply(state, instruction).with_history(self._worker.times.created, text), False
+        text = f"{type(instruction).__name__.upper()} {written.source.text.partition(' ')[2].strip()}".strip()
+        state, made = steps.carry_out(inputs, instruction, text)
+        if made is None:
+            return state, False
         self._remember(planned, written, inputs, cached=made.cached)
-        return state.with_history(self._worker.times.created, made.history, layer=made.layer), made.cached
+        return state, made.cached
 
     def _remember(self, planned: PlannedStage, written: Instruction, inputs: steps.Inputs, *, cached: bool) -> None:
         """Keep what a step's key was made of, so that the next build can tell why it is another; tell it now."""

@@ -101,6 +101,12 @@ def with_defaults(run: RunConfig) -> RunConfig:
     return replace(run, env=(*run.env, f"PATH={DEFAULT_PATH}"))
 
 
+def scratch_state(platform: Platform) -> StageState:
+    """Return the state after FROM scratch."""
+    run = with_defaults(RunConfig(working_dir="/"))
+    return StageState(platform, run, variables=run.environment)
+
+
 def apply(state: StageState, instruction: ConfigInstruction) -> StageState:
     """Return the state after an instruction that only changes configuration; its variables are expanded already."""
     run = state.run

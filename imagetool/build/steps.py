@@ -1,4 +1,4 @@
-"""The instructions that make layers: COPY, ADD and WORKDIR. RUN is in `run`.
+"""Instructions carried out one by one; here are those that make layers: COPY, ADD and WORKDIR. RUN is in `run`.
 
 Each looks its result up in the cache, and otherwise makes the layer in one pass from the
 source's bytes into the store.
@@ -19,17 +19,20 @@ from imagetool.build.filedigests import FileDigests
 from imagetool.build.files import Files, FolderFiles, FolderSource, Trees
 from imagetool.build.root import Root
 from imagetool.build.secrets import Secrets
-from imagetool.build.state import StageState
+from imagetool.build.state import ConfigInstruction, StageState, apply, with_defaults
 from imagetool.build.worker import Unwatched, Worker
 from imagetool.dockerfile import Add, Copy, IgnoreRules, Instruction, Run, Workdir, is_remote
 from imagetool.errors import BuildError
-from imagetool.image.image import Layer
+from imagetool.image.image import Image, Layer
 from imagetool.image.write import tar_digest, write_layer
 from imagetool.layer.entry import Entry, Item
 from imagetool.layer.tarcodec import write
 from imagetool.oci.config import History, ImageConfig
 from imagetool.oci.digest import Digest
 from imagetool.progress import Observer
+
+#: Instructions that `carry_out` does; ARG and FROM say what others see and begin from, which the caller knows.
+Step = Run | Copy | Add | Workdir | ConfigInstruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,29 @@ class Made:
     layer: Layer | None
     history: str
     cached: bool = False
+
+
+def carry_out(inputs: Inputs, instruction: Step, text: str) -> tuple[StageState, Made | None]:
+    """Do one instruction; return the state after it, and what was made, None by one that only changes configuration.
+
+    Args:
+        instruction: its variables are expanded already.
+        text: the line of history of one that only changes configuration.
+    """
+    state, created = inputs.state, inputs.worker.times.created
+    match instruction:
+        case Run():
+            made = run(inputs, instruction)
+        case Copy():
+            made = copy(inputs, instruction)
+        case Add():
+            made = add(inputs, instruction)
+        case Workdir():
+            made = workdir(inputs, instruction)
+            state = replace(state, run=replace(state.run, working_dir=state.path(instruction.path).rstrip("/") or "/"))
+        case _:
+            return apply(state, instruction).with_history(created, text), None
+    return state.with_history(created, made.history, layer=made.layer), made
 
 
 def copy(inputs: Inputs, instruction: Copy) -> Made:
@@ -274,6 +300,20 @@ def record(inputs: Inputs, key: str, layer: Layer | None, history: str, *, stead
     else:
         inputs.worker.witness.opaque()
     return Made(layer, history)
+
+
+def base_state(image: Image) -> StageState:
+    """Return the state after the FROM of an image."""
+    run = with_defaults(image.config.run)
+    return StageState(
+        platform=image.config.platform,
+        run=run,
+        layers=image.layers,
+        base_layers=len(image.layers),
+        history=complete_history(image.config),
+        author=image.config.author,
+        variables=run.environment,
+    )
 
 
 def complete_history(config: ImageConfig) -> tuple[History, ...]:
