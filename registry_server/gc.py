@@ -7,9 +7,9 @@ never used twice, a client that uploads the same blob meanwhile gets bytes of it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from imagetool.values import dataclass
 from registry_server.handlers.stores import Stores
 
 GRACE: Final = 24 * 3600.0  # seconds that a blob may wait for its manifest, and an upload for its next chunk

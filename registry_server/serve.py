@@ -11,7 +11,6 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -19,6 +18,7 @@ from urllib.parse import parse_qsl
 from imagetool import limits
 from imagetool.content.staging import sync_folder
 from imagetool.errors import ImagetoolError, StorageError, UsageError
+from imagetool.values import replace
 from registry_server.accesslog import AccessLog
 from registry_server.app import App, unexpected
 from registry_server.gc import collect

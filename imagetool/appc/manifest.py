@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from imagetool.appc.app import check_app
@@ -15,6 +14,7 @@ from imagetool.appc.names import check_identifier
 from imagetool.appc.spelling import objects, spelt
 from imagetool.errors import InvalidDocument
 from imagetool.oci import document
+from imagetool.values import dataclass
 
 VERSION: Final = "0.8.11"
 _NUMBER: Final = r"(?:0|[1-9][0-9]*)"

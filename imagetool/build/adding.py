@@ -9,7 +9,6 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +29,7 @@ from imagetool.snapshot.folders import scratch_folder
 from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import bounded
+from imagetool.values import replace
 
 
 def archives(inputs: Inputs, local: Sequence[str], unpack: bool | None) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from imagetool.image.image import Layer
 from imagetool.oci import document
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
+from imagetool.values import dataclass
 
 #: Part of every key; raised when what a step makes of the same inputs changes.
 VERSION = 3

@@ -6,10 +6,10 @@ Source: Dockerfile reference, "COPY --chmod"; POSIX.1-2017 chmod, "EXTENDED DESC
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from imagetool.errors import BuildError
+from imagetool.values import dataclass
 
 _OCTAL: Final = re.compile(r"[0-7]{1,5}\Z")
 _CLAUSE: Final = re.compile(r"([ugoa]*)((?:[-+=][rwxXst]*|[-+=][ugo])+)\Z")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,6 +21,9 @@ def commit_time(context: Path, *, warn: Callable[[str], None]) -> int | None:
     context = context.resolve()
     if not any((folder / ".git").exists() for folder in (context, *context.parents)):
         return None
+    import shutil
+    import subprocess
+
     if not shutil.which("git"):
         warn(f"{context} is a Git work tree, but git is not installed: its commit time is not used")
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -20,6 +19,7 @@ from imagetool.safefs.openat2 import open_in_root
 from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import bounded
+from imagetool.values import dataclass
 
 if TYPE_CHECKING:
     from imagetool.build.worker import Downloader, Witness

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from imagetool.build.chmod import Chmod
@@ -20,6 +19,7 @@ from imagetool.errors import BuildError
 from imagetool.layer.entry import Entry, Item, Kind, display, parents
 from imagetool.layer.whiteout import is_reserved
 from imagetool.oci.digest import Digest, new_hasher
+from imagetool.values import dataclass, field, replace
 
 Owner = tuple[int, int]
 

@@ -6,7 +6,6 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -20,6 +19,7 @@ from imagetool.layer.scan import file_content, read_xattrs
 from imagetool.layer.tarreader import read
 from imagetool.oci.digest import Digest, new_hasher
 from imagetool.safefs.openat2 import open_beneath, open_in_root
+from imagetool.values import dataclass
 
 if TYPE_CHECKING:
     from imagetool.build.filedigests import FileDigests

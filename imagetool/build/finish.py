@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from imagetool.build.files import Trees
 from imagetool.build.state import COMMENT, StageState
@@ -13,6 +12,7 @@ from imagetool.image.write import write_image, write_layer
 from imagetool.layer.merge import flatten
 from imagetool.layer.tarcodec import write
 from imagetool.oci.config import History, ImageConfig, RunConfig
+from imagetool.values import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)

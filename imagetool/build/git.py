@@ -15,12 +15,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from imagetool.errors import BuildError, HostError, NetworkError, UsageError
 from imagetool.safefs.openat2 import open_in_root
+from imagetool.values import dataclass
 
 _PROTOCOLS: Final = "https:http:ssh:git"
 _URL: Final = re.compile(r"(?:(?:https?|git|ssh)://|git@)[^\s\x00-\x1f]+\Z")

@@ -6,7 +6,6 @@ Source: Dockerfile reference, "FROM", "ARG", "Understand how ARG and FROM intera
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from imagetool.dockerfile import (
     Arg,
@@ -21,6 +20,7 @@ from imagetool.dockerfile import (
 from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import UsageError
 from imagetool.oci.platform import Platform
+from imagetool.values import dataclass
 
 SCRATCH = "scratch"
 #: Proxy settings may be given to any build without an ARG; they never reach history or cache keys.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetool.build.mounts import mount_inputs, step_mounts
 from imagetool.build.root import Root
-from imagetool.build.secretmounts import secret_mounts
 from imagetool.build.state import run_environment, run_history
 from imagetool.build.steps import Inputs, Made, record, store
 from imagetool.dockerfile import ExecutableHeredoc, Run, script_of
@@ -18,6 +16,7 @@ from imagetool.errors import StepFailed, Unsupported
 from imagetool.image.image import Layer, opener
 from imagetool.progress import Note, StepOutput
 from imagetool.runtime.users import User
+from imagetool.values import dataclass
 
 if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
     from imagetool.runtime.executors import Usage
@@ -96,6 +95,7 @@ class StepCommand:
 @contextmanager
 def step_container(inputs: Inputs, instruction: Run, command: StepCommand) -> Iterator[tuple[RuntimeSpec, Workspace]]:
     """Open a workspace over the stage's layers and yield the description of the step's container in it."""
+    from imagetool.build.secretmounts import secret_mounts
     from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.spec import build_step_spec
 

@@ -14,12 +14,12 @@ import os
 import stat
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from imagetool.errors import BuildError, NotFound, UsageError
 from imagetool.layer.entry import Entry, Item, display
+from imagetool.values import dataclass, field
 
 SECRET_BYTES: Final = 500 << 10  # BuildKit's bound
 _REDACTED: Final = b"[redacted]"

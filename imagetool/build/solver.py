@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +40,7 @@ from imagetool.errors import BuildError, DockerfileError, ImagetoolError, Invali
 from imagetool.image.image import Image, Layer
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer, StepFinished, StepStarted, silent
+from imagetool.values import dataclass, field, replace
 
 #: Steps wait more than they compute: for the network, for a lock, for a disk.
 _LEAST_JOBS: Final = 4

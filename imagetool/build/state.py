@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, assert_never
 
 from imagetool.build.graph import PROXY_ARGS
@@ -30,6 +29,7 @@ from imagetool.image.image import Layer
 from imagetool.oci.config import History, RunConfig
 from imagetool.oci.digest import Digest, chain_id
 from imagetool.oci.platform import Platform
+from imagetool.values import dataclass, field, replace
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL: Final = ("/bin/sh", "-c")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from imagetool.layer.tarcodec import write
 from imagetool.oci.config import History, ImageConfig
 from imagetool.oci.digest import Digest
 from imagetool.progress import Observer
+from imagetool.values import dataclass, field, replace
 
 #: Instructions that `carry_out` does; ARG and FROM say what others see and begin from, which the caller knows.
 Step = Run | Copy | Add | Workdir | ConfigInstruction

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -16,6 +15,7 @@ from imagetool.content.store import Fetcher, Ingester, Pusher
 from imagetool.image.image import Image
 from imagetool.oci.platform import Platform
 from imagetool.streams.codecs import Codec
+from imagetool.values import dataclass, field
 
 if TYPE_CHECKING:  # a build whose steps are all cached needs neither
     from imagetool.runtime.executors import Executor

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from typing import Final, Protocol, TextIO
 
 from imagetool.cli.lines import cached_line, note_line, printable, step_line
@@ -31,6 +30,7 @@ from imagetool.progress import (
     StepOutput,
     StepStarted,
 )
+from imagetool.values import dataclass, field
 
 _LINE_SECONDS: Final = 10.0  # between two lines about what moves, in a log
 _DRAW_SECONDS: Final = 0.1
@@ -114,7 +114,7 @@ class _Json:
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        fields = asdict(event)
+        fields = {name: getattr(event, name) for name in event.__slots__}
         if isinstance(event, StepOutput):
             fields["data"] = event.data.decode("utf-8", "replace")
         with self._lock:

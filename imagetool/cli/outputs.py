@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from dataclasses import dataclass
 
 from imagetool import api
 from imagetool.errors import UsageError
 from imagetool.image.image import Image
+from imagetool.values import dataclass
 
 _TYPES = ("oci", "docker", "local", "tar", "registry")
 
@@ -65,6 +64,8 @@ class Output:
             path = aside / "image.tar"
             api.export(image, self.kind, str(path), place, name=name, archive=True)
             with open(path, "rb") as file:
+                import shutil
+
                 shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
 
 

@@ -94,10 +94,9 @@ def run(
 
 def _sandbox(given: dict[str, Any]) -> Sandbox:
     """Read the options for containers; ours have what those of docker have, a little more than build steps."""
-    from dataclasses import replace
-
     from imagetool.runtime.sandbox import parse_sandbox
     from imagetool.runtime.security import CONTAINER_CAPABILITIES, security_of
+    from imagetool.values import replace
 
     sandbox = parse_sandbox(**given)
     if any(name.upper() == "ALL" for name in given["cap_drop"]):

@@ -14,7 +14,6 @@ import pwd
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from imagetool.errors import AuthError, StorageError, UsageError
 from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import document
 from imagetool.oci.reference import DEFAULT_REGISTRY, check_registry
+from imagetool.values import dataclass
 
 _HUB_KEY: Final = "https://index.docker.io/v1/"
 _HUB_NAMES: Final = frozenset({"index.docker.io", "registry-1.docker.io", DEFAULT_REGISTRY})

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ class StagedFile:
             while True:  # until a sweep or a neighbour's rmdir has not come in between
                 with contextlib.suppress(FileExistsError):  # Path.mkdir(exist_ok=True) has a race with rmdir
                     os.mkdir(self._staging)
-                self._path = self._staging / secrets.token_hex(8)
+                self._path = self._staging / os.urandom(8).hex()
                 with contextlib.suppress(FileNotFoundError):
                     _staged.add(self._path)
                     self._file = open(self._path, "xb", buffering=0)
@@ -209,7 +208,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 def _beside(path: Path) -> Iterator[BinaryIO]:
     """Write to a hidden file beside `path` and rename it; what dead processes left of this sort goes first."""
     _sweep_beside(path)
-    staged = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}")
+    staged = path.with_name(f".{path.name}.{os.urandom(_TOKEN).hex()}")
     try:
         with _locked_file(staged) as file:
             yield file

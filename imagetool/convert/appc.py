@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from imagetool.oci import document
 from imagetool.oci.config import History, ImageConfig, RunConfig
 from imagetool.oci.digest import Digest
 from imagetool.oci.platform import Platform
+from imagetool.values import dataclass, replace
 
 CARRIER: Final = "io.appc.oci/config"
 _CARRIER_BYTES: Final = 1 << 20  # a larger config would bring the manifest near what readers take

@@ -9,13 +9,13 @@ import ipaddress
 import re
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from imagetool.errors import AuthError, InvalidDocument
 from imagetool.limits import HEADER_BYTES
 from imagetool.oci import document
+from imagetool.values import dataclass, field
 
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 # Possessive quantifiers (*+, ++) keep these linear on hostile values.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from imagetool.limits import HEADER_BYTES
+from imagetool.values import dataclass
 
 _NUMBER: Final = r"(\d{1,19})"
 _CONTENT_RANGE: Final = re.compile(rf"(?:bytes )?{_NUMBER}-{_NUMBER}(?:/(?:{_NUMBER}|\*))?\Z", re.ASCII)

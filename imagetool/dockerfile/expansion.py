@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final, TypeVar, cast
 
 from imagetool.dockerfile.instructions import (
@@ -36,6 +35,7 @@ from imagetool.dockerfile.source import quoted
 from imagetool.dockerfile.values import is_remote, parse_ports, parse_signal
 from imagetool.dockerfile.words import expand, expand_words
 from imagetool.errors import DockerfileError
+from imagetool.values import replace
 
 _CHECKSUM: Final = "[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}|[0-9a-f]{7,64}"
 _I = TypeVar("_I", bound=Instruction)

@@ -6,13 +6,13 @@ Source: Dockerfile reference, "Here-Documents".
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from imagetool.dockerfile.instructions import ExecForm, Heredoc, Run, ShellForm
 from imagetool.dockerfile.statement import json_form, split_statement
 from imagetool.dockerfile.words import raw_words, unquoted_words
 from imagetool.errors import DockerfileError
+from imagetool.values import dataclass
 
 _MARKER: Final = r"([0-9]*)<<(-?)[\t\n\f\r ]*+([^<]*)"
 _WITH_HEREDOCS: Final = frozenset({"RUN", "COPY", "ADD"})

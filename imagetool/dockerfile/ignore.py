@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from imagetool.dockerfile.glob import character_set
@@ -20,6 +19,7 @@ from imagetool.dockerfile.wildcard import ANY, DIRECTORIES, NOT_SLASH, Token, li
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
 from imagetool.limits import DOCKERFILE_BYTES
+from imagetool.values import dataclass, field
 
 #: A rule that holds one of these is never used to decide that a directory can be skipped.
 _UNPREDICTABLE: Final = re.compile(r"\*\*|\[|\\")
@@ -110,7 +110,7 @@ class IgnoreRules:
             found = self.match(path if at < 0 else path[:at], found)
         return found.excluded
 
-    def match(self, path: str, above: IgnoreMatch = IgnoreMatch()) -> IgnoreMatch:
+    def match(self, path: str, above: IgnoreMatch = IgnoreMatch()) -> IgnoreMatch:  # noqa: B008 - a frozen value
         """Judge one path, given the match of the directory that holds it; the root's is the default."""
         excluded = False
         matched = 0

@@ -8,10 +8,10 @@ Source: Dockerfile reference.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 from imagetool.dockerfile.source import NOWHERE, Source
+from imagetool.values import dataclass, field
 
 MountType = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
 Sharing = Literal["shared", "private", "locked"]

@@ -6,7 +6,6 @@ Source: Dockerfile reference, "Format" and "Parser directives"; BuildKit fronten
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 from imagetool.dockerfile.heredoc import markers, takes_heredocs
@@ -15,6 +14,7 @@ from imagetool.dockerfile.source import Source, quoted
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
 from imagetool.limits import DOCKERFILE_BYTES, DOCKERFILE_LINE_BYTES
+from imagetool.values import dataclass, field, replace
 
 _DIRECTIVE: Final = rf"#[{SPACE}]*([a-zA-Z][a-zA-Z0-9]*)[\t\f ]*=[\t\f ]*(\S.*)"
 _CONTINUED: Final = {"\\": r"(?<!\\)\\[ \t]*\Z", "`": r"(?<!`)`[ \t]*\Z"}

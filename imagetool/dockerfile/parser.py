@@ -5,12 +5,11 @@ Source: Dockerfile reference; reference semantics are those of BuildKit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imagetool.dockerfile.instructions import Arg, From, Instruction
 from imagetool.dockerfile.lines import Directives, LogicalLine, ParseWarning, read_lines
 from imagetool.dockerfile.readers import Piece, read_instruction, read_trigger
 from imagetool.errors import DockerfileError
+from imagetool.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

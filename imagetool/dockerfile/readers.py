@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from imagetool.dockerfile import instructions as typed
@@ -20,6 +19,7 @@ from imagetool.dockerfile.statement import json_form, split_fields, split_first,
 from imagetool.dockerfile.values import is_remote, parse_duration
 from imagetool.dockerfile.words import SPACE, expand
 from imagetool.errors import DockerfileError
+from imagetool.values import dataclass
 
 _STAGE_NAME: Final = r"[a-z][a-z0-9-_.]*"
 _NO_TRIGGERS: Final = ("ONBUILD", "FROM", "MAINTAINER")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from imagetool.errors import DockerfileError
+from imagetool.values import dataclass, field
 
 _KEYWORD: Final = re.compile(r"[^\t\v\f\r ]+")  # what BuildKit separates it by is not all white space
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, Never
 
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
+from imagetool.values import dataclass
 
 #: Separates the keyword from the arguments, and those of FROM, EXPOSE, COPY, ADD and VOLUME. Not all white space is in.
 _SEPARATOR: Final = re.compile(r"[\t\v\f\r ]+")

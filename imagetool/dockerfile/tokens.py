@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from imagetool.dockerfile.source import Source, Span
 from imagetool.dockerfile.statement import flag_spans, json_form, word_spans
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
+from imagetool.values import dataclass
 
 _KEYWORD: Final = re.compile(r"[^\t\v\f\r ]+")
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')

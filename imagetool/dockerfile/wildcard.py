@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from imagetool.values import dataclass, field
 
 ANY: Final = r"[\s\S]"
 NOT_SLASH: Final = "[^/]"

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from imagetool.dockerfile.shellpattern import replace, trim_prefix, trim_suffix
 from imagetool.dockerfile.source import printable, quoted
 from imagetool.errors import DockerfileError
 from imagetool.limits import DOCKERFILE_BYTES, DOCKERFILE_WORD_DEPTH
+from imagetool.values import dataclass, field
 
 #: White space as Go's unicode.IsSpace has it, for str.strip and inside a regular expression's set.
 SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from typing import Final
 
 from imagetool.content.store import Fetcher, Pusher
@@ -15,6 +14,7 @@ from imagetool.oci.config import History, ImageConfig
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.manifest import Manifest
 from imagetool.oci.patch import elements, patch
+from imagetool.values import dataclass, replace
 
 _DOCKER_LAYER_OF: Final = {
     mediatype.OCI_LAYER: mediatype.DOCKER_LAYER,

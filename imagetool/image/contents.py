@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from imagetool.image.image import Image, Layer, opener
@@ -12,6 +11,7 @@ from imagetool.layer import whiteout
 from imagetool.layer.entry import Entry, Item
 from imagetool.layer.merge import Inode, Tree
 from imagetool.layer.tarreader import read
+from imagetool.values import dataclass, field
 
 Aspect = Literal["type", "mode", "owner", "mtime", "size", "content", "target", "device", "xattrs", "links"]
 _ASPECTS: Final[tuple[tuple[Aspect, tuple[str, ...]], ...]] = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from imagetool import limits
 from imagetool.content.store import Fetcher, fetch_bytes, fetch_document
@@ -17,6 +16,7 @@ from imagetool.oci.digest import Digest, chain_ids
 from imagetool.oci.manifest import Index, Manifest
 from imagetool.oci.platform import Platform
 from imagetool.streams.codecs import decompress
+from imagetool.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

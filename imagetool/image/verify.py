@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from imagetool import limits
@@ -21,6 +20,7 @@ from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Index, Manifest
 from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Observer
 from imagetool.streams.codecs import sniff
+from imagetool.values import dataclass
 
 _MAGIC: Final = 6  # bytes that tell a compression
 

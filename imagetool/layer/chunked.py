@@ -19,7 +19,6 @@ import hashlib
 import threading
 from base64 import b64encode
 from collections.abc import Generator, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -36,6 +35,7 @@ from imagetool.oci.document import encode
 from imagetool.streams.codecs import Codec
 from imagetool.streams.pump import in_order
 from imagetool.streams.zstdframes import skippable
+from imagetool.values import dataclass, field
 
 #: What a table of contents calls the kinds of entries.
 TYPES: Final = {

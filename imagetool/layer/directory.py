@@ -10,13 +10,13 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from imagetool.errors import StorageError
 from imagetool.layer.scan import read_xattrs
 from imagetool.safefs.openat2 import open_beneath
+from imagetool.values import dataclass, field
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -17,6 +16,7 @@ from imagetool.errors import StorageError
 from imagetool.layer.entry import Entry, display, is_private
 from imagetool.layer.rootless import OWNER, render_owner
 from imagetool.safefs.root import Root
+from imagetool.values import dataclass
 
 Warn = Callable[[str], None]
 _REFUSED: Final = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)

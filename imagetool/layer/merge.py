@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 
 from imagetool.errors import InvalidArchive
 from imagetool.layer import whiteout
 from imagetool.layer.entry import Entry, Item, display, parents
 from imagetool.layer.tarreader import read
+from imagetool.values import dataclass, field
 
 Opener = Callable[[], AbstractContextManager[Iterator[bytes]]]
 """Opens one layer as an uncompressed tar; called once for each pass."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from imagetool import limits
@@ -24,6 +23,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.streams.decompress import decompress
 from imagetool.streams.verify import read_all
 from imagetool.streams.zstdframes import skippable
+from imagetool.values import dataclass
 
 Ranges = Callable[[int, int], bytes]
 """Returns the bytes of a blob from an offset, by number; fewer at its end."""

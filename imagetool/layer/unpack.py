@@ -13,7 +13,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -24,6 +23,7 @@ from imagetool.layer.dressing import Dressing, Warn
 from imagetool.layer.dressing import Ownership as Ownership
 from imagetool.layer.entry import Entry, Item, display, is_private, parents
 from imagetool.safefs.root import Root
+from imagetool.values import dataclass
 
 Whiteouts = Literal["apply", "overlay", "overlay-user"]
 _AS_STATED: Final = Ownership()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from imagetool.errors import InvalidDocument
@@ -12,6 +11,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.document import get, get_list, get_string_map, get_strings
 from imagetool.oci.platform import Platform
+from imagetool.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

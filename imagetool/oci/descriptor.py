@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from imagetool.errors import InvalidDocument
 from imagetool.oci import document
 from imagetool.oci.digest import Digest
 from imagetool.oci.platform import Platform
+from imagetool.values import dataclass, field
 
 _KNOWN: Final = frozenset({"mediaType", "digest", "size", "annotations", "platform", "artifactType"})
 

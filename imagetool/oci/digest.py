@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from imagetool.errors import InvalidDocument
+from imagetool.values import dataclass
 
 #: Algorithms we accept, with the number of hex digits each has. sha256 first: it is the default.
 _HEX_LENGTH: Final = {"sha256": 64, "sha512": 128}

@@ -8,13 +8,13 @@ parse the result again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from imagetool import limits
 from imagetool.errors import InvalidDocument, LimitExceeded, Unsupported
 from imagetool.oci import document, mediatype, patch
 from imagetool.oci.descriptor import Descriptor
+from imagetool.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

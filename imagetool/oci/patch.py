@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from imagetool.oci.document import encode
+from imagetool.values import dataclass
 
 Span = tuple[int, int]
 _DECODER: Final = json.JSONDecoder()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from imagetool.errors import InvalidReference
 from imagetool.oci import document
+from imagetool.values import dataclass
 
 #: What `uname -m` and common spelling say, as (GOARCH, variant).
 _ARCHITECTURES: Final = {

@@ -6,11 +6,11 @@ Source: github.com/distribution/reference grammar; Docker Hub's short-name rules
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Final
 
 from imagetool.errors import InvalidDocument, InvalidReference
 from imagetool.oci.digest import Digest
+from imagetool.values import dataclass, replace
 
 DEFAULT_REGISTRY: Final = "docker.io"
 _LABEL: Final = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]{0,61}[a-zA-Z0-9])"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from imagetool.distribution.auth import is_loopback
 from imagetool.errors import UsageError
 from imagetool.oci.reference import DEFAULT_REGISTRY, check_registry
+from imagetool.values import dataclass
 
 _HUB: Final = "registry-1.docker.io"
 _PROBE_SECONDS: Final = 2.0

@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +30,7 @@ from imagetool.remote.answer import Answer
 from imagetool.remote.connect import Tls, host_of
 from imagetool.remote.faults import ConnectionBroken, translated
 from imagetool.streams.verify import verified
+from imagetool.values import dataclass, field, replace
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})

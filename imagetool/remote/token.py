@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -26,6 +25,7 @@ from imagetool.distribution.headers import printable
 from imagetool.errors import AuthError, NetworkError
 from imagetool.remote.answer import Answer
 from imagetool.remote.http import Http, Request
+from imagetool.values import dataclass, field
 
 #: Says what is known for (registry, repository); asked once each, and only when a registry asks us.
 CredentialsFor = Callable[[str, str], Credentials | None]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from imagetool import limits
@@ -21,6 +20,7 @@ from imagetool.remote.faults import ConnectionBroken
 from imagetool.remote.http import RETRIED, Body
 from imagetool.remote.registry import Registry
 from imagetool.streams.pump import reblock
+from imagetool.values import dataclass
 
 _STORED: Final = frozenset({201, 204})
 _REFUSED_WHOLE: Final = frozenset({405, 411, 413, 415, 501})  # of one large PUT; chunks may be taken

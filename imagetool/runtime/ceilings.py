@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import resource
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from imagetool.errors import UsageError
+from imagetool.values import dataclass
 
 #: Processes that the containers of one build may have together when nothing else is said.
 DEFAULT_PIDS: Final = 4096

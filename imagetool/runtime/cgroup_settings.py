@@ -6,8 +6,9 @@ Source: runtime-spec v1.2 config-linux.md "Control groups"; Linux Documentation/
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from imagetool.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

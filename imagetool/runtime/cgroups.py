@@ -18,7 +18,6 @@ import secrets
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -26,6 +25,7 @@ from typing import Any, Final
 from imagetool.errors import HostError
 from imagetool.runtime.ceilings import DEFAULT_PIDS
 from imagetool.runtime.cgroup_settings import Setting, settings
+from imagetool.values import dataclass, field
 
 _PREFIX: Final = "imagetool-"
 #: What needs each controller.

@@ -19,13 +19,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from imagetool.errors import HostError
 from imagetool.oci.platform import Platform
 from imagetool.runtime import syscalls
+from imagetool.values import dataclass
 
 #: Architecture -> (64 bits, little endian, e_machine of ELF, what qemu calls it).
 _MACHINES: Final = {

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from imagetool.errors import InvalidDocument, UsageError
 from imagetool.oci.config import ImageConfig
 from imagetool.runtime.users import User, resolve_user
+from imagetool.values import dataclass, field
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREFIX: Final = "org.opencontainers.image."
@@ -58,7 +58,13 @@ class ImageProcess:
     user: User
 
 
-def process_of(config: ImageConfig, *, passwd: bytes, group: bytes, wishes: Wishes = Wishes()) -> ImageProcess:
+def process_of(
+    config: ImageConfig,
+    *,
+    passwd: bytes,
+    group: bytes,
+    wishes: Wishes = Wishes(),  # noqa: B008 - a frozen value
+) -> ImageProcess:
     """Return the process that a config describes.
 
     Args:

@@ -10,7 +10,6 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NoReturn
@@ -18,6 +17,7 @@ from typing import Final, Literal, NoReturn
 from imagetool.errors import HostError
 from imagetool.runtime import syscalls
 from imagetool.runtime.capabilities import holds
+from imagetool.values import dataclass
 
 _TOOLS: Final = ("newuidmap", "newgidmap")
 _ALL_IDS: Final = 2**32 - 1

@@ -13,12 +13,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from imagetool.errors import HostError
 from imagetool.runtime.connection import NAMESPACE, READY
+from imagetool.values import dataclass
 
 TUNNEL: Final = Path("/dev/net/tun")
 Asked = Literal["default", "host", "none"]

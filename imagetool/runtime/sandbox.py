@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from imagetool.runtime.ceilings import Ceilings, parse_ceilings
 from imagetool.runtime.names import Names, parse_names
 from imagetool.runtime.security import Security, security_of
+from imagetool.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from imagetool.errors import UsageError
 from imagetool.runtime.capabilities import NAMES
 from imagetool.runtime.seccomp.profile import default_profile, read_profile, resolve
+from imagetool.values import dataclass, field
 
 #: What a build step may do: buildah's set, which is Docker's without MKNOD, NET_RAW and AUDIT_WRITE.
 DEFAULT_CAPABILITIES: Final = (

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from imagetool.errors import UsageError
@@ -15,6 +14,7 @@ from imagetool.runtime.ceilings import Ceilings
 from imagetool.runtime.network import HOST, Network
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.users import User
+from imagetool.values import dataclass, replace
 
 #: What of /proc and /sys tells about, or reaches, the host.
 MASKED_PATHS: Final = (

@@ -6,10 +6,10 @@ Source: image-spec v1.1 config.md, "User"; passwd(5), group(5).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from imagetool.errors import BuildError
+from imagetool.values import dataclass
 
 _MAX_ID: Final = 0xFFFFFFFE
 _SHOWN: Final = 80  # characters of untrusted text in an error

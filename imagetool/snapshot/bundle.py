@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +30,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.document import get
 from imagetool.safefs.root import remove_tree
 from imagetool.snapshot.directory import unpack_layers
+from imagetool.values import dataclass
 
 ROOTFS: Final = "rootfs"
 SCAN: Final = "imagetool.scan"

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,7 @@ from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership, unpack
 from imagetool.snapshot.folders import new_folder, sweep
 from imagetool.streams.pump import in_thread
+from imagetool.values import dataclass
 
 Warn = Callable[[str], None]
 _TICK: Final = 12_000_000  # nanoseconds, of a kernel with 100 ticks a second

@@ -18,7 +18,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +31,7 @@ from imagetool.oci.digest import Digest, chain_ids
 from imagetool.snapshot.folders import BOOT, STAGED, boot_id, discard_folder, new_folder, of_these_ids, read_boot, sweep
 from imagetool.snapshot.inherit import inherit
 from imagetool.snapshot.parallel import in_parallel
+from imagetool.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

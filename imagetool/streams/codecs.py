@@ -12,7 +12,6 @@ Whatever the number of threads and however the input is cut, the output is the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -21,6 +20,7 @@ from imagetool.errors import Unsupported, UsageError
 from imagetool.streams.decompress import decompress, sniff
 from imagetool.streams.pump import in_order, reblock, threads_for_codecs
 from imagetool.streams.stockzlib import require_stock_zlib
+from imagetool.values import dataclass, replace
 
 Compression = Literal["none", "gzip", "zstd"]
 Format = Literal["none", "gzip", "zstd", "zstd:chunked"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -98,6 +97,8 @@ def in_thread(chunks: Iterable[bytes]) -> Iterator[Iterator[bytes]]:
     Order is kept and memory is bounded. An error of the producer is raised to the consumer
     where it occurred; leaving the context early stops the producer and waits for it.
     """
+    import queue
+
     ready: queue.Queue[bytes | _Failure | None] = queue.Queue(_QUEUE_CHUNKS)
     stopped = threading.Event()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from imagetool import limits
@@ -15,6 +14,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Document, Index, Manifest
 from imagetool.oci.platform import Platform
+from imagetool.values import dataclass
 
 Outcome = Literal["done", "exists", "mounted"]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -31,6 +30,7 @@ from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Observer
 from imagetool.streams.codecs import Codec, sniff
 from imagetool.transfer.crew import Crew
 from imagetool.transfer.plan import choose
+from imagetool.values import dataclass, replace
 
 #: The OCI media type of each Docker one; zstd layers exist in OCI manifests only.
 _OCI_OF: Final = {

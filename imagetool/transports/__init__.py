@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from imagetool.content.store import Destination, Source
 from imagetool.errors import UsageError
 from imagetool.oci.descriptor import Descriptor
 from imagetool.progress import Observer, silent
+from imagetool.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

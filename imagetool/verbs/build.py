@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,6 +15,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
 from imagetool.progress import phase
 from imagetool.transports.local import local_name
+from imagetool.values import replace
 from imagetool.verbs.buildoptions import BuildOptions, dockerfile_of, shown_name
 from imagetool.verbs.buildworker import OnDemand, download, enter_namespace, worker_of
 from imagetool.verbs.check import refuse_findings

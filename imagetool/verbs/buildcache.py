@@ -15,7 +15,6 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +32,7 @@ from imagetool.oci.manifest import Manifest, parse
 from imagetool.progress import Note, Observer
 from imagetool.streams.codecs import Codec
 from imagetool.transports import Surroundings, find
+from imagetool.values import dataclass, field
 
 CONFIG_TYPE: Final = "application/vnd.imagetool.buildcache.v1+json"
 MOUNTS_TYPE: Final = "application/vnd.imagetool.cachemounts.v1+json"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from imagetool.oci.platform import Platform
+from imagetool.values import dataclass, field
 
 if TYPE_CHECKING:
     from imagetool.build.contexts import Opened

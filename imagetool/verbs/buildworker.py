@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from imagetool.config.environment import source_date_epoch
@@ -17,6 +16,7 @@ from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer
 from imagetool.transports import find
 from imagetool.transports.local import resolve
+from imagetool.values import replace
 from imagetool.verbs.buildoptions import BuildOptions
 from imagetool.verbs.workplace import Workplace, pull_into
 

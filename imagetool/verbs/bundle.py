@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from imagetool.runtime.bundles.parts import BundleSource, staged
 from imagetool.runtime.imageprocess import Wishes
 from imagetool.transfer import copy
 from imagetool.transports import Surroundings, find
+from imagetool.values import dataclass, field
 from imagetool.verbs.images import found_image
 
 
@@ -113,7 +113,7 @@ def bundle(
     destination: Path,
     system: str,
     around: Surroundings,
-    options: BundleOptions = BundleOptions(),
+    options: BundleOptions = BundleOptions(),  # noqa: B008 - a frozen value
     *,
     observer: Observer = silent,
 ) -> None:

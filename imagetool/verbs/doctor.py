@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,6 +25,7 @@ from imagetool.runtime.network import TUNNEL, choose, helpers
 from imagetool.runtime.probe import can_run_containers
 from imagetool.runtime.seccomp.compiler import filter_of
 from imagetool.runtime.security import Security
+from imagetool.values import dataclass
 
 State = Literal["ok", "limited", "missing"]
 _GIB: Final = 1 << 30

@@ -10,7 +10,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from imagetool.oci.digest import Digest
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer
 from imagetool.transports import Surroundings, find
+from imagetool.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imagetool.image.contents import ImageDifference

@@ -7,7 +7,6 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -34,6 +33,7 @@ from imagetool.runtime.spec import Mount, build_step_spec
 from imagetool.safefs.openat2 import open_beneath
 from imagetool.snapshot.overlay import OverlaySnapshotter, Workspace
 from imagetool.transports import Surroundings
+from imagetool.values import dataclass, field, replace
 from imagetool.verbs.images import found_image
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.progress import Observer, silent
 from imagetool.transports import Surroundings, find
 from imagetool.transports.local import local_name
+from imagetool.values import dataclass
 
 if TYPE_CHECKING:
     from imagetool.build.cache import FolderCache

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
 from imagetool.errors import InvalidDocument
 from imagetool.oci.digest import Digest
+from imagetool.values import dataclass
 from registry_server.message import ApiError, Request
 from registry_server.metadata import MetaStore
 from registry_server.storage import BlobStore

@@ -7,11 +7,11 @@ promised to a client stays for the grace that `condemn` is given, even when noth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
+from imagetool.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Literal
 
 from imagetool.dockerfile.lint.subject import Subject
 from imagetool.dockerfile.source import Source, Span
+from imagetool.values import dataclass, field
 
 Level = Literal["note", "warning", "error"]
 

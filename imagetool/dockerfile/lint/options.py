@@ -8,13 +8,13 @@ Source: Dockerfile reference, "check"; docs.docker.com/build/checks.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from imagetool.dockerfile.source import did_you_mean, quoted
 from imagetool.dockerfile.values import parse_boolean
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
+from imagetool.values import dataclass
 
 _OPTIONS: Final = ("skip", "error", "experimental")
 _COMMENT: Final = re.compile(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from imagetool.dockerfile.ignore import IgnoreRules
 from imagetool.dockerfile.lint.comments import instruction_options
@@ -16,6 +15,7 @@ from imagetool.dockerfile.parser import Dockerfile
 from imagetool.dockerfile.source import Source, Span
 from imagetool.errors import DockerfileError
 from imagetool.oci.platform import Platform
+from imagetool.values import dataclass
 
 #: So many findings of one rule in one instruction are reported; more would say the same.
 _OF_ONE_KIND = 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from imagetool.dockerfile.ignore import IgnoreRules
@@ -14,6 +13,7 @@ from imagetool.dockerfile.words import Expansion, expand_traced
 from imagetool.errors import DockerfileError
 from imagetool.limits import DOCKERFILE_CHECKED
 from imagetool.oci.platform import Platform
+from imagetool.values import dataclass, field
 
 SCRATCH: Final = "scratch"
 #: Set for every build, in FROM at once and in a stage after an ARG.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from imagetool.runtime.network import NONE
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.security import CONTAINER_CAPABILITIES, Security
 from imagetool.runtime.spec import Mount, build_step_spec
+from imagetool.values import dataclass
 
 NSPAWN_VERSION: Final = "1.0.0"  # the only one that systemd-nspawn 252 takes
 

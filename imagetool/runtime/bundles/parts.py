@@ -9,7 +9,6 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from imagetool.runtime.imageprocess import ImageProcess, Wishes, process_of, vol
 from imagetool.runtime.mountpoints import canonical
 from imagetool.safefs.openat2 import open_beneath, open_in_root
 from imagetool.safefs.root import Root, remove_tree
+from imagetool.values import dataclass, field
 
 #: Directories that systems mount over, whatever the image has there.
 SYSTEM_FOLDERS: Final = ("/proc", "/sys", "/dev")

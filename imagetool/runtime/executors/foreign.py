@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal
@@ -23,6 +22,7 @@ from imagetool.runtime.namespaces import is_host_root
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.seccomp.compiler import filter_of
 from imagetool.runtime.spec import RuntimeSpec
+from imagetool.values import dataclass
 
 if TYPE_CHECKING:
     from imagetool.runtime.session import Session

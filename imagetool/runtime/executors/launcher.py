@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +23,7 @@ from imagetool.errors import BuildError, HostError
 from imagetool.runtime import mountpoints
 from imagetool.runtime.executors.protocol import ExitStatus, Output, Usage
 from imagetool.runtime.rootfs import Directory, Rootfs
+from imagetool.values import dataclass
 
 if TYPE_CHECKING:
     from imagetool.runtime.session import Session

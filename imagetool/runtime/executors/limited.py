@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from imagetool.errors import Unsupported
 from imagetool.runtime.cgroups import Group, GroupTree, Outcome
 from imagetool.runtime.executors.protocol import ExitStatus
 from imagetool.runtime.spec import RuntimeSpec, unmapped
+from imagetool.values import replace
 
 
 @contextmanager

@@ -15,11 +15,11 @@ import functools
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from imagetool.errors import UsageError
 from imagetool.runtime.seccomp.numbers import AUDIT, MACHINES, X32, numbers
+from imagetool.values import dataclass
 
 _LOAD, _AND, _JUMP, _EQUAL, _GREATER, _AT_LEAST, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
