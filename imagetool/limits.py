@@ -38,8 +38,11 @@ TAR_NAME_BYTES: Final = 4096  # PATH_MAX; a longer name cannot be created by one
 TAR_PAX_BYTES: Final = MIB  # one extended header, all records together
 TAR_SPARSE_REGIONS: Final = 100_000  # stretches of data in one sparse file
 TAR_XATTR_BYTES: Final = 64 * KIB  # one extended attribute's value (XATTR_SIZE_MAX)
+TAR_TRAILING_BYTES: Final = GIB  # what may follow the end-of-archive marker: padding, or tars that readers ignore
 SCAN_BYTES: Final = 2 * GIB  # the saved scan of an unpacked image
 LAYER_BYTES: Final = 256 * GIB  # one layer, uncompressed
+ARCHIVE_BYTES: Final = 256 * GIB  # an archive of images, unpacked
+ARCHIVE_ENTRIES: Final = 100_000  # entries of one: blobs, tags and directories
 LAYER_RATIO: Final = 1100  # uncompressed : compressed; deflate itself cannot pass 1032, bzip2 and xz can
 ZSTD_RATIO: Final = 33_000  # the same for zstd, which stores 128 KiB of one byte in four: LAYER_BYTES is its bound
 LAYER_RATIO_FLOOR: Final = GIB  # the ratio is not looked at below this much output
@@ -60,6 +63,7 @@ HEADER_BYTES: Final = 32 * KIB  # one header value that is parsed
 BODY_SECONDS: Final = 60.0  # seconds between two pieces of a request body, and before its rate counts
 BODY_BYTES_PER_SECOND: Final = KIB  # the least rate at which our server takes a body
 PASSWD_BYTES: Final = MIB  # /etc/passwd or /etc/group of an image
+ENV_FILE_BYTES: Final = 4 * MIB  # what --env-file names; the kernel takes less for one program
 
 
 #: What each limit that may be set bounds.
@@ -73,6 +77,9 @@ ADJUSTABLE: Final = {
     "TAR_PAX_BYTES": "bytes of one extended header",
     "TAR_XATTR_BYTES": "bytes of one extended attribute",
     "TAR_SPARSE_REGIONS": "stretches of data in one sparse file",
+    "TAR_TRAILING_BYTES": "bytes that follow the end of an archive",
+    "ARCHIVE_BYTES": "bytes of an archive of images, unpacked",
+    "ARCHIVE_ENTRIES": "entries in an archive of images",
     "LAYER_BYTES": "bytes of one layer, uncompressed",
     "LAYER_RATIO": "uncompressed to compressed bytes of a layer in gzip, xz or bzip2",
     "ZSTD_RATIO": "uncompressed to compressed bytes of a layer in zstd",

@@ -12,9 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from imagetool import limits
 from imagetool.dockerfile import IgnoreRules
 from imagetool.errors import InvalidArchive, NotFound, StorageError, UsageError
-from imagetool.limits import DOCKERFILE_BYTES, LAYER_BYTES
+from imagetool.limits import DOCKERFILE_BYTES
 from imagetool.safefs.openat2 import open_in_root
 from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
@@ -98,7 +99,7 @@ def _fetched(text: str, folder: Path, download: Downloader, stdin: BinaryIO | No
 def _from_stream(chunks: Iterable[bytes], folder: Path, where: str) -> Opened:
     """Unpack a tar, compressed or not; anything else is a Dockerfile without a context."""
     head = b""
-    rest = iter(bounded(chunks, LAYER_BYTES, where=where))
+    rest = iter(bounded(chunks, limits.LAYER_BYTES, where=where))
     for chunk in rest:
         head += chunk
         if len(head) >= 512:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imagetool.cli.options import workplace
 from imagetool.errors import HostError, NotFound, UsageError
+from imagetool.limits import ENV_FILE_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,9 +117,13 @@ def _lines(paths: Sequence[str]) -> Iterator[str]:
     """Yield the variables of files: empty lines and those that begin with # are none."""
     for path in paths:
         try:
-            text = Path(path).read_text()
+            with open(path, "rb") as file:
+                raw = file.read(ENV_FILE_BYTES + 1)
         except OSError as error:
             raise NotFound(f"--env-file {path}: {error.strerror}") from None
+        if len(raw) > ENV_FILE_BYTES:
+            raise UsageError(f"--env-file {path}: more than {ENV_FILE_BYTES} bytes")
+        text = raw.decode("utf-8", "surrogateescape")  # as the command line's own
         yield from (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from imagetool.errors import InvalidArchive
+from imagetool import limits
+from imagetool.errors import InvalidArchive, LimitExceeded
 
 BLOCK: Final = 512
 
@@ -64,6 +65,12 @@ class Blocks:
             yield piece
 
     def drain(self) -> None:
-        """Read the stream to its end, so that whoever verifies it sees all of it."""
-        for _ in self._chunks:
-            pass
+        """Read the stream to its end, so that whoever verifies it sees all of it; raises LimitExceeded."""
+        left = limits.TAR_TRAILING_BYTES
+        for chunk in self._chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise LimitExceeded(
+                    f"{self._where}: more than {limits.TAR_TRAILING_BYTES} bytes follow the end of the archive;"
+                    " if they belong there, set tar-trailing-bytes in IMAGETOOL_LIMITS"
+                )

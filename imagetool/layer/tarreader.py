@@ -57,7 +57,7 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
 
     The content is valid until the next entry is asked for; what was not read of it is skipped.
     Names come normalised (`entry.normal_name`). The stream is read to its end, past the
-    end-of-archive marker.
+    end-of-archive marker, by `limits.TAR_TRAILING_BYTES` at most.
 
     Args:
         where: the archive's name for errors, for example "layer sha256:…".

@@ -18,7 +18,7 @@ from imagetool.content.layout import LayoutStore
 from imagetool.content.staging import new_file
 from imagetool.content.store import Fetcher, Ingester, Pusher
 from imagetool.convert.appc import from_aci, owning_paths, to_aci
-from imagetool.errors import InvalidArchive, NotFound
+from imagetool.errors import InvalidArchive
 from imagetool.image.image import Image, Layer, load, opener
 from imagetool.image.write import write_image, write_layer
 from imagetool.layer.entry import Entry, Item, display
@@ -31,9 +31,9 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest, new_hasher
 from imagetool.progress import Note, Observer, phase
 from imagetool.streams.codecs import Codec, decompress
-from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import read_all
 from imagetool.transports import OpenDestination, OpenSource, Surroundings
+from imagetool.transports.archivefile import opened_archive
 from imagetool.transports.scratch import scratch_folder
 
 
@@ -147,18 +147,14 @@ def read_aci(path: Path, store: Ingester) -> tuple[ImageManifest, Digest, Layer]
     where = str(path)
     hasher = new_hasher("sha512")
     found: dict[str, bytes] = {}
-    try:
-        file = open(path, "rb")
-    except OSError as error:
-        raise NotFound(f"cannot open {path}: {error.strerror}") from None
 
-    def hashed() -> Iterator[bytes]:
-        for chunk in decompress(read_chunks(file), where=where):
+    def hashed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in decompress(chunks, where=where):
             hasher.update(chunk)
             yield chunk
 
-    with file:
-        layer = write_layer(write(_rootfs(hashed(), found, where)), store, Codec())
+    with opened_archive(path) as chunks:
+        layer = write_layer(write(_rootfs(hashed(chunks), found, where)), store, Codec())
     if "manifest" not in found or "rootfs" not in found:
         raise InvalidArchive(f"{where} is not an ACI: it must hold a manifest and a rootfs directory")
     manifest = ImageManifest.parse(found["manifest"], what=f"{where}: manifest")

@@ -24,7 +24,6 @@ from imagetool.image.write import tar_digest, write_layer
 from imagetool.layer.entry import Entry, Item, display
 from imagetool.layer.scan import file_content
 from imagetool.layer.tarcodec import write
-from imagetool.layer.tarreader import read
 from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import document, mediatype
 from imagetool.oci.config import ImageConfig
@@ -35,6 +34,7 @@ from imagetool.oci.reference import Reference
 from imagetool.streams.codecs import Codec, decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.transports import OpenDestination, OpenSource, Surroundings, path_and_name
+from imagetool.transports.archivefile import image_archive, opened_archive
 from imagetool.transports.local import local_name
 from imagetool.transports.scratch import scratch_folder
 
@@ -86,13 +86,9 @@ class DockerArchive:
 def _unpacked(path: Path, around: Surroundings) -> Iterator[Path]:
     """Unpack an archive's regular files into a scratch directory. Links are followed inside the archive only."""
     with scratch_folder(around) as folder:
-        try:
-            file = open(path, "rb")
-        except OSError as error:
-            raise NotFound(f"cannot open {path}: {error.strerror}") from None
         links: dict[bytes, Entry] = {}
-        with file:
-            for entry, content in read(decompress(read_chunks(file), where=str(path)), where=str(path)):
+        with opened_archive(path) as chunks:
+            for entry, content in image_archive(chunks, where=str(path)):
                 if entry.kind == "file":
                     _write(folder, entry.name, content)
                 elif entry.kind in ("symlink", "link"):

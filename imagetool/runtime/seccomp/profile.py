@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imagetool.errors import NotFound, UsageError
+from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci.document import decode
 from imagetool.runtime.seccomp.compiler import ACTIONS, OPERATORS
 from imagetool.runtime.seccomp.default import PROFILE
@@ -55,7 +56,8 @@ def read_profile(path: Path) -> Mapping[str, Any]:
     leave a hole.
     """
     try:
-        raw = path.read_bytes()
+        with open(path, "rb") as file:
+            raw = file.read(DOCUMENT_BYTES + 1)
     except OSError as error:
         raise NotFound(f"the seccomp profile {path} cannot be read: {error.strerror}") from None
     try:

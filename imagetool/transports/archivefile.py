@@ -1,0 +1,55 @@
+"""The file that an archive is: read and unpacked within bounds, also when it is a pipe or a device without end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from imagetool import limits
+from imagetool.content.staging import storage_errors
+from imagetool.errors import LimitExceeded, NotFound
+from imagetool.layer.entry import Item
+from imagetool.layer.tarreader import read
+from imagetool.streams.codecs import decompress
+from imagetool.streams.pump import read_chunks
+
+
+@contextmanager
+def opened_archive(path: Path) -> Iterator[Iterator[bytes]]:
+    """Yield the bytes of a file as they are. Raises NotFound when it cannot be opened, StorageError while reading."""
+    try:
+        file = open(path, "rb")
+    except OSError as error:
+        raise NotFound(f"cannot open {path}: {error.strerror}") from None
+    with file:
+        yield _read(file, path)
+
+
+def _read(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    with storage_errors(f"cannot read {path}"):
+        yield from read_chunks(file)
+
+
+def image_archive(chunks: Iterator[bytes], *, where: str) -> Iterator[Item]:
+    """Yield the entries of an archive of images, compressed or not, as `tarreader.read` does.
+
+    Raises LimitExceeded for more than `limits.ARCHIVE_ENTRIES`, and before more than
+    `limits.ARCHIVE_BYTES` of content are given out.
+    """
+    plain = decompress(chunks, where=where, limit=2 * limits.ARCHIVE_BYTES)  # headers and padding come on top
+    left = limits.ARCHIVE_BYTES
+    for number, (entry, content) in enumerate(read(plain, where=where)):
+        if number >= limits.ARCHIVE_ENTRIES:
+            raise LimitExceeded(
+                f"{where}: more than {limits.ARCHIVE_ENTRIES} entries, which no archive of images needs;"
+                " if this one does, set archive-entries in IMAGETOOL_LIMITS"
+            )
+        left -= entry.size
+        if left < 0:
+            raise LimitExceeded(
+                f"{where}: unpacks to more than the {limits.ARCHIVE_BYTES} bytes allowed;"
+                " if you have the room, set archive-bytes in IMAGETOOL_LIMITS"
+            )
+        yield entry, content
