@@ -7,18 +7,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagetool.build.entitlements import check_device, check_entitled
 from imagetool.build.mounts import mount_inputs, step_mounts
 from imagetool.build.root import Root
 from imagetool.build.state import run_environment, run_history
 from imagetool.build.steps import Inputs, Made, record, store
 from imagetool.dockerfile import ExecutableHeredoc, Run, script_of
-from imagetool.errors import StepFailed, Unsupported
+from imagetool.errors import NotFound, StepFailed
 from imagetool.image.image import Layer, opener
 from imagetool.progress import Note, StepOutput
 from imagetool.runtime.users import User
 from imagetool.values import dataclass
 
 if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
+    from imagetool.runtime.cdi import Device
     from imagetool.runtime.executors import Usage
     from imagetool.runtime.network import Network
     from imagetool.runtime.spec import Mount, RuntimeSpec
@@ -35,8 +37,8 @@ _HINTS = {
 
 def run_step(inputs: Inputs, instruction: Run) -> Made:
     """Run the command unless the cache has its layer; raises StepFailed when it does not end with 0."""
-    if instruction.security != "sandbox" or instruction.devices:
-        raise Unsupported("RUN --security=insecure and --device are not supported")
+    check_entitled(instruction, inputs.entitlements)
+    devices = _devices(inputs, instruction) if instruction.devices else ()
     script = script_of(instruction)
     state = inputs.state
     argv: tuple[str, ...]
@@ -60,6 +62,8 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
         network=network,
         mounts=mounted,
         **({"ids": 1} if inputs.worker.single_id else {}),
+        **({"security": instruction.security} if instruction.security != "sandbox" else {}),
+        **({"devices": [device.qualified for device in devices]} if devices else {}),
         **({"hosts": sandbox.names.hosts} if sandbox is not None and sandbox.names.hosts else {}),
     )
     if inputs.worker.single_id:  # there may be more ids the next time, which no record of the whole build tells of
@@ -67,7 +71,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     cached = inputs.lookup(key)
     if cached is not None:
         return Made(cached.layer, history, cached=True)
-    command = StepCommand(argv, text, environment, network)
+    command = StepCommand(argv, text, environment, network, devices)
     with step_container(inputs, instruction, command) as (spec, workspace):
         steady = _is_steady(inputs, instruction, mounted)
         _execute(inputs, instruction, spec, workspace)
@@ -80,6 +84,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
 class StepCommand:
     """What a step runs: the program and its arguments, the script it is when it is one, its variables, its network.
 
+    devices: those that it was given.
     mounts, hostname, terminal: what a command run by hand may have beyond those of a Dockerfile.
     """
 
@@ -87,6 +92,7 @@ class StepCommand:
     script: str
     environment: dict[str, str]
     network: str
+    devices: tuple[Device, ...] = ()
     mounts: tuple[Mount, ...] = ()
     hostname: str = _HOSTNAME
     terminal: bool = False
@@ -125,7 +131,42 @@ def step_container(inputs: Inputs, instruction: Run, command: StepCommand) -> It
             sandbox=worker.sandbox or Sandbox(userns="default"),
             terminal=command.terminal,
         )
-        yield spec, workspace
+        yield _granted(spec, instruction, command.devices), workspace
+
+
+def _devices(inputs: Inputs, instruction: Run) -> tuple[Device, ...]:
+    """Return the devices that a step uses; those that are not there, and not required, are left out with a word."""
+    from imagetool.runtime.cdi import read_devices
+
+    inputs.worker.witness.opaque()  # it hangs on files of the host
+    known = read_devices(inputs.worker.device_folders)
+    found: dict[str, Device] = {}
+    for wanted in instruction.devices:
+        try:
+            meant = known.find(wanted.name)
+        except NotFound as error:
+            if wanted.required:
+                raise
+            inputs.observer(Note(f"RUN --device={wanted.name} does without: {error}", "warning"))
+            continue
+        for device in meant:
+            check_device(device, inputs.entitlements)
+            found[device.qualified] = device
+    return tuple(found.values())
+
+
+def _granted(spec: RuntimeSpec, instruction: Run, devices: Sequence[Device]) -> RuntimeSpec:
+    """Return the description of the step's container with what it was allowed beyond the usual."""
+    if instruction.security == "insecure":
+        from imagetool.runtime.grants import without_sandbox
+
+        spec = without_sandbox(spec)
+    if devices:
+        from imagetool.runtime.cdi import Edits
+        from imagetool.runtime.grants import with_devices
+
+        spec = with_devices(spec, sum((device.edits for device in devices), Edits()))
+    return spec
 
 
 def _is_steady(inputs: Inputs, instruction: Run, mounted: Sequence[dict[str, Any]]) -> bool:

@@ -18,6 +18,7 @@ from typing import Final
 from imagetool.build import graph as graphs
 from imagetool.build import steps
 from imagetool.build.cache import key_of
+from imagetool.build.entitlements import Entitlements, check_entitled
 from imagetool.build.explain import reason
 from imagetool.build.files import FolderSource, Trees
 from imagetool.build.finish import Finish, finished_image
@@ -32,6 +33,7 @@ from imagetool.dockerfile import (
     From,
     IgnoreRules,
     Instruction,
+    Run,
     expand_instruction,
     parse_trigger,
 )
@@ -61,6 +63,7 @@ class BuildRequest:
     named: directories, or names of images, that --build-context gives; the keys are in lower case.
     uncached: labels of stages that are not taken from the cache.
     explain: tell of each step whether the cache had it, and if not, why.
+    entitlements: what steps may have beyond the usual.
     jobs: how many steps, of stages that do not wait for each other, are done at once.
     """
 
@@ -79,6 +82,7 @@ class BuildRequest:
     named: Mapping[str, FolderSource | str] = field(default_factory=dict)
     jobs: int = field(default_factory=default_jobs)
     secrets: Secrets = field(default_factory=Secrets)
+    entitlements: Entitlements = field(default_factory=Entitlements)
 
 
 def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent) -> Image:
@@ -104,7 +108,19 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
     labels = [planned.label for planned in graph.stages]
     if unknown := sorted(request.uncached - set(labels)):
         raise UsageError(f"--no-cache-filter: no stage is named {unknown[0]!r}{did_you_mean(unknown[0], labels)}")
+    _check_entitlements(graph, request.entitlements)
     return _Build(request, graph, worker, observer).image(graph.target)
+
+
+def _check_entitlements(graph: Graph, entitlements: Entitlements) -> None:
+    """Refuse what is not allowed before anything is pulled or run."""
+    for number in graph.needed:
+        for instruction in graph.stages[number].stage.instructions:
+            if isinstance(instruction, Run):
+                try:
+                    check_entitled(instruction, entitlements)
+                except DockerfileError as error:
+                    raise instruction.source.placed(error) from None
 
 
 class _Build:
@@ -301,5 +317,6 @@ class _Build:
             trees=self._trees,
             observer=self._observer,
             secrets=self._request.secrets,
+            entitlements=self._request.entitlements,
             known=self._known,
         )

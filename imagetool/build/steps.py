@@ -14,6 +14,7 @@ from typing import Any
 from imagetool.build.cache import Result, key_of
 from imagetool.build.chmod import Chmod
 from imagetool.build.copying import CopyRequest, copy_items, plan_copy
+from imagetool.build.entitlements import Entitlements
 from imagetool.build.filedigests import FileDigests
 from imagetool.build.files import Files, FolderFiles, FolderSource, Trees
 from imagetool.build.root import Root
@@ -57,6 +58,7 @@ class Inputs:
     known: FileDigests | None = None
     asked: dict[str, Any] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=Secrets)
+    entitlements: Entitlements = field(default_factory=Entitlements)
 
     def context_files(self, times: Callable[[int], int] | None = None) -> FolderFiles:
         """Return the files of the build context, to be opened; what is read of them the witness gets to know."""

@@ -144,6 +144,7 @@ class Worker:
     `executor` starts one when the first RUN step needs it, and `stop` ends what it is running.
     `emulate` is asked before a step of a platform, and raises HostError when its programs cannot run.
     `network` says what a network that a step asks for is here, and raises HostError when it may not be had.
+    `device_folders` hold the specs of devices, see `runtime.cdi`.
     `known` gives what is remembered of the files of a directory; None to read them every time.
     `single_id` says that all files of steps belong to root, because there is no other id.
     `witness` must be told by whatever reads anything that is not in the store.
@@ -167,3 +168,4 @@ class Worker:
     stop: Callable[[], None] = lambda: None
     emulate: Callable[[Platform], None] = lambda _: None
     network: Callable[[str], Network] = _plain_network
+    device_folders: tuple[Path, ...] = ()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imagetool.api import BuildOptions
+    from imagetool.build.entitlements import Entitlements
     from imagetool.build.secrets import Secrets
     from imagetool.build.unchanged import Answer, Watch
     from imagetool.cli.app import Globals
@@ -149,6 +150,7 @@ def _options(
     isolation: str,
     runtime: str | None,
     network: str,
+    allow: Sequence[str],
     secret: Sequence[str],
     ssh: Sequence[str],
     build_context: Sequence[str],
@@ -183,6 +185,7 @@ def _options(
         runtime=runtime,
         network=network,
         network_fallback=network_fallback(),
+        allow=_entitlements(allow, network),
         sandbox=_sandbox(sandbox),
         secrets=_secrets(secret, ssh),
         contexts=dict(_pair(text, "--build-context") for text in build_context),
@@ -193,6 +196,14 @@ def _options(
         squash="all" if squash_all else "new" if squash else "",
         epoch=_epoch(timestamp),
     )
+
+
+def _entitlements(allow: Sequence[str], network: str) -> Entitlements | None:
+    if not allow:
+        return None
+    from imagetool.build.entitlements import parse_entitlements
+
+    return parse_entitlements(allow, network=network)
 
 
 def _epoch(text: str | None) -> int | None:

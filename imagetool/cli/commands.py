@@ -165,6 +165,12 @@ def _make() -> dict[str, Command]:
             _REPRODUCIBLE,
             *_EXECUTOR,
             Option("--network", default="default", choices=_NETWORKS, help=f"The network of RUN steps: {_NETWORK}"),
+            Option(
+                "--allow",
+                many=True,
+                help="network.host, security.insecure, device or device=NAME: let RUN ask for it by --network=host, "
+                "--security=insecure, --device.",
+            ),
             *_SANDBOX,
             _PROGRESS,
             Option("--quiet", "-q", kind="flag", help="Show nothing but the image ID; --progress quiet."),

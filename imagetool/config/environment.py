@@ -32,6 +32,14 @@ def network_fallback(environment: Mapping[str, str] = os.environ) -> Literal["ho
             raise UsageError(f"IMAGETOOL_NETWORK_FALLBACK is host or refuse, not {text[:40]!r}")
 
 
+def cdi_folders(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """Return where specs of devices are: IMAGETOOL_CDI_DIRS, with colons, else where CDI has them."""
+    from pathlib import Path
+
+    text = environment.get("IMAGETOOL_CDI_DIRS", "") or "/etc/cdi:/etc/buildkit/cdi:/var/run/cdi"
+    return tuple(Path(folder) for folder in text.split(":") if folder)
+
+
 def store_root_text(given: str | None, environment: Mapping[str, str] = os.environ) -> str:
     """Return `store_root` as text."""
     named = given or environment.get("IMAGETOOL_ROOT")

@@ -88,6 +88,12 @@ def raise_effective() -> None:
     syscalls.capset(syscalls.capget())
 
 
+def held() -> tuple[str, ...]:
+    """Return the names of the capabilities that this process may put in force."""
+    mask = syscalls.capget()
+    return tuple(name for number, name in enumerate(NAMES) if mask >> number & 1)
+
+
 def holds(name: str) -> bool:
     """Say whether this process has a capability in force."""
     with open("/proc/self/status") as file:

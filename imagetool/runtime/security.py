@@ -51,12 +51,14 @@ class Security:
         if unknown := sorted({*self.capabilities}.difference(NAMES)):
             raise UsageError(f"unknown capabilities: {', '.join(unknown)}")
 
-    def seccomp_tree(self) -> dict[str, Any] | None:
-        """Return `linux.seccomp` for this machine."""
+    def seccomp_tree(self, *, image: str = "") -> dict[str, Any] | None:
+        """Return `linux.seccomp` for this machine; `image` is the image's architecture where it is another."""
         if self.seccomp is None:
             return None
         host = os.uname()
-        return resolve(self.seccomp, capabilities=self.capabilities, machine=host.machine, kernel=host.release)
+        return resolve(
+            self.seccomp, capabilities=self.capabilities, machine=host.machine, kernel=host.release, image=image
+        )
 
 
 def security_of(

@@ -100,6 +100,8 @@ class RuntimeSpec:
         measured: tell the peak of memory of all its processes together, where that is possible.
         may_be_unmapped: the user namespace may be left out where it cannot be had; see `unmapped`.
         helper: the command that connects its network namespace, for the embedded executor; see `connection`.
+        device_rules: devices beyond the usual that its control group lets it use, as OCI rules; see `grants`.
+        sandboxed: it has no more than the usual rights; see `grants.without_sandbox`.
     """
 
     tree: Mapping[str, Any]
@@ -107,6 +109,8 @@ class RuntimeSpec:
     measured: bool = False
     may_be_unmapped: bool = False
     helper: tuple[str, ...] = ()
+    device_rules: tuple[Mapping[str, Any], ...] = ()
+    sandboxed: bool = True
 
     def json(self) -> bytes:
         """Return config.json."""

@@ -121,6 +121,7 @@ def _request(
     opened: Opened, dockerfile: Dockerfile, ignore: IgnoreRules, named: dict[str, Any], options: BuildOptions
 ) -> BuildRequest:
     """Return what the solver is asked for."""
+    from imagetool.build.entitlements import Entitlements
     from imagetool.build.finish import Finish
     from imagetool.build.secrets import Secrets
     from imagetool.build.solver import BuildRequest, default_jobs
@@ -148,6 +149,7 @@ def _request(
         named=named,
         uncached=frozenset(name.lower() for name in options.uncached),
         explain=options.explain,
+        entitlements=options.allow or Entitlements(network_host=options.network == "host"),
     )
 
 

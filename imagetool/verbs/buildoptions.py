@@ -12,6 +12,7 @@ from imagetool.values import dataclass, field
 
 if TYPE_CHECKING:
     from imagetool.build.contexts import Opened
+    from imagetool.build.entitlements import Entitlements
     from imagetool.build.secrets import Secrets
     from imagetool.build.worker import Witness
     from imagetool.runtime.sandbox import Sandbox
@@ -25,6 +26,7 @@ class BuildOptions:
 
     text: a Dockerfile that is in no file.
     contexts: what --build-context gives, by name.
+    allow: what steps may have beyond the usual; None for nothing.
     epoch: the moment of the build, in seconds; None for SOURCE_DATE_EPOCH or the commit's.
     """
 
@@ -56,6 +58,7 @@ class BuildOptions:
     epoch: int | None = None
     cache_from: Sequence[CachePlace] = ()
     cache_to: Sequence[CachePlace] = ()
+    allow: Entitlements | None = None
 
 
 def dockerfile_of(opened: Opened, options: BuildOptions, witness: Witness) -> tuple[Path, bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from imagetool.config.environment import source_date_epoch
+from imagetool.config.environment import cdi_folders, source_date_epoch
 from imagetool.content.layout import REF_NAME, LayoutStore
 from imagetool.errors import NetworkError, NotFound
 from imagetool.image.image import Image, load
@@ -145,6 +145,7 @@ def worker_of(
         sandbox=_sandbox(options, namespaced=made.namespaced),
         witness=witness,
         stop=made.stop,
+        device_folders=cdi_folders(),
     )
 
 

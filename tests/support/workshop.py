@@ -81,6 +81,7 @@ class Workshop:
     downloads: dict[str, tuple[str, int, bytes]] = field(default_factory=dict)
     executor: Recorder = field(default_factory=Recorder)
     events: list[Event] = field(default_factory=list)
+    device_folders: tuple[Path, ...] = ()
 
     @property
     def context(self) -> Path:
@@ -126,6 +127,7 @@ class Workshop:
             codec=Codec(),
             times=times,
             single_id=single_id,
+            device_folders=self.device_folders,
         )
         wanted = BuildRequest(parse(text.encode(), file="Dockerfile"), self.context, ignore, **request)
         return solve(wanted, worker, observer=self.events.append)

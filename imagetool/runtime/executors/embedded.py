@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from imagetool.errors import HostError
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher, Unmappable
-from imagetool.runtime.executors.limited import judged, limited
+from imagetool.runtime.executors.limited import judged, limited, refuse_hooks
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import has_single_id, is_host_root
 from imagetool.runtime.rootfs import Directory, Rootfs
@@ -69,7 +69,8 @@ class EmbeddedExecutor:
         self._launcher.stop()
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
-        """Run a container; see `Executor`."""
+        """Run a container; see `Executor`. Raises Unsupported for hooks."""
+        refuse_hooks(spec, "the embedded executor")
         if spec.may_be_unmapped:
             if not self._maps:
                 return self._run(unmapped(spec), root, output, session)

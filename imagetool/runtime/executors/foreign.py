@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from imagetool.errors import HostError, Unsupported
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher
-from imagetool.runtime.executors.limited import judged, limited, without_user_namespace
+from imagetool.runtime.executors.limited import judged, limited, refuse_hooks, without_user_namespace
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import is_host_root
 from imagetool.runtime.rootfs import Rootfs
@@ -102,6 +102,11 @@ class ForeignExecutor:
     def _check(self, spec: RuntimeSpec) -> None:
         process = spec.tree["process"]
         user = process["user"]
+        refuse_hooks(spec, f"--isolation {self._kind}")
+        if not spec.sandboxed or spec.device_rules:
+            raise Unsupported(
+                f"--isolation {self._kind} has no devices and no containers without a sandbox; embedded and oci have"
+            )
         if self._known.root_user_only and (user["uid"] or user["gid"] or user["additionalGids"]):
             raise Unsupported(
                 f"--isolation {self._kind} can run root only, and this is user {user['uid']}:{user['gid']}; "

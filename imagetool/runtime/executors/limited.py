@@ -40,6 +40,12 @@ def without_user_namespace(spec: RuntimeSpec, name: str) -> RuntimeSpec:
     return unmapped(spec)
 
 
+def refuse_hooks(spec: RuntimeSpec, name: str) -> None:
+    """Raise Unsupported for a description with hooks, which are programs that an OCI runtime runs."""
+    if hooks := spec.tree.get("hooks"):
+        raise Unsupported(f"{name} runs no hooks, and a device has one at {min(hooks)}: use --isolation oci")
+
+
 def judged(status: ExitStatus, spec: RuntimeSpec, group: Group | None) -> ExitStatus:
     """Return the status with what the container's group knows: its peak of memory, and the limit that it met."""
     if group is None:

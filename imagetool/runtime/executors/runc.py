@@ -64,7 +64,8 @@ class RuncExecutor:
             (Path(folder) / "rootfs").mkdir()
             log, name = Path(folder) / "log", Path(folder).name
             command = [self._program, "--root", f"{folder}/state", "--log", str(log), "--log-format", "json"]
-            linux = {**spec.tree["linux"], "resources": {}}
+            resources = {"devices": list(spec.device_rules)} if spec.device_rules else {}
+            linux = {**spec.tree["linux"], "resources": resources}
             if self._groups.folders:
                 # The limits are on a group of ours, in which the runtime makes its own: it would leave that behind.
                 linux["cgroupsPath"] = self._groups.path("shared" if group is None else group.name, name)
