@@ -12,31 +12,37 @@ BLOCK: Final = 512
 
 
 class Blocks:
-    """A stream as an exact reader of blocks; `expanded` counts what sparse files of it unpack to."""
+    """A stream as an exact reader of blocks.
+
+    buffer, at: the bytes at hand and how many of them were read, for who can use them as they
+        lie there and moves `at` on. expanded: counts what sparse files of it unpack to.
+    """
+
+    __slots__ = ("_chunks", "_where", "at", "buffer", "expanded")
 
     def __init__(self, chunks: Iterable[bytes], where: str) -> None:
         self._chunks = iter(chunks)
-        self._buffer = b""
-        self._at = 0
+        self.buffer = b""
+        self.at = 0
         self._where = where
         self.expanded = 0
 
     def block(self) -> bytes:
         """Return the next 512 bytes; b"" at the end of the stream."""
-        at = self._at
+        at = self.at
         end = at + BLOCK
-        if end <= len(self._buffer):
-            self._at = end
-            return self._buffer[at:end]
+        if end <= len(self.buffer):
+            self.at = end
+            return self.buffer[at:end]
         return b"".join(self.pieces(BLOCK, at_end=True))
 
     def take(self, size: int) -> bytes:
         """Return exactly `size` bytes, and skip what fills their last block up."""
-        at = self._at
+        at = self.at
         end = at + size + -size % BLOCK
-        if end <= len(self._buffer):
-            self._at = end
-            return self._buffer[at : at + size]
+        if end <= len(self.buffer):
+            self.at = end
+            return self.buffer[at : at + size]
         return b"".join(self.pieces(size + -size % BLOCK))[:size]
 
     def skip(self, size: int) -> None:
@@ -48,19 +54,19 @@ class Blocks:
         """Yield exactly `size` bytes in pieces as they come; with `at_end` the stream may have ended before them."""
         left = size
         while left:
-            have = len(self._buffer) - self._at
+            have = len(self.buffer) - self.at
             if not have:
-                self._buffer, self._at = next(self._chunks, b""), 0
-                if not self._buffer:
+                self.buffer, self.at = next(self._chunks, b""), 0
+                if not self.buffer:
                     if at_end and left == size:
                         return
                     raise InvalidArchive(f"{self._where}: the archive ends in the middle of an entry")
                 continue
-            if self._at == 0 and have <= left:
-                piece = self._buffer
+            if self.at == 0 and have <= left:
+                piece = self.buffer
             else:
-                piece = self._buffer[self._at : self._at + left]
-            self._at += len(piece)
+                piece = self.buffer[self.at : self.at + left]
+            self.at += len(piece)
             left -= len(piece)
             yield piece
 

@@ -9,7 +9,8 @@ Source: POSIX.1-2017 pax; GNU tar manual, "Basic Tar Format".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import struct
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 from zlib import adler32
 
@@ -46,6 +47,8 @@ _MAX_MINOR: Final = 0xFFFFF
 _NO_CHANGE: Final = 0xFFFFFFFF  # as an id this means "no change" to chown(2)
 _NO_XATTRS: Final[Mapping[bytes, bytes]] = {}
 _SMALL: Final = 64 * limits.KIB  # content up to this size is cut out at once
+#: A header as name; mode, uid and gid; size; mtime; checksum; all the rest.
+_FIELDS: Final = struct.Struct("100s24s12s12s8s356s").unpack_from
 #: Fields that were read before: owners, times and small sizes repeat all the time.
 _NUMBERS: Final[dict[bytes, int]] = {}
 _OWNERS: Final[dict[bytes, tuple[int, int, int]]] = {}  # mode, uid and gid side by side
@@ -69,7 +72,12 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
     tails: dict[bytes, _Tail] = {}
     extended = _Extended(where)
     left = limits.TAR_ENTRIES
-    while (block := source.block()) and block != _ZERO:
+    while True:
+        if not extended.records and not extended.seen:
+            left = yield from _plain(source, tails, left)
+        block = source.block()
+        if not block or block == _ZERO:
+            break
         rest = block[156:]
         tail = tails.get(rest)
         if tail is None:
@@ -84,7 +92,9 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
             extended.add(block, source)
             continue
         records = extended.records
-        entry = _entry(block, tail, records, where) if records else _plain_entry(block, tail, where)
+        entry = _entry(block, tail, records, where)
+        if not records:
+            _remember(block, entry)
         extended.reset()
         size = entry.size
         sparse = None if tail.is_simple and not records else _sparse(block, records, source, entry, where)
@@ -115,7 +125,7 @@ class _Tail(NamedTuple):
     devminor: int
     prefix: bytes
     sum: int
-    is_simple: bool  # a file, and not a sparse one
+    is_simple: bool  # a directory, or a file that is not sparse
 
 
 def _tail(block: bytes, where: str) -> _Tail:
@@ -144,7 +154,7 @@ def _tail(block: bytes, where: str) -> _Tail:
         if not 0 <= major <= _MAX_MAJOR or not 0 <= minor <= _MAX_MINOR:
             raise InvalidArchive(f"{where}: entry {_name(block)} is a device {major}:{minor}, which cannot be")
     linkname = block[157:257].partition(b"\0")[0] if kind in ("symlink", "link") else b""
-    is_simple = kind == "file" and flag != _OLD_SPARSE
+    is_simple = kind == "dir" or (kind == "file" and flag != _OLD_SPARSE)
     return _Tail(kind, linkname, major, minor, prefix, total, is_simple)
 
 
@@ -212,44 +222,72 @@ class _Extended:
         self.records = {**self._common, **self.records}
 
 
-def _plain_entry(block: bytes, tail: _Tail, where: str) -> Entry:
-    """Return the entry of a header that says everything itself, as nearly all do.
+def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator[Item, None, int]:
+    """Yield entries as long as they are directories and small files with plain headers; return how many may follow.
 
-    What neighbours have in common was read and checked before; the rest of this function is
-    what every single entry costs.
+    Nearly all are, and what is done here is what every single one costs. What neighbours have in
+    common was read and checked before, by the reader of all others, which decides whatever is in
+    doubt here.
+
+    Args:
+        left: how many entries there may be.
     """
-    known = _NUMBERS.get
-    owner = _OWNERS.get(block[100:124])
-    size = known(block[124:136])
-    if size is None and block[124:135].isdigit() and block[135] in b"\0 " and not block[124:135].strip(b"01234567"):
-        size = int(block[124:135], 8)  # sizes are of too many kinds to be remembered
-    name = tail.prefix + block[:100].rstrip(b"\0")
-    if (
-        tail.is_simple
-        and owner is not None
-        and size is not None
-        and size <= limits.LAYER_BYTES
-        and name[-1:] not in b"/."
-        and name[0] != 0x2F
-        and b"//" not in name
-        and b"./" not in name
-        and b"\0" not in name
-    ):
-        mode, uid, gid = owner
-        seconds = known(block[136:148])
+    buffer, at = source.buffer, source.at
+    end = len(buffer)
+    most = min(_SMALL, limits.LAYER_BYTES)
+    numbers, owners = _NUMBERS.get, _OWNERS.get
+    near, prefix, tail_sum = b"", b"", 0
+    kind: Kind | None = None
+    while at + BLOCK <= end and left > 0:
+        name, owner_field, size_field, time_field, sum_field, rest = _FIELDS(buffer, at)
+        if rest != near:
+            tail = tails.get(rest)
+            if tail is None or not tail.is_simple:
+                break
+            near, kind, prefix, tail_sum = rest, tail.kind, tail.prefix, tail.sum
+        total, size, seconds = numbers(sum_field), numbers(size_field), numbers(time_field)
+        if total is None:
+            total = _octal(sum_field)
+        if size is None:
+            size = _octal(size_field)
         if seconds is None:
-            seconds = _number(block, 136, 12, "mtime", where)
-            seconds = min(max(seconds, -_MAX_TIME // _SECOND), _MAX_TIME // _SECOND)
-        return _new(Entry, (name, "file", mode, uid, gid, size, seconds * _SECOND, b"", 0, 0, _NO_XATTRS))
-    name = tail.prefix + block[:100].partition(b"\0")[0]
-    ids = _number(block, 108, 8, "uid", where), _number(block, 116, 8, "gid", where)
-    size = _number(block, 124, 12, "size", where)
-    mtime = _number(block, 136, 12, "mtime", where) * _SECOND
-    entry = _finished(block, tail, name, tail.linkname, ids, size, mtime, _NO_XATTRS, where)
+            seconds = _octal(time_field)
+        if (adler32(buffer[at : at + 148]) & 0xFFFF) - 1 + tail_sum != total:
+            break
+        owner = owners(owner_field)
+        start = at + BLOCK
+        after = start + size + (-size & BLOCK - 1)
+        if owner is None or not 0 <= size <= most or after > end or seconds < 0:
+            break
+        name = prefix + name.partition(b"\0")[0]
+        if kind == "dir":
+            name = name.removesuffix(b"/")
+            if size:
+                break
+        # find(), because `in` first asks whether it was given a number, which costs as much again
+        if not name or name.endswith((b"/", b".")) or name[0] == 0x2F or name.find(b"//") >= 0 or name.find(b"./") >= 0:
+            break
+        left -= 1
+        source.at = at = after
+        entry = _new(Entry, (name, kind, *owner, size, seconds * _SECOND, b"", 0, 0, _NO_XATTRS))
+        yield entry, ((buffer[start : start + size],) if size else ())
+    return left
+
+
+def _octal(field: bytes) -> int:
+    """Return a number written as nearly all are, in digits up to the field's end; -1 for whatever else there is."""
+    digits = field.rstrip(b"\0 ")
+    try:
+        return int(digits, 8) if digits.isdigit() else -1
+    except ValueError:
+        return -1
+
+
+def _remember(block: bytes, entry: Entry) -> None:
+    """Keep the owner and mode of a header that says them itself; those around it are likely to have the same."""
     if len(_OWNERS) > 1024:
         _OWNERS.clear()
     _OWNERS[block[100:124]] = entry.mode, entry.uid, entry.gid
-    return entry
 
 
 def _entry(block: bytes, tail: _Tail, pax: Mapping[bytes, bytes], where: str) -> Entry:

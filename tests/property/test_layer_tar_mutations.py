@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from imagetool.errors import InvalidArchive, LimitExceeded
+from imagetool.layer.entry import Entry
 from imagetool.layer.tarreader import read
+from tests.support.tars import END, chunks, extended, file, header, record
 
 #: Where headers differ in what readers make of them: edges of fields, types, magic, GNU's sparse fields.
 PLACES = (0, 1, 99, 100, 107, 110, 124, 130, 135, 136, 147, 156, 157, 200, 257, 262, 263, 264, 330, 345, 386, 483, 511)
@@ -86,3 +88,58 @@ def test_what_is_taken_of_mutated_archives_other_readers_list_the_same(seed: int
             assert listed == names, lister
             compared[lister] += 1
     assert min(compared.values()) > 20
+
+
+def outcome(tar: bytes, size: int) -> tuple[list[tuple[Entry, bytes]], str]:
+    """Return what is read of an archive that comes in pieces of `size` bytes, and how it ended."""
+    found: list[tuple[Entry, bytes]] = []
+    try:
+        for entry, content in read(chunks(tar, size), where="t"):
+            found.append((entry, b"".join(content)))
+    except (InvalidArchive, LimitExceeded) as error:
+        return found, str(error)
+    return found, ""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_archive_is_read_alike_however_it_is_cut(seed: int) -> None:
+    """Headers and content that come in one piece are read by code of their own; of 500 bytes none ever do."""
+    choose = random.Random(seed)
+    refused = 0
+    for _ in range(500):
+        tar = archive(choose) if choose.random() < 0.5 else neighbours(choose)
+        for _ in range(choose.randint(1, 3)):
+            mutate(tar, choose)
+        whole, cut = outcome(bytes(tar), len(tar)), outcome(bytes(tar), 500)
+        assert whole == cut
+        refused += bool(whole[1])
+    assert 50 < refused < 450
+
+
+def neighbours(choose: random.Random) -> bytearray:
+    """Return an archive of many like entries, as nearly all are, with a rarer thing among them."""
+    rare = [
+        header(b"link", b"2", linkname=b"t"),
+        header(b"d/", b"5"),
+        header(b"d/", b"5", size=512) + bytes(512),
+        header(b"old", b"\0", magic=b""),
+        header(b"old/", b"\0", magic=b""),
+        extended(b"x", b""),
+        extended(b"x", record(b"path", b"long" * 40)),
+        extended(b"g", record(b"uid", b"7")),
+        file(b"big", b"x" * 70_000),
+        file(b"n", b"x", prefix=b"p/q"),
+        file(b"../n", b"x"),
+        file(b"/n", b"x"),
+        file(b"n\0m", b"x"),
+    ]
+    parts = [file(b"f%d" % number, b"x" * choose.choice([0, 1, 512]), mtime=number) for number in range(12)]
+    for _ in range(3):
+        parts.insert(choose.randrange(13), choose.choice(rare))
+    return bytearray(b"".join(parts) + END)
+
+
+def test_an_empty_extended_header_before_a_plain_entry_is_done_with_it() -> None:
+    empty = extended(b"x", b"")
+    tar = file(b"a") + empty + file(b"b", b"1") + empty + file(b"c") + END
+    assert [entry.name for entry, _ in read([tar], where="t")] == [b"a", b"b", b"c"]
