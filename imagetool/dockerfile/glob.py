@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from imagetool.dockerfile.source import quoted
-from imagetool.dockerfile.wildcard import ANY, NOT_SLASH, NOTHING, Token, literal, many, matcher, one
+from imagetool.dockerfile.wildcard import ANY, DIRECTORIES, NOT_SLASH, NOTHING, Token, literal, many, matcher, one
 from imagetool.errors import DockerfileError
 
 
@@ -35,20 +35,23 @@ def _compiled(pattern: str) -> Callable[[str], bool]:
     return matcher(tokens(pattern))
 
 
-def tokens(pattern: str) -> list[Token]:
-    """Read a pattern; raises DockerfileError when it is malformed."""
+def tokens(pattern: str, *, deep: bool = False) -> list[Token]:
+    """Read a pattern; `deep` gives `**` the meaning it has in ignore files. Raises DockerfileError when malformed."""
     found: list[Token] = []
     at = 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
-        if char == "*":
+        if deep and char == "*" and pattern.startswith("*", at):
+            at += 2 if pattern.startswith("/", at + 1) else 1
+            found.append(DIRECTORIES if at < len(pattern) else many(ANY))
+        elif char == "*":
             if not found or found[-1] != many(NOT_SLASH):
                 found.append(many(NOT_SLASH))
         elif char == "?":
             found.append(one(NOT_SLASH))
         elif char == "[":
-            token, at = character_set(pattern, at)
+            token, at = _character_set(pattern, at)
             found.append(token)
         elif char == "\\":
             if at == len(pattern):
@@ -60,7 +63,7 @@ def tokens(pattern: str) -> list[Token]:
     return found
 
 
-def character_set(pattern: str, at: int) -> tuple[Token, int]:
+def _character_set(pattern: str, at: int) -> tuple[Token, int]:
     """Read a `[…]` set from after its bracket; return it and the position after the closing one."""
     negated = pattern.startswith("^", at)
     at += negated

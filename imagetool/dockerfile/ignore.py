@@ -12,10 +12,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from imagetool.dockerfile.glob import character_set
-from imagetool.dockerfile.glob import tokens as check_syntax
+from imagetool.dockerfile.glob import tokens
 from imagetool.dockerfile.source import Source
-from imagetool.dockerfile.wildcard import ANY, DIRECTORIES, NOT_SLASH, Token, literal, many, matcher, one
+from imagetool.dockerfile.wildcard import matcher
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
 from imagetool.limits import DOCKERFILE_BYTES
@@ -45,11 +44,11 @@ class Rule:
                 raise DockerfileError('a "!" without a pattern')
             return None
         pattern = _clean(pattern)
-        check_syntax(pattern)
+        test = _test(pattern)
         parts = None
         if not _UNPREDICTABLE.search(pattern):
-            parts = tuple(matcher(_tokens(part)) for part in pattern.split("/"))
-        return cls(pattern, keeps, _test(pattern), parts)
+            parts = tuple(matcher(tokens(part)) for part in pattern.split("/"))
+        return cls(pattern, keeps, test, parts)
 
     def may_match_below(self, directory: str) -> bool:
         """Say whether the rule could match a path under `directory`; may say yes too often, never no."""
@@ -144,29 +143,4 @@ def _test(pattern: str) -> Callable[[str], bool]:
     if pattern.startswith("**") and not re.search(r"[*?\[\\]", rest) and not rest.startswith("/"):
         # Without a slash after it, a leading ** is not confined to whole names: **.txt
         return lambda path: path.endswith(rest)
-    return matcher(_tokens(pattern))
-
-
-def _tokens(pattern: str) -> list[Token]:
-    """Read a pattern whose syntax is good."""
-    found: list[Token] = []
-    at = 0
-    while at < len(pattern):
-        char = pattern[at]
-        at += 1
-        if char == "*" and pattern.startswith("*", at):
-            at += 2 if pattern.startswith("/", at + 1) else 1
-            found.append(DIRECTORIES if at < len(pattern) else many(ANY))
-        elif char == "*":
-            found.append(many(NOT_SLASH))
-        elif char == "?":
-            found.append(one(NOT_SLASH))
-        elif char == "[":
-            token, at = character_set(pattern, at)
-            found.append(token)
-        elif char == "\\":
-            found.append(literal(pattern[at]))
-            at += 1
-        else:
-            found.append(literal(char))
-    return found
+    return matcher(tokens(pattern, deep=True))
