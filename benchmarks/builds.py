@@ -6,8 +6,9 @@ import random
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 
-from benchmarks.measure import Bench, Cost, measured
+from benchmarks.measure import PAIRS, Bench, Cost, Figure, measured
 
 TITLE = "Builds"
 NEEDS = ("buildah",)
@@ -20,6 +21,22 @@ def run(bench: Bench) -> None:
     _many_files(bench)
     _stages(bench)
     _cached_steps(bench)
+
+
+def _compare(
+    bench: Bench,
+    what: str,
+    ours: list[str],
+    theirs: list[str],
+    *,
+    peer: str = "buildah",
+    figure: Figure = "wall",
+    target: float,
+    pairs: int = PAIRS,
+) -> None:
+    """Compare one command with another."""
+    run = {"ours": partial(measured, ours), "theirs": partial(measured, theirs)}
+    bench.compare(what, peer, **run, figure=figure, target=target, pairs=pairs)
 
 
 def _fresh(bench: Bench) -> None:
@@ -59,15 +76,7 @@ def _run_steps(bench: Bench) -> None:
     measured(ours)
     measured(theirs)
     for figure in ("wall", "cpu"):
-        bench.compare(
-            "the same again, nothing changed",
-            "buildah",
-            ours=lambda: measured(ours),
-            theirs=lambda: measured(theirs),
-            figure=figure,
-            target=1,
-            pairs=9,
-        )
+        _compare(bench, "the same again, nothing changed", ours, theirs, figure=figure, target=1, pairs=9)
 
 
 def _many_files(bench: Bench) -> None:
@@ -98,14 +107,7 @@ def _many_files(bench: Bench) -> None:
     their_again = bench.buildah("bud", "--layers", "-t", "files", str(context))
     time.sleep(max(0.0, 2 - (time.time() - context.stat().st_mtime)))  # files younger than that are not trusted
     measured(again, their_again)
-    bench.compare(
-        f"{FILES:,} small files again, nothing changed",
-        "buildah",
-        ours=lambda: measured(again),
-        theirs=lambda: measured(their_again),
-        figure="wall",
-        target=1,
-    )
+    _compare(bench, f"{FILES:,} small files again, nothing changed", again, their_again, target=1)
 
 
 def _stages(bench: Bench) -> None:
@@ -118,14 +120,7 @@ def _stages(bench: Bench) -> None:
     _fresh(bench)
     ours = bench.imagetool("build", "--no-cache", "-t", "stages", str(context))
     theirs = bench.buildah("bud", "--isolation", "chroot", "--no-cache", "--jobs", "4", "-t", "stages", str(context))
-    bench.compare(
-        "4 stages of `sleep 1`",
-        "buildah --jobs 4",
-        ours=lambda: measured(ours),
-        theirs=lambda: measured(theirs),
-        figure="wall",
-        target=1,
-    )
+    _compare(bench, "4 stages of `sleep 1`", ours, theirs, peer="buildah --jobs 4", target=1)
 
 
 def _cached_steps(bench: Bench) -> None:
@@ -138,12 +133,5 @@ def _cached_steps(bench: Bench) -> None:
     theirs = bench.buildah("bud", "--isolation", "chroot", "--layers", "-t", "cached", str(context))
     _fresh(bench)
     measured(ours, theirs)
-    bench.compare(
-        "10 cached steps, the Dockerfile read and every step looked up",
-        "buildah",
-        ours=lambda: measured(ours),
-        theirs=lambda: measured(theirs),
-        figure="wall",
-        target=0.3,
-        pairs=5,
-    )
+    what = "10 cached steps, the Dockerfile read and every step looked up"
+    _compare(bench, what, ours, theirs, target=0.3, pairs=5)
