@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from imagetool.runtime.ceilings import Ceilings, parse_ceilings
 from imagetool.runtime.names import Names, parse_names
@@ -31,34 +31,19 @@ def parse_sandbox(
     security_opt: Sequence[str] = (),
     cap_add: Sequence[str] = (),
     cap_drop: Sequence[str] = (),
-    memory: str | None = None,
-    memory_swap: str | None = None,
-    cpus: str | None = None,
-    cpu_shares: str | None = None,
-    cpuset_cpus: str | None = None,
-    pids_limit: str | None = None,
-    shm_size: str | None = None,
-    ulimit: Sequence[str] = (),
-    timeout: str | None = None,
     add_host: Sequence[str] = (),
     dns: Sequence[str] = (),
     stats: bool = False,
     userns: str | None = None,
+    **ceilings: Any,
 ) -> Sandbox:
-    """Return what options in the manner of docker run ask for. Raises UsageError, and what a profile's reader does."""
+    """Return what options in the manner of docker run ask for.
+
+    `ceilings` are the options of `parse_ceilings`. Raises UsageError, and what a profile's reader does.
+    """
     return Sandbox(
         security_of(cap_add=cap_add, cap_drop=cap_drop, security_opt=security_opt),
-        parse_ceilings(
-            memory=memory,
-            memory_swap=memory_swap,
-            cpus=cpus,
-            cpu_shares=cpu_shares,
-            cpuset_cpus=cpuset_cpus,
-            pids_limit=pids_limit,
-            shm_size=shm_size,
-            ulimit=ulimit,
-            timeout=timeout,
-        ),
+        parse_ceilings(**ceilings),
         parse_names(add_host, dns),
         stats,
         _user_namespace(userns, cap_add),

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from imagetool.errors import InvalidDocument, Unsupported
 from imagetool.runtime.bundles import shape
-from imagetool.runtime.bundles.oci import write_config
+from imagetool.runtime.bundles.oci import plain_config, write_config
 from imagetool.runtime.bundles.parts import BundleSource, require_os, require_plain, write_rootfs, write_text
 from imagetool.runtime.imageprocess import ImageProcess, annotations_of
 
@@ -80,20 +80,7 @@ def _config(source: BundleSource, process: ImageProcess, *, linux: bool) -> dict
         "org.freebsd.jail.allow.reserved_ports": "true",
     }
     return {
-        "ociVersion": _VERSION,
-        "process": {
-            "terminal": False,
-            "user": {
-                "uid": process.user.uid,
-                "gid": process.user.gid,
-                "additionalGids": list(process.user.additional_gids),
-            },
-            "args": list(process.args),
-            "env": [f"{name}={value}" for name, value in process.env.items()],
-            "cwd": process.cwd,
-        },
-        "root": {"path": "rootfs", "readonly": False},
-        "hostname": source.label,
+        **plain_config(source, process, version=_VERSION),
         "mounts": [
             {"destination": place, "type": kind, "source": device, "options": options}
             for place, kind, device, options in mounts

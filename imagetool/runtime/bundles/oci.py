@@ -20,7 +20,7 @@ from imagetool.runtime.bundles.parts import (
     write_text,
     write_volumes,
 )
-from imagetool.runtime.imageprocess import annotations_of
+from imagetool.runtime.imageprocess import ImageProcess, annotations_of
 from imagetool.runtime.network import NONE
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.security import CONTAINER_CAPABILITIES, Security
@@ -39,6 +39,26 @@ class VirtualMachine:
     hypervisor: str = "/usr/bin/qemu-system-x86_64"
     memory: int = 2048 << 20
     vcpus: int = 1
+
+
+def plain_config(source: BundleSource, process: ImageProcess, *, version: str) -> dict[str, Any]:
+    """Return what the configs of every system say: the process, its root and its host name, and nothing of Linux."""
+    return {
+        "ociVersion": version,
+        "process": {
+            "terminal": False,
+            "user": {
+                "uid": process.user.uid,
+                "gid": process.user.gid,
+                "additionalGids": list(process.user.additional_gids),
+            },
+            "args": list(process.args),
+            "env": [f"{name}={value}" for name, value in process.env.items()],
+            "cwd": process.cwd,
+        },
+        "root": {"path": "rootfs", "readonly": False},
+        "hostname": source.label,
+    }
 
 
 def write_oci(source: BundleSource, folder: Path) -> None:

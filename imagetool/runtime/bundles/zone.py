@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 
 from imagetool.errors import InvalidDocument
 from imagetool.runtime.bundles import shape
-from imagetool.runtime.bundles.oci import write_config
+from imagetool.runtime.bundles.oci import plain_config, write_config
 from imagetool.runtime.bundles.parts import BundleSource, require_os, write_rootfs, write_text
 from imagetool.runtime.bundles.tarball import write_tarball
 from imagetool.runtime.imageprocess import ImageProcess, annotations_of
@@ -71,20 +71,7 @@ def write_zone(source: BundleSource, folder: Path) -> None:
 
 def _config(source: BundleSource, process: ImageProcess) -> dict[str, Any]:
     return {
-        "ociVersion": "1.0.2",
-        "process": {
-            "terminal": False,
-            "user": {
-                "uid": process.user.uid,
-                "gid": process.user.gid,
-                "additionalGids": list(process.user.additional_gids),
-            },
-            "args": list(process.args),
-            "env": [f"{name}={value}" for name, value in process.env.items()],
-            "cwd": process.cwd,
-        },
-        "root": {"path": "rootfs", "readonly": False},
-        "hostname": source.label,
+        **plain_config(source, process, version="1.0.2"),
         "annotations": annotations_of(source.image.config),
         "solaris": {"milestone": "svc:/milestone/container:default", "limitpriv": "default"},
     }
