@@ -1,14 +1,17 @@
-"""The process that connects a container's network namespace: started before the container runs, ended with it.
+"""The process behind a network that containers use one after another: it makes the namespace and keeps its helper.
 
-    watcher ─┬─ keeper ── helper (slirp4netns, pasta)
-             └─ init ── main process
+    builder ──control── keeper ── helper (slirp4netns, pasta)
 
-The keeper is forked while the watcher is still who the builder is: the helper must enter the
-container's network namespace and open /dev/net/tun, which root of the container cannot. Keeper and
-watcher are joined by a socket. The init sends the network namespace over it and waits for the
-answer; when all on the other side have closed it, by their will or their death, the container is
-gone and the keeper kills the helper. The kernel kills the helper when the keeper dies. The
-keeper holds the control socket to its end, so that the builder waits for that too.
+The keeper is forked from the zygote while that is still who the builder is: the helper must enter the
+network namespace and open /dev/net/tun, which root of a mapped container cannot. What a namespace belongs
+to cannot be changed later, so for mapped containers the keeper makes their user namespace, too. The
+builder is sent both and hands them to containers, one at a time. When it closes or half-closes
+the control socket, by its will or its death, the keeper kills the helper; the kernel kills it when the
+keeper dies. The keeper reads one request and reports, one JSON object a line:
+
+    {"ready": true, "again": bool}    with the namespaces; whether a second container finds them as the first did
+    {"problem": text}                 there will be no network, with "unmappable" when it is for the user namespace
+    {"ended": text}                   the helper has ended before it was told to
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ import select
 import signal
 import socket
 import time
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from imagetool.runtime import capabilities, syscalls
+from imagetool.runtime import capabilities, mapped, syscalls
+from imagetool.runtime.container import loopback_up, receive
 
 #: The helper's descriptors, which its command names: the network namespace, and where it says that it is ready.
 _NAMESPACE_FD: Final = 3
@@ -43,126 +47,178 @@ _CAPABILITIES: Final = (
 _PATIENCE: Final = 30.0  # seconds until it must be ready
 _SAID_BYTES: Final = 4096
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+#: How many closed connections stay known for a minute, in which a server cannot have their port.
+_CLOSED_CONNECTIONS: Final = "/proc/sys/net/ipv4/tcp_max_tw_buckets"
 
 
-def keep(helper: list[str], control: int) -> tuple[int, socket.socket]:
-    """Fork the keeper; return its number, and the socket for `connect`, which the caller keeps open, too.
+class _Failed(Exception):
+    """There will be no network; the text is for the user."""
 
-    Args:
-        helper: a command that finds the namespace at `NAMESPACE` and writes to `READY`.
+
+def keep(zygote: int, control: int) -> NoReturn:
+    """Be the keeper, in a fresh child of the zygote."""
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != zygote:
+            os._exit(1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        channel = socket.socket(fileno=control)
+        received = receive(channel)
+        if received is not None:
+            _serve(channel, *received[:1])
+    finally:
+        os._exit(0)
+
+
+def _serve(channel: socket.socket, request: dict[str, Any]) -> None:
+    try:
+        namespaces, again = _make(request)
+        helper = _Helper(request["helper"], namespaces[0])
+    except mapped.Refused as error:
+        _report(channel, problem=str(error), unmappable=True)
+        return
+    except OSError as error:
+        _report(channel, problem=f"its namespace cannot be made: {error.strerror}")
+        return
+    try:
+        helper.await_ready(channel)
+        line = json.dumps({"ready": True, "again": again}).encode() + b"\n"
+        with contextlib.suppress(BrokenPipeError):
+            socket.send_fds(channel, [line], namespaces)
+        for fd in namespaces:
+            os.close(fd)
+        if text := helper.follow(channel):
+            _report(channel, ended=text)
+    except _Failed as error:
+        _report(channel, problem=str(error))
+    finally:
+        helper.end()
+
+
+def _report(channel: socket.socket, **message: Any) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the builder is gone
+        channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _make(request: dict[str, Any]) -> tuple[list[int], bool]:
+    """Make the network namespace, and the user namespace when there are mappings; say whether they can be used again.
+
+    Raises Refused, OSError.
     """
+    user = mapped.make_user_namespace(request["mappings"]) if request["mappings"] else None
     near, far = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         try:
-            _let_go({control, far.fileno()})
-            _Keeper(helper, control, far).serve()
+            near.close()
+            _make_network(far, user)
         finally:
             os._exit(0)
     far.close()
-    return pid, near
+    answer, sent, _, _ = socket.recv_fds(near, 64, 1)
+    near.close()
+    os.waitpid(pid, 0)
+    if not sent:
+        number = int(answer or b"0")
+        raise OSError(number, os.strerror(number))
+    return [sent[0], *([] if user is None else [user])], answer == b"again"
 
 
-def connect(keeper: socket.socket) -> None:
-    """Send the keeper the network namespace of this process."""
-    namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    with contextlib.suppress(BrokenPipeError):  # `await_connection` tells it
-        socket.send_fds(keeper, [b"n"], [namespace])
-    os.close(namespace)
+def _make_network(answer: socket.socket, user: int | None) -> None:
+    """In a child: make the namespace as who the containers are, and send it."""
+    try:
+        if user is not None:
+            syscalls.setns(user, syscalls.CLONE["user"])
+        syscalls.unshare(syscalls.CLONE["network"])
+        loopback_up()
+        namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        answer.send(b"%d" % (error.errno or 0))
+        return
+    socket.send_fds(answer, [b"again" if _forgets_connections() else b"once"], [namespace])
 
 
-def await_connection(keeper: socket.socket) -> str:
-    """Wait until the helper is ready; return why it never will be, "" when it is."""
-    answer = keeper.recv(2 * _SAID_BYTES)
-    if not answer:
-        return "the process that connects it was killed"
-    return answer[1:].decode("utf-8", "replace")
+def _forgets_connections() -> bool:
+    """Have closed connections of this network namespace forgotten at once; they are all that a container leaves."""
+    try:
+        with open(_CLOSED_CONNECTIONS, "w") as setting:
+            setting.write("0")
+    except OSError:  # inside a container whose settings cannot be written: no second one gets the namespace
+        return False
+    return True
 
 
-def _let_go(kept: set[int]) -> None:
-    """Keep no descriptors but these and the first three, which the zygote has on /dev/null."""
-    first = 3
-    for fd in sorted(kept):
-        syscalls.close_range(first, fd - 1)
-        first = fd + 1
-    syscalls.close_range(first)
+class _Helper:
+    """Owns the helper's process and what it says; nothing of the keeper goes to it but what it is given.
 
+    Raises OSError.
+    """
 
-class _Keeper:
-    """See the module. It has no threads, and nothing of it goes to the helper but what that is given."""
-
-    def __init__(self, helper: list[str], control: int, container: socket.socket) -> None:
-        self._helper = helper
-        self._name = os.path.basename(helper[0])
-        self._control = control
-        self._container = container
-        self._said = b""
-
-    def serve(self) -> None:
-        message, descriptors, _, _ = socket.recv_fds(self._container, 1, 1)
-        if not message:  # there was no container after all
-            return
-        (namespace,) = descriptors
-        ready, tell_ready = os.pipe()
-        said, say = os.pipe()
+    def __init__(self, command: list[str], namespace: int) -> None:
+        self._name = os.path.basename(command[0])
+        self._text = b""
+        self._ready, tell_ready = os.pipe()
+        self._said, say = os.pipe()
         keeper = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _become(self._helper, keeper, namespace, tell_ready, say)
-        for fd in (namespace, tell_ready, say):
-            os.close(fd)
-        process = os.pidfd_open(pid)
-        try:
-            self._follow(process, ready, said)
-        finally:
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        self._pid = os.fork()
+        if self._pid == 0:
+            _become(command, keeper, namespace, tell_ready, say)
+        os.close(tell_ready)
+        os.close(say)
+        self._process = os.pidfd_open(self._pid)
+        self._poller = select.poll()
+        for fd in (self._process, self._said):
+            self._poller.register(fd, select.POLLIN)
 
-    def _follow(self, process: int, ready: int, said: int) -> None:
-        """Answer the init, then look after the helper until the container or the helper has ended."""
-        poller = select.poll()
-        for fd in (self._container.fileno(), process, ready, said):
-            poller.register(fd, select.POLLIN)
-        end: float | None = time.monotonic() + _PATIENCE
-        while True:
-            left = None if end is None else max(0.0, end - time.monotonic()) * 1000
-            events = [fd for fd, _ in poller.poll(left)]
-            if self._container.fileno() in events:
-                return
-            if said in events and not self._listen(said):
-                poller.unregister(said)
-            if ready in events:
-                poller.unregister(ready)
-                if os.read(ready, 64):
-                    end = None
-                    self._container.sendall(b"r")
-            if process in events:
-                self._tell_its_end(answered=end is None, rest=said)
-                return
-            if not events:
-                self._container.sendall(f"p{self._name} was not ready after {_PATIENCE:g} seconds".encode())
-                return
+    def await_ready(self, channel: socket.socket) -> None:
+        """Return when it is ready. Raises _Failed."""
+        self._poller.register(self._ready, select.POLLIN)
+        self._poller.register(channel, select.POLLIN | select.POLLRDHUP)
+        end = time.monotonic() + _PATIENCE
+        while (left := end - time.monotonic()) > 0:
+            events = self._events(left * 1000)
+            if self._ready in events:
+                self._poller.unregister(self._ready)
+                if os.read(self._ready, 64):
+                    return
+            if channel.fileno() in events:
+                raise _Failed("nobody waits for it any more")
+            if self._process in events:
+                raise _Failed(self._last_words())
+        raise _Failed(f"{self._name} was not ready after {_PATIENCE:g} seconds")
 
-    def _listen(self, said: int) -> bool:
-        """Take what the helper writes, and keep the last of it; False at its end."""
-        data = os.read(said, _SAID_BYTES)
-        self._said = (self._said + data)[-_SAID_BYTES:]
+    def follow(self, channel: socket.socket) -> str:
+        """Look after it until the builder is gone, which is "", or it has ended by itself, which is why."""
+        while channel.fileno() not in (events := self._events(None)):
+            if self._process in events:
+                return self._last_words()
+        return ""
+
+    def end(self) -> None:
+        """Kill it."""
+        signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+    def _events(self, milliseconds: float | None) -> list[int]:
+        events = [fd for fd, _ in self._poller.poll(milliseconds)]
+        if self._said in events and not self._listen():
+            self._poller.unregister(self._said)
+        return events
+
+    def _listen(self) -> bool:
+        """Take what it writes, and keep the last of it; False at its end."""
+        data = os.read(self._said, _SAID_BYTES)
+        self._text = (self._text + data)[-_SAID_BYTES:]
         return bool(data)
 
-    def _tell_its_end(self, *, answered: bool, rest: int) -> None:
-        os.set_blocking(rest, False)
+    def _last_words(self) -> str:
+        os.set_blocking(self._said, False)
         with contextlib.suppress(BlockingIOError):
-            while self._listen(rest):
+            while self._listen():
                 pass
-        lines = self._said.decode("utf-8", "replace").split("\n")
+        lines = self._text.decode("utf-8", "replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it says nothing")
-        text = "".join(char for char in f"{self._name} ended: {last}" if char.isprintable())
-        if not answered:
-            self._container.sendall(b"p" + text.encode())
-            return
-        line = json.dumps({"warning": f"a container lost its network: {text}"}).encode() + b"\n"
-        with contextlib.suppress(OSError):  # the builder is gone
-            os.write(self._control, line)
+        return "".join(char for char in f"{self._name} ended: {last}" if char.isprintable())
 
 
 def _become(helper: list[str], keeper: int, namespace: int, ready: int, say: int) -> NoReturn:

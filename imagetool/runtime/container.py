@@ -31,7 +31,7 @@ import struct
 import termios
 from typing import Any, Final, NoReturn
 
-from imagetool.runtime import connection, hosted, mapped, syscalls
+from imagetool.runtime import hosted, mapped, syscalls
 from imagetool.runtime.mountpoints import Maker
 from imagetool.runtime.mounts import as_mountable, attach_root, make_readonly, mask, mount_listed
 from imagetool.runtime.process import ImageFault, start
@@ -52,10 +52,6 @@ _TIOCSPTLCK: Final = 0x40045431
 _TIOCGPTPEER: Final = 0x5441
 
 
-class _Unconnected(Exception):
-    """The container's own network is connected to nothing; the text is for the user."""
-
-
 def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
     """Make one container, wait for its end; run in a fresh child of the zygote."""
     _die_with_parent()
@@ -63,16 +59,17 @@ def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
         os._exit(1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     channel = socket.socket(fileno=control)
-    request = _receive(channel)
-    if request is None:
+    received = receive(channel)
+    if received is None:
         os._exit(1)
+    request, descriptors, signals = received
+    given = dict(zip(request.get("given", ()), descriptors, strict=True))
     try:
         # Opened by who we are now, for after we have become somebody else.
         groups = [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in request["groups"]]
         mounts = _allowed_mounts(request["spec"])
         _give_output(request["spec"], streams[:2])
-        keeper, connected = connection.keep(request["helper"], control) if request.get("helper") else (0, None)
-        outside = _enter_user_namespace(request, mounts) if _is_mapped(request["spec"]) else None
+        outside = _enter_user_namespace(request, mounts, given.get("user")) if _is_mapped(request["spec"]) else None
         if os.getppid() != zygote:
             os._exit(1)
         syscalls.unshare(syscalls.CLONE["pid"])
@@ -88,13 +85,10 @@ def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
         _die_with_parent()
         os.close(held)
         _end_if_orphan(alive)
-        _init(channel, request, streams, groups, mounts, outside, connected)
+        _init(channel, request, streams, groups, mounts, outside, given.get("network"))
     for fd in (alive, *streams):
         os.close(fd)
-    _wait(channel, pid)
-    if connected is not None:
-        connected.close()
-        os.waitpid(keeper, 0)
+    _wait(channel, pid, signals)
     os._exit(0)
 
 
@@ -111,20 +105,27 @@ def _end_if_orphan(alive: int) -> None:
     os.close(alive)
 
 
-def _receive(channel: socket.socket) -> dict[str, Any] | None:
-    """Read the request: one line. None when the builder went away."""
+def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int], bytes] | None:
+    """Read the request, one line, the descriptors that came with it, and what came after it.
+
+    Returns None when the builder went away.
+    """
     line = bytearray()
-    while not line.endswith(b"\n"):
-        part = channel.recv(1 << 20)
+    descriptors: list[int] = []
+    while b"\n" not in line:
+        part, sent, _, _ = socket.recv_fds(channel, 1 << 20, 2)
         if not part:
             return None
         line += part
-    request: dict[str, Any] = json.loads(line)
-    return request
+        descriptors += sent
+    request, _, rest = bytes(line).partition(b"\n")
+    return json.loads(request), descriptors, rest
 
 
-def _wait(channel: socket.socket, pid: int) -> None:
+def _wait(channel: socket.socket, pid: int, early: bytes) -> None:
     child = os.pidfd_open(pid)
+    for number in early:
+        signal.pidfd_send_signal(child, signal.Signals(number))
     poller = select.poll()
     poller.register(child, select.POLLIN)
     poller.register(channel, select.POLLIN | select.POLLRDHUP)
@@ -166,9 +167,9 @@ def _allowed_mounts(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [as_mountable(mount, own_network=own_network, mapped=_is_mapped(spec)) for mount in spec["mounts"]]
 
 
-def _enter_user_namespace(request: dict[str, Any], mounts: list[dict[str, Any]]) -> mapped.Outside:
+def _enter_user_namespace(request: dict[str, Any], mounts: list[dict[str, Any]], given: int | None) -> mapped.Outside:
     """Open what only the host's root can, then become root of the container's user namespace."""
-    namespace = mapped.make_user_namespace(request["spec"])
+    namespace = mapped.make_user_namespace(request["spec"]["linux"]) if given is None else given
     outside = mapped.open_outside(request, namespace, mounts)
     mapped.enter(namespace)
     _die_with_parent()  # the kernel forgets it with a change of the user
@@ -182,7 +183,7 @@ def _init(
     groups: list[int],
     mounts: list[dict[str, Any]],
     outside: mapped.Outside | None,
-    connected: socket.socket | None,
+    network: int | None,
 ) -> NoReturn:
     """Be PID 1: build the container, start its main process, reap, report.
 
@@ -192,9 +193,7 @@ def _init(
         if "program" in request:
             gained, request["program"] = hosted.prepare(request)
         else:
-            gained = _build(channel, request, mounts, outside, connected)
-        if connected is not None and (problem := connection.await_connection(connected)):
-            raise _Unconnected(problem)
+            gained = _build(channel, request, mounts, outside, network)
         _report(channel, gained=gained)
         # Nothing in the container may look into this process: it is the host's interpreter.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -214,8 +213,6 @@ def _init(
         _report(channel, code=error.status, signal=0, usage=(0.0, 0, 0))
     except ImageFault as error:
         _report(channel, problem=str(error), image=True)
-    except _Unconnected as error:
-        _report(channel, problem=f"the container has no network: {error}; try --network host or none", image=False)
     except OSError as error:
         _report(channel, problem=f"cannot make the container: {_describe(error)}", image=False)
     finally:
@@ -299,16 +296,17 @@ def _build(
     request: dict[str, Any],
     mounts: list[dict[str, Any]],
     outside: mapped.Outside | None,
-    connected: socket.socket | None,
+    network: int | None,
 ) -> list[list[Any]]:
     """Put the container's root in place and enter it; return what its directory of changes gained by that."""
     spec = request["spec"]
     linux = spec["linux"]
     kinds = {namespace["type"] for namespace in linux["namespaces"]}
     # Here and not in the watcher: so all mounts are gone when the init is, and that is what it waits for.
+    if network is not None:
+        syscalls.setns(network, syscalls.CLONE["network"])
+        kinds -= {"network"}
     syscalls.unshare(sum(syscalls.CLONE[kind] for kind in kinds - {"pid", "user"}))
-    if connected is not None:
-        connection.connect(connected)  # it is made ready while the mounts are
     syscalls.make_mounts_private()
     if outside is None:
         root, changes = attach_root(request["root"], request["target"])
@@ -341,7 +339,7 @@ def _build(
     if "uts" in kinds and spec.get("hostname"):
         socket.sethostname(spec["hostname"])
     if "network" in kinds:
-        _loopback_up()
+        loopback_up()
     return gained
 
 
@@ -356,7 +354,8 @@ def _mount(maker: Maker, mount: dict[str, Any], source: int | None) -> str:
         raise OSError(error.errno, error.strerror, f"mount of {place}: {error.filename}") from None
 
 
-def _loopback_up() -> None:
+def loopback_up() -> None:
+    """Start the loopback interface of this process's network namespace. Raises OSError."""
     set_flags, up = 0x8914, 0x1
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         fcntl.ioctl(handle, set_flags, struct.pack("16sH14x", b"lo", up))

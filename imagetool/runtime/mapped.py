@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -33,8 +33,11 @@ class Outside(NamedTuple):
     binds: dict[int, int]
 
 
-def make_user_namespace(spec: dict[str, Any]) -> int:
-    """Return a descriptor of a new user namespace with the mappings of the OCI config. Raises OSError."""
+def make_user_namespace(linux: Mapping[str, Any]) -> int:
+    """Return a descriptor of a new user namespace with the mappings of `linux` of the OCI config.
+
+    Raises Refused where none can be made, OSError.
+    """
     made, mapped = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -51,7 +54,7 @@ def make_user_namespace(spec: dict[str, Any]) -> int:
         if not os.read(made[0], 1):
             raise Refused("no user namespace can be made: it is forbidden, or there are too many")
         for kind in ("uid", "gid"):
-            rows = [f"{row['containerID']} {row['hostID']} {row['size']}\n" for row in spec["linux"][f"{kind}Mappings"]]
+            rows = [f"{row['containerID']} {row['hostID']} {row['size']}\n" for row in linux[f"{kind}Mappings"]]
             with open(f"/proc/{pid}/{kind}_map", "w") as file:
                 file.write("".join(rows))
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

@@ -12,13 +12,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from imagetool.errors import HostError
 from imagetool.runtime.connection import NAMESPACE, READY
 from imagetool.values import dataclass
+
+if TYPE_CHECKING:
+    from imagetool.runtime.executors import Executor
+    from imagetool.runtime.sandbox import Sandbox
 
 TUNNEL: Final = Path("/dev/net/tun")
 Asked = Literal["default", "host", "none"]
@@ -69,17 +73,28 @@ class Choice:
     lacking: str = ""
 
 
-def choose() -> Choice:
-    """Look for a helper that works here: slirp4netns, which starts sooner and names servers, else pasta."""
+def choose(connect: Callable[[Network], str] = lambda _: "") -> Choice:
+    """Look for a helper that works here: slirp4netns, which starts sooner and names servers, else pasta.
+
+    Args:
+        connect: tries a network; returns why it is none, as the end of a sentence, or "".
+    """
     found = list(helpers())
     if not found:
         return Choice(HOST, "neither slirp4netns nor pasta is installed")
     if not os.access(TUNNEL, os.R_OK | os.W_OK, effective_ids=True):
         return Choice(HOST, f"{TUNNEL} cannot be opened, which {found[0][0]} needs")
-    name, program = found[0]
-    if name == "slirp4netns":
-        return Choice(Network(own=True, helper=(program, *_slirp_options(program)), server=_SLIRP_SERVER))
-    return Choice(Network(own=True, helper=(program, *_PASTA, NAMESPACE)))
+    lacking = ""
+    for name, program in found:
+        try:
+            network = _by_slirp(program) if name == "slirp4netns" else _by_pasta(program)
+            problem = connect(network)
+        except _DoesNotStart as error:
+            problem = str(error)
+        if not problem:
+            return Choice(network)
+        lacking = lacking or problem
+    return Choice(HOST, lacking)
 
 
 def helpers() -> Iterator[tuple[str, str]]:
@@ -89,30 +104,42 @@ def helpers() -> Iterator[tuple[str, str]]:
             yield name, os.path.abspath(program)
 
 
+class _DoesNotStart(Exception):
+    """The helper is no program that works; the text is the end of a sentence."""
+
+
+def _by_slirp(program: str) -> Network:
+    return Network(own=True, helper=(program, *_slirp_options(program)), server=_SLIRP_SERVER)
+
+
 def _slirp_options(program: str) -> Iterator[str]:
     yield from _SLIRP
     try:
         done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"{program} does not start: {error}; --network host or none does without it") from None
+        raise _DoesNotStart(f"{program} does not start: {error}") from None
     yield from (option for option in _SLIRP_CONFINED if option in done.stdout)
     yield from (NAMESPACE, "tap0")
 
 
-def network_of(asked: Asked, *, isolation: str, runtime: str | None, fallback: Fallback) -> tuple[Network, str]:
+def _by_pasta(program: str) -> Network:
+    return Network(own=True, helper=(program, *_PASTA, NAMESPACE))
+
+
+def network_of(asked: Asked, executor: Executor, sandbox: Sandbox, *, fallback: Fallback) -> tuple[Network, str]:
     """Return the network that --network asks for, and a warning where it is not what a user may think; "" for none.
 
+    What `default` is, is found out by trying, once: a helper that is installed may not work here.
+
     Args:
-        isolation: what runs the containers, with `runtime` as in `executor_of`; only the embedded executor
-            starts helpers.
+        executor: runs the containers.
+        sandbox: of these containers.
         fallback: what `default` is where no helper works: the host's network, or HostError.
     """
     if asked != "default":
         return (NONE if asked == "none" else HOST), ""
-    if isolation in ("auto", "embedded") and runtime in (None, "embedded"):
-        choice = choose()
-    else:
-        choice = Choice(HOST, f"{os.path.basename(runtime) if runtime else isolation} is run without a helper for it")
+    lacking = executor.connect(NONE, sandbox)
+    choice = Choice(HOST, lacking) if lacking else choose(lambda network: executor.connect(network, sandbox))
     if choice.network.own:
         return choice.network, ""
     if fallback == "refuse":

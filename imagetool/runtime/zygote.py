@@ -1,8 +1,9 @@
 """The process that containers are forked from: single-threaded, small, started once per executor.
 
-The builder has threads and must not fork itself. A request is one byte with three or four
-descriptors: the control socket of the new container, the pipes of its output, that of its input.
-Everything else is between the builder and the child; see `container`. When the builder's end of
+The builder has threads and must not fork itself. A request is one byte with descriptors: b"c" with
+the control socket of a new container, the pipes of its output, that of its input; b"n" with the control
+socket of a network to be connected. Everything else is between the builder and the child; see
+`container` and `connection`. When the builder's end of
 the channel is closed, by its will or by its death, this process ends and the kernel kills all
 containers with it.
 """
@@ -15,6 +16,7 @@ import os
 import signal
 import socket
 
+from imagetool.runtime.connection import keep
 from imagetool.runtime.container import watch
 
 
@@ -39,6 +41,8 @@ def serve(descriptor: int, groups: list[str]) -> None:
         control, *streams = descriptors
         if os.fork() == 0:
             channel.close()
+            if message == b"n":
+                keep(zygote, control)
             watch(zygote, control, streams)
         for fd in descriptors:
             os.close(fd)

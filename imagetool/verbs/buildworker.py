@@ -82,13 +82,16 @@ class OnDemand:
     def network(self, asked: str) -> Network:
         """Return what a network that a step asks for is here; warn once where that is not what a user may think."""
         from imagetool.runtime.network import network_of
+        from imagetool.runtime.sandbox import Sandbox
 
+        executor = self.executor()
+        sandbox = _sandbox(self._options, namespaced=self.namespaced) or Sandbox(userns="default")
         with self._first:
             if asked not in self._networks:
                 chosen, warning = network_of(
                     asked,  # type: ignore[arg-type]
-                    isolation=self._options.isolation,
-                    runtime=self._options.runtime,
+                    executor,
+                    sandbox,
                     fallback=self._options.network_fallback,
                 )
                 if warning:

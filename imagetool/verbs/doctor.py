@@ -19,16 +19,19 @@ from imagetool.oci.platform import Platform
 from imagetool.runtime import syscalls
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.emulation import emulators
+from imagetool.runtime.executors import EmbeddedExecutor
 from imagetool.runtime.mapped import make_user_namespace
 from imagetool.runtime.namespaces import is_host_root, subordinate_ids
-from imagetool.runtime.network import TUNNEL, choose, helpers
+from imagetool.runtime.network import TUNNEL, Choice, choose, helpers
 from imagetool.runtime.probe import can_run_containers
+from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.seccomp.compiler import filter_of
 from imagetool.runtime.security import Security
 from imagetool.values import dataclass
 
 State = Literal["ok", "limited", "missing"]
 _GIB: Final = 1 << 30
+_HELPER_FIX: Final = "apt-get install slirp4netns"
 _LITTLE_SPACE: Final = 5 * _GIB
 _SANE_TIME: Final = 1_735_689_600  # 2025-01-01: before it, every certificate of today is not yet valid
 #: Other programs that make containers: name, package, the word for --isolation.
@@ -95,6 +98,7 @@ def diagnose(root: Path) -> Diagnosis:
     Args:
         root: where the local store is or would be.
     """
+    network = _connected()
     looks: Sequence[Callable[[], Iterator[Finding]]] = (
         _system,
         _containers,
@@ -103,7 +107,7 @@ def diagnose(root: Path) -> Diagnosis:
         _limits,
         _seccomp,
         _programs,
-        _network,
+        lambda: _network(network),
         _emulation,
         _clock,
         _certificates,
@@ -115,7 +119,7 @@ def diagnose(root: Path) -> Diagnosis:
         "isolation": "embedded" if working else "none: RUN cannot work",
         "user": _identity(by_name),
         "storage": f"overlay in {root / 'snapshots'}" if working else "unpacked layers are not needed",
-        "network": _network_used(),
+        "network": _network_used(network),
     }
     return Diagnosis(findings, used)
 
@@ -218,7 +222,7 @@ def _can_map(place: Path, kind: str) -> bool:
         return kind in _MAPPABLE and _version() >= _MAPPABLE[kind]
     row = {"containerID": 0, "hostID": 100_000, "size": 65_536}
     try:
-        namespace = make_user_namespace({"linux": {"uidMappings": [row], "gidMappings": [row]}})
+        namespace = make_user_namespace({"uidMappings": [row], "gidMappings": [row]})
     except OSError:
         return False
     try:
@@ -294,19 +298,28 @@ def _first_line(command: Sequence[str]) -> str:
     return "".join(char for char in text if char.isprintable())[:80]
 
 
-def _network() -> Iterator[Finding]:
-    found = " and ".join(name for name, _ in helpers())
-    choice = choose()
+def _network(choice: Choice) -> Iterator[Finding]:
+    found = [name for name, _ in helpers()]
     if choice.network.own:
-        yield Finding("network", "ok", f"{found} and {TUNNEL} are there")
+        how = "works" if is_host_root() else f"and {TUNNEL} are there"
+        yield Finding("network", "ok", f"{os.path.basename(choice.network.helper[0])} {how}")
+    elif not found:
+        yield Finding("network", "limited", f"containers use the host's: {choice.lacking}", _HELPER_FIX)
     else:
-        fix = f"as root: chmod 0666 {TUNNEL}, or modprobe tun" if found else "apt-get install slirp4netns"
+        fix = f"as root: modprobe tun; chmod 0666 {TUNNEL}; or another helper: {_HELPER_FIX}"
         yield Finding("network", "limited", f"containers use the host's: {choice.lacking}", fix)
 
 
-def _network_used() -> str:
-    helper = choose().network.helper
-    if helper:
+def _connected() -> Choice:
+    """Return the network of containers; root tries the helper, others would have to become another user for it."""
+    if not is_host_root():
+        return choose()
+    with EmbeddedExecutor() as executor:
+        return choose(lambda network: executor.connect(network, Sandbox()))
+
+
+def _network_used(choice: Choice) -> str:
+    if helper := choice.network.helper:
         return f"one of each container's own, by {os.path.basename(helper[0])}, unless --network says otherwise"
     return "the host's, with a warning, unless --network says otherwise or IMAGETOOL_NETWORK_FALLBACK is refuse"
 

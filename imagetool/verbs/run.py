@@ -128,12 +128,11 @@ def run(
         stack.enter_context(emulated(image.config.platform, _host()))
         stack.enter_context(around.store.session())
         warn = partial(_warn, observer)
-        network, warning = network_of(
-            options.network, isolation=options.isolation, runtime=options.runtime, fallback=options.network_fallback
-        )
+        sandbox = replace(options.sandbox, userns="host") if namespaced else options.sandbox
+        executor = stack.enter_context(executor_of(options.isolation, options.runtime, warn=warn))
+        network, warning = network_of(options.network, executor, sandbox, fallback=options.network_fallback)
         if warning:
             warn(warning)
-        executor = stack.enter_context(executor_of(options.isolation, options.runtime, warn=warn))
         snapshotter = OverlaySnapshotter(
             snapshots,
             user_xattr=namespaced,
@@ -159,7 +158,7 @@ def run(
             hostname=hostname,
             mounts=mounts,
             network=network,
-            sandbox=replace(options.sandbox, userns="host") if namespaced else options.sandbox,
+            sandbox=sandbox,
             readonly=options.readonly,
             terminal=options.terminal,
         )

@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from imagetool.runtime.executors import EXECUTORS, EmbeddedExecutor, Executor, ExitStatus, Output
+from imagetool.runtime.network import Network
 from imagetool.runtime.rootfs import Overlay, Rootfs
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.session import Session
@@ -79,6 +80,10 @@ class InUserNamespace:
 
     def __exit__(self, *error: Any) -> None:
         self._executor.__exit__(*error)
+
+    def connect(self, network: Network, sandbox: Sandbox) -> str:
+        """Try the helper of a network; see `Executor`."""
+        return self._executor.connect(network, sandbox)
 
     def stop(self) -> None:
         """End all containers; see `Executor`."""

@@ -25,7 +25,9 @@ from imagetool.oci.config import History, ImageConfig, RunConfig
 from imagetool.oci.platform import Platform
 from imagetool.progress import Event, Note, StepFinished
 from imagetool.runtime.executors import ExitStatus, Output
+from imagetool.runtime.network import Network
 from imagetool.runtime.rootfs import Overlay, Rootfs
+from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.spec import RuntimeSpec
 from imagetool.snapshot.overlay import OverlaySnapshotter
 from imagetool.streams.codecs import Codec
@@ -57,6 +59,10 @@ class Recorder:
         self.seen.append(spec.tree)
         assert isinstance(root, Overlay)
         return ExitStatus(self.act(root.upper))
+
+    def connect(self, network: Network, sandbox: Sandbox) -> str:
+        """There is no network."""
+        return "nothing is run"
 
     def stop(self) -> None:
         """There is nothing to end."""

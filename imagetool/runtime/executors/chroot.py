@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagetool.errors import HostError, Unsupported
 from imagetool.runtime.executors.embedded import EmbeddedExecutor
-from imagetool.runtime.executors.limited import without_user_namespace
+from imagetool.runtime.executors.limited import without_helper, without_user_namespace
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import is_host_root
 from imagetool.runtime.rootfs import Rootfs
@@ -15,6 +15,8 @@ from imagetool.runtime.spec import RuntimeSpec
 from imagetool.values import replace
 
 if TYPE_CHECKING:
+    from imagetool.runtime.network import Network
+    from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.session import Session
 
 WARNING: Final = (
@@ -43,6 +45,10 @@ class ChrootExecutor:
     def stop(self) -> None:
         """End all containers; see `Executor`."""
         self._embedded.stop()
+
+    def connect(self, network: Network, sandbox: Sandbox) -> str:
+        """See `Executor`; it starts no helpers."""
+        return without_helper("chroot")
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`. Raises Unsupported when it must have a network of its own."""

@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Final
 
 from imagetool.errors import HostError
 from imagetool.runtime.cgroups import GroupTree
-from imagetool.runtime.executors.launcher import Launcher, Unmappable
+from imagetool.runtime.executors.launcher import Launcher
 from imagetool.runtime.executors.limited import judged, limited, refuse_hooks
+from imagetool.runtime.executors.networks import Unconnected, Unmappable, Wanted
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import has_single_id, is_host_root
 from imagetool.runtime.rootfs import Directory, Rootfs
 from imagetool.runtime.seccomp.compiler import filter_of
-from imagetool.runtime.spec import RuntimeSpec, unmapped
+from imagetool.runtime.spec import RuntimeSpec, build_step_spec, unmapped
+from imagetool.runtime.users import User
 
 if TYPE_CHECKING:
+    from imagetool.runtime.network import Network
+    from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.session import Session
 
 #: For seccomp(2); there is one thread, so nothing is to be synchronized.
@@ -67,6 +71,23 @@ class EmbeddedExecutor:
     def stop(self) -> None:
         """End all containers; see `Executor`."""
         self._launcher.stop()
+
+    def connect(self, network: Network, sandbox: Sandbox) -> str:
+        """Try the helper of a network; see `Executor`."""
+        if not network.helper:
+            return ""
+        spec = build_step_spec(
+            args=("true",), env={}, cwd="/", user=User(), hostname="", network=network, sandbox=sandbox
+        )
+        if spec.may_be_unmapped and not self._maps:
+            spec = unmapped(spec)
+        try:
+            with self._launcher.networks.lent(Wanted.of(spec.tree, spec.helper)):
+                return ""
+        except Unconnected as error:
+            return error.reason
+        except Unmappable:  # the container will tell
+            return ""
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`. Raises Unsupported for hooks."""

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Final, Literal
 from imagetool.errors import HostError, Unsupported
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher
-from imagetool.runtime.executors.limited import judged, limited, refuse_hooks, without_user_namespace
+from imagetool.runtime.executors.limited import (
+    judged,
+    limited,
+    refuse_hooks,
+    without_helper,
+    without_user_namespace,
+)
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import is_host_root
 from imagetool.runtime.rootfs import Rootfs
@@ -25,6 +31,8 @@ from imagetool.runtime.spec import RuntimeSpec
 from imagetool.values import dataclass
 
 if TYPE_CHECKING:
+    from imagetool.runtime.network import Network
+    from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.session import Session
 
 Kind = Literal["bwrap", "nspawn", "lxc"]
@@ -81,6 +89,10 @@ class ForeignExecutor:
     def stop(self) -> None:
         """End all containers; see `Executor`."""
         self._launcher.stop()
+
+    def connect(self, network: Network, sandbox: Sandbox) -> str:
+        """See `Executor`; it starts no helpers."""
+        return without_helper(self._kind)
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`. Raises Unsupported for what the program cannot do."""

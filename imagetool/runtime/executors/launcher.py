@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from imagetool.errors import BuildError, HostError
 from imagetool.runtime import mountpoints
+from imagetool.runtime.executors.networks import Networks, Unmappable, Wanted
 from imagetool.runtime.executors.protocol import ExitStatus, Output, Usage
 from imagetool.runtime.rootfs import Directory, Rootfs
 from imagetool.values import dataclass
@@ -33,10 +34,6 @@ _START: Final = (
     "from imagetool.runtime.zygote import serve; serve(int(sys.argv[2]), sys.argv[3:])"
 )
 _PIECE: Final = 65536  # bytes of output handed on at once: what a pipe holds
-
-
-class Unmappable(HostError):
-    """The container can be made, but not in a user namespace of its own."""
 
 
 class Launcher:
@@ -56,12 +53,14 @@ class Launcher:
         self._ready = False
         self._running: set[socket.socket] = set()
         self._stopped = False
+        self.networks = Networks(self._start_network, self._warn)
         self._start(sealed=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.networks.close()
         self._stop()
 
     def _start(self, *, sealed: bool) -> None:
@@ -105,6 +104,7 @@ class Launcher:
 
     def stop(self) -> None:
         """End every container, and those to come; from any thread."""
+        self.networks.stop()
         with self._lock:
             self._stopped = True
             for control in self._running:
@@ -132,10 +132,13 @@ class Launcher:
     ) -> ExitStatus:
         """Have a container made and run to its end, or killed after `timeout` seconds.
 
-        See `protocol.Executor` and `container`.
+        See `protocol.Executor` and `container`. With "helper" in the request it has a network that this connects.
         """
         self._wait_until_ready()
         with contextlib.ExitStack() as stack:
+            given: dict[str, int] = {}
+            if helper := request.get("helper"):
+                given = stack.enter_context(self.networks.lent(Wanted.of(request["spec"], tuple(helper))))
             control, far = socket.socketpair()
             stack.callback(control.close)
             self._follow(control)
@@ -152,7 +155,8 @@ class Launcher:
                 streams.close_writers()
             try:
                 size = None if session is None else session.size
-                control.sendall(json.dumps({**request, "root": _tree(root), "size": size}).encode() + b"\n")
+                tree = {**request, "root": _tree(root), "size": size, "given": list(given)}
+                _send(control, json.dumps(tree).encode() + b"\n", list(given.values()))
                 if session is not None:
                     stack.enter_context(session.forwarding(control))
                 streams.pump()
@@ -170,6 +174,14 @@ class Launcher:
         for text in streams.warnings:
             self._warn(text)
         return streams.ending()
+
+    def _start_network(self, far: socket.socket) -> None:
+        """Have the zygote fork a keeper; see `connection`."""
+        self._wait_until_ready()
+        try:
+            socket.send_fds(self._channel, [b"n"], [far.fileno()])
+        except OSError as error:
+            raise HostError(f"the helper process for containers is gone: {error.strerror}") from None
 
     def _is_gone(self) -> bool:
         """Say whether the zygote has ended; it closes its end before the container's streams."""
@@ -202,6 +214,12 @@ def _interpreter(*, sealed: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"/proc/self/fd/{copy}", (copy,)
     finally:
         os.close(copy)
+
+
+def _send(control: socket.socket, line: bytes, descriptors: list[int]) -> None:
+    """Send a line and descriptors, which go with its first byte."""
+    sent = socket.send_fds(control, [line], descriptors) if descriptors else 0
+    control.sendall(line[sent:])
 
 
 def _end(control: socket.socket) -> None:

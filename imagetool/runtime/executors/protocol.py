@@ -10,6 +10,8 @@ from imagetool.runtime.spec import RuntimeSpec
 from imagetool.values import dataclass
 
 if TYPE_CHECKING:
+    from imagetool.runtime.network import Network
+    from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.session import Session
 
 Output = Callable[[int, bytes], None]
@@ -42,6 +44,14 @@ class ExitStatus:
 
 
 class Executor(Protocol):
+    def connect(self, network: Network, sandbox: Sandbox) -> str:
+        """Try the helper of a network, and keep it for the first container that has it.
+
+        A network without one says whether this executor starts helpers at all. Returns why containers
+        can have no such network here, as the end of a sentence; "" when they can.
+        """
+        ...
+
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run the container to its end.
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Final
 from imagetool.errors import HostError
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.executors.launcher import Launcher
-from imagetool.runtime.executors.limited import judged, limited, without_user_namespace
+from imagetool.runtime.executors.limited import judged, limited, without_helper, without_user_namespace
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.spec import RuntimeSpec
 
 if TYPE_CHECKING:
+    from imagetool.runtime.network import Network
+    from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.session import Session
 
 _LOG_BYTES: Final = 1 << 16
@@ -56,6 +58,10 @@ class RuncExecutor:
     def stop(self) -> None:
         """End all containers; see `Executor`."""
         self._launcher.stop()
+
+    def connect(self, network: Network, sandbox: Sandbox) -> str:
+        """See `Executor`; it starts no helpers."""
+        return without_helper(os.path.basename(self._name))
 
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -18,11 +19,24 @@ from pathlib import Path
 import pytest
 
 from imagetool.errors import HostError
-from imagetool.runtime.executors import EmbeddedExecutor, Executor
+from imagetool.runtime.executors import EmbeddedExecutor, Executor, executor_of
 from imagetool.runtime.network import HOST, NONE, Network, choose, network_of
 from imagetool.runtime.rootfs import Directory
+from imagetool.runtime.sandbox import Sandbox
+from imagetool.runtime.security import DEFAULT_CAPABILITIES, Security
+from imagetool.runtime.spec import Mount
 from tests.support.command import imagetool
-from tests.support.containers import NOBODY, VARIANTS, full_root, helpers, sh, shared_folder, unprivileged
+from tests.support.containers import (
+    NOBODY,
+    VARIANTS,
+    full_root,
+    helpers,
+    overlay,
+    run,
+    sh,
+    shared_folder,
+    unprivileged,
+)
 
 pytestmark = pytest.mark.root
 
@@ -154,7 +168,7 @@ def test_the_default_network_has_an_interface_a_route_and_a_way_out(
     assert any(line.startswith("default via ") for line in lines)
     assert int(descriptors) == 4  # the three, and the one of ls
     assert answer == "canary"
-    assert started() == []
+    assert started() == [os.path.basename(network.helper[0])]  # it waits for the next container
 
 
 def test_what_listens_on_the_hosts_loopback_is_out_of_reach(
@@ -195,7 +209,95 @@ def test_a_helper_that_ends_too_early_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     with EmbeddedExecutor(warn=told.append) as executor:
         assert sh(executor, root_in(tmp_path), "sleep 1.5; echo well", network=short).text == "well\n"
-    assert told == ["a container lost its network: sh ended: tired"]
+        assert told == ["a container lost its network: sh ended: tired"]
+        assert sh(executor, Directory(tmp_path / "root"), "echo again", network=short).text == "again\n"
+    assert len(told) == 1
+
+
+def test_a_helper_that_is_killed_between_containers_is_replaced(
+    executor: Executor, network: Network, tmp_path: Path
+) -> None:
+    root = root_in(tmp_path)
+    for _ in range(2):
+        assert " inet " in sh(executor, root, "ip -o -4 addr | grep -v ' lo '", network=network).text
+        (zygote,) = helpers()
+        (helper,) = (pid for pid, name in descendants(zygote).items() if name in HELPERS)
+        os.kill(helper, signal.SIGKILL)
+        end = time.monotonic() + 20
+        while descendants(zygote) and time.monotonic() < end:  # the one who looks after it has told that, too
+            time.sleep(0.02)
+
+
+#: Says which network it is in and how many sockets there are; closes a connection as a server; leaves two servers.
+SERVER = """
+import os, socket
+print(os.readlink("/proc/self/ns/net"))
+for kind in ("tcp", "udp", "unix"):
+    print(len(open(f"/proc/net/{kind}").readlines()) - 1)
+server = socket.socket()
+server.bind(("127.0.0.1", 8080))  # without SO_REUSEADDR
+server.listen()
+client = socket.create_connection(("127.0.0.1", 8080))
+server.accept()[0].close()
+client.recv(1), client.close(), server.close()
+if os.fork() == 0:
+    os.setsid()
+    left = socket.create_server(("127.0.0.1", 9090)), socket.socket(socket.AF_UNIX)
+    left[1].bind("\\0left")
+    os.close(1), os.close(2)
+    os.execv("/usr/bin/sleep", ["sleep", "100"])
+"""
+
+
+def test_containers_one_after_another_use_one_network_and_find_nothing_in_it(
+    executor: Executor, network: Network, tmp_path: Path
+) -> None:
+    """Not what listened, not a name of the abstract kind, and no port that a closed connection still holds."""
+    said = []
+    for number in range(3):
+        root = overlay(tmp_path / str(number), Path("/"))
+        ran = run(executor, root, "/usr/bin/python3", "-I", "-c", SERVER, network=network)
+        assert ran.code == 0, ran.err
+        said.append(ran.text.split())
+    assert said[0][1:] == ["0", "0", "0"]
+    assert said == [said[0]] * 3
+
+
+def test_containers_at_the_same_time_have_networks_apart(executor: Executor, network: Network, tmp_path: Path) -> None:
+    root, other = root_in(tmp_path), Directory(full_root(tmp_path / "other"))
+    fifos = tmp_path / "shared"
+    fifos.mkdir()
+    for name in ("listening", "tried"):
+        os.mkfifo(fifos / name)
+    mounts = [Mount("/shared", "bind", str(fifos), ("bind",))]
+    said: list[str] = []
+
+    def serve() -> None:
+        script = "nc -l -p 7000 </dev/null & echo x > /shared/listening; cat /shared/tried; readlink /proc/self/ns/net"
+        said.append(sh(executor, root, script, network=network, mounts=mounts).text)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    script = f"cat /shared/listening; {reach('127.0.0.1', 7000)}; readlink /proc/self/ns/net; echo y > /shared/tried"
+    client = sh(executor, other, script, network=network, mounts=mounts).text.split()
+    server.join()
+    assert client[:2] == ["x", "unreachable"]
+    assert said[0].split()[0] == "y"
+    assert said[0].split()[1] != client[2]
+    assert len(started()) == 2
+
+
+def test_a_container_that_may_change_its_network_has_it_alone(network: Network, tmp_path: Path, host: None) -> None:
+    root = root_in(tmp_path)
+    able = Security((*DEFAULT_CAPABILITIES, "CAP_NET_ADMIN"))
+    change = "ip addr add 192.0.2.77/32 dev lo && ip -o -4 addr | grep -c 192.0.2.77"
+    look = "ip -o -4 addr | grep -c 192.0.2.77"
+    with EmbeddedExecutor() as executor:
+        assert sh(executor, root, look, network=network).text == "0\n"
+        assert sh(executor, root, change, network=network, security=able).text == "1\n"
+        assert sh(executor, root, look, network=network, security=able).text == "0\n"
+        assert sh(executor, root, look, network=network).text == "0\n"
+        assert len(started()) == 1
 
 
 def test_a_helper_has_few_capabilities_and_no_descriptor_of_ours(tmp_path: Path) -> None:
@@ -277,14 +379,15 @@ from imagetool.runtime.executors import EmbeddedExecutor
 from imagetool.runtime.namespaces import enter_user_namespace
 from imagetool.runtime.network import network_of
 from imagetool.runtime.rootfs import Directory
+from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
 
 enter_user_namespace()
-network, warning = network_of("default", isolation="auto", runtime=None, fallback="host")
-spec = build_step_spec(args=["sh", "-c", "ip -o -4 addr"], env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box",
-    network=network)
 with EmbeddedExecutor() as executor:
+    network, warning = network_of("default", executor, Sandbox(), fallback="host")
+    spec = build_step_spec(args=["sh", "-c", "ip -o -4 addr"], env={"PATH": "/bin"}, cwd="/", user=User(),
+        hostname="box", network=network)
     executor.run(spec, Directory(Path("root")), output=lambda _, data: (sys.stdout.buffer.write(data), None)[1])
 print(warning)
 """
@@ -348,13 +451,57 @@ def test_a_build_uses_the_helper_and_keeps_its_name_server_out_of_the_image(
 
 def test_other_executors_say_that_they_use_the_hosts() -> None:
     for isolation, runtime, named in (
-        ("auto", "/opt/crun", "crun"),
+        ("auto", "/usr/sbin/runc", "runc"),
         ("bwrap", None, "bwrap"),
         ("chroot", None, "chroot"),
     ):
-        network, warning = network_of("default", isolation=isolation, runtime=runtime, fallback="host")
-        assert network == HOST
-        assert f": {named} is run without a helper for it" in warning
-        with pytest.raises(HostError, match="--network host allows it"):
-            network_of("default", isolation=isolation, runtime=runtime, fallback="refuse")
-        assert network_of("host", isolation=isolation, runtime=runtime, fallback="refuse") == (HOST, "")
+        with executor_of(isolation, runtime) as executor:
+            network, warning = network_of("default", executor, Sandbox(), fallback="host")
+            assert network == HOST
+            assert f": {named} is run without a helper for it" in warning
+            with pytest.raises(HostError, match="--network host allows it"):
+                network_of("default", executor, Sandbox(), fallback="refuse")
+            assert network_of("host", executor, Sandbox(), fallback="refuse") == (HOST, "")
+
+
+def broken(folder: Path, *names: str) -> dict[str, str]:
+    """Make helpers that are there but do not work; return the environment that has no others."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text(f"#!/bin/sh\necho {name}: no such device >&2\nexit 1\n")
+        (folder / name).chmod(0o755)
+    return {"PATH": str(folder)}
+
+
+def test_a_helper_that_does_not_work_is_told_once_a_build_or_refused(tmp_path: Path) -> None:
+    context, root = tmp_path / "context", tmp_path / "store"
+    context.mkdir()
+    imagetool("base", "busybox", root=root)
+    (context / "Dockerfile").write_text("FROM busybox\nRUN ip -o link\nRUN cat /etc/resolv.conf\n")
+    lame = broken(tmp_path / "programs", *HELPERS)
+    done = imagetool("build", "--progress", "plain", "--no-cache", context, root=root, env=lame)
+    assert done.stderr.count(WARNING) == 1
+    assert "slirp4netns ended: slirp4netns: no such device" in done.stderr
+    assert "10.0.2.3" not in done.stderr
+    assert imagetool("run", "busybox", "true", root=root, env=lame).stderr.count(WARNING) == 1
+    refuse = {**lame, "IMAGETOOL_NETWORK_FALLBACK": "refuse"}
+    for command in (["build", "--no-cache", context], ["run", "busybox", "true"]):
+        refused = imagetool(*command, root=root, env=refuse, check=False)
+        assert refused.returncode == HostError.exit_code
+        assert "slirp4netns ended: slirp4netns: no such device" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    found = json.loads(imagetool("doctor", "--json", root=root, env=lame).stdout)
+    (network,) = (one for one in found["findings"] if one["name"] == "network")
+    assert network["state"] == "limited"
+    assert "no such device" in network["detail"]
+
+
+def test_the_second_helper_is_taken_when_the_first_does_not_work(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("pasta", tmp_path, monkeypatch)
+    environment = broken(tmp_path / "lame", "slirp4netns")
+    monkeypatch.setenv("PATH", f"{environment['PATH']}:{tmp_path / 'programs'}")
+    network, warning = network_of("default", executor, Sandbox(), fallback="refuse")
+    assert warning == ""
+    assert os.path.basename(network.helper[0]) == "pasta"
