@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from imagetool.build import git, steps
 from imagetool.build.copying import CopyRequest, copy_items, sources
-from imagetool.build.files import FolderFiles, Taken
+from imagetool.build.files import Taken
+from imagetool.build.folderfiles import FolderFiles
 from imagetool.build.root import Root
 from imagetool.build.steps import Inputs, Made
 from imagetool.content.staging import storage_errors

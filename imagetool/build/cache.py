@@ -24,7 +24,7 @@ from imagetool.oci.digest import Digest
 from imagetool.values import dataclass
 
 #: Part of every key; raised when what a step makes of the same inputs changes.
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,21 @@ what we do.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from typing import Protocol
 
 from imagetool.build.chmod import Chmod
-from imagetool.build.files import Files, FolderFiles, Taken
+from imagetool.build.files import Files, Taken, TakenFiles, dressed
+from imagetool.build.folderfiles import FolderFiles
 from imagetool.dockerfile.glob import has_wildcard, match
 from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
 from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import BuildError
 from imagetool.layer.entry import Entry, Item, Kind, display, parents
 from imagetool.layer.whiteout import is_reserved
-from imagetool.oci.digest import Digest, new_hasher
-from imagetool.values import dataclass, field, replace
+from imagetool.oci.digest import Digest, Hasher, new_hasher
+from imagetool.values import dataclass, field
 
 Owner = tuple[int, int]
 
@@ -58,7 +60,11 @@ class CopyRequest:
 class _Plan:
     request: CopyRequest
     base: Base
-    taken: dict[bytes, Taken] = field(default_factory=dict)
+    source: int = 0  # the number of the one that is taken
+    taken: list[Taken | TakenFiles] = field(default_factory=list)
+    names: set[bytes] = field(default_factory=set)  # of what was taken by itself
+    filled: dict[bytes, int] = field(default_factory=dict)  # directories, and which source first put something there
+    contested: set[bytes] = field(default_factory=set)  # directories that several sources put something into
     made: dict[bytes, Entry] = field(default_factory=dict)
     new: set[bytes] = field(default_factory=set)  # directories that the root below does not have
     present: set[bytes] = field(default_factory=lambda: {b""})  # directories that need not be made any more
@@ -70,7 +76,7 @@ class CopyPlan:
     """What a COPY puts into the layer: directories to make, paths that were taken, and heredocs."""
 
     made: list[Entry]
-    taken: list[Taken]
+    taken: list[Taken | TakenFiles]
     texts: list[Item]
 
     def items(self, files: Files) -> Iterator[Item]:
@@ -84,21 +90,47 @@ class CopyPlan:
         yield from files.stream(self.taken)
         yield from self.texts
 
+    def hashed(self, files: FolderFiles, hasher: Hasher) -> Iterator[Item]:
+        """Yield the entries of the layer; when all of them have been read, `hasher` gives what `digest` would."""
+        for entry in self.made:
+            hasher.update(_line(entry, b""))
+            yield entry, ()
+        for entry, content, token in files.told(self.taken):
+            yield entry, content
+            hasher.update(_line(entry, token()))
+        for entry, chunks in self.texts:
+            hasher.update(_line(entry, _token(chunks)))
+            yield entry, chunks
+
     def digest(self, files: FolderFiles) -> Digest:
         """Return a digest of all that the layer will hold but times; files that are known are not read."""
         hasher = new_hasher()
         for entry in self.made:
-            hasher.update(_line(entry, ""))
-        for entry, content in files.digests(self.taken):
-            hasher.update(_line(entry, content))
+            hasher.update(_line(entry, b""))
+        for entry, token in files.digests(self.taken):
+            hasher.update(_line(entry, token))
         for entry, chunks in self.texts:
-            hasher.update(_line(entry, Digest.of(b"".join(chunks)).hex))
+            hasher.update(_line(entry, _token(chunks)))
         return Digest("sha256", hasher.hexdigest())
 
+    def sources(self) -> Iterator[bytes]:
+        """Yield the name of each path that was taken."""
+        for item in self.taken:
+            if isinstance(item, Taken):
+                yield item.source
+            else:
+                yield from (source for source, _ in item.names())
 
-def _line(entry: Entry, content: str) -> bytes:
-    about = (entry.name, entry.kind, entry.mode, entry.uid, entry.gid, entry.size, entry.linkname, content)
-    return f"{about}{entry.devmajor}:{entry.devminor}\n".encode()
+
+def _line(entry: Entry, token: bytes) -> bytes:
+    """Return all of an entry but its time; no two entries have the same, since names hold no NUL."""
+    name, kind, mode, uid, gid, size, _, linkname, major, minor, _ = entry
+    about = f"{kind} {mode} {uid} {gid} {size} {major} {minor} {len(token)}"
+    return b"%b\0%b\0%b\0%b" % (about.encode(), name, linkname, token)
+
+
+def _token(chunks: Iterable[bytes]) -> bytes:
+    return sha256(b"".join(chunks)).digest()
 
 
 def copy_items(request: CopyRequest, files: Files, base: Base) -> Iterator[Item]:
@@ -112,20 +144,20 @@ def plan_copy(request: CopyRequest, files: Files, base: Base) -> CopyPlan:
     Raises BuildError for a source that is missing and for a destination that cannot be.
     """
     _check_length(request.dest)
-    plan = _Plan(request, base)
     names = sources(request, files)
+    plan = _Plan(request, base)
     many = len(names) + len(request.texts) > 1
     into = many or request.dest.endswith(("/", "/.")) or request.dest in ("", ".", "/")
     dest, there = base.kind(request.dest.encode(errors="surrogateescape"), follow=True)
     is_folder = into or there == "dir"
     if there not in (None, "dir") and into:
         raise BuildError(f"cannot copy to {request.dest!r}: it is not a directory")
-    for name in names:
+    for plan.source, name in enumerate(names):
         if name not in request.skip:
             _take(plan, files, name, dest, is_folder)
     for text_name, content in request.texts:
         _take_text(plan, text_name, content, dest, is_folder)
-    return CopyPlan([plan.made[name] for name in sorted(plan.made)], list(plan.taken.values()), [*plan.texts.values()])
+    return CopyPlan([plan.made[name] for name in sorted(plan.made)], _settled(plan), [*plan.texts.values()])
 
 
 def _check_length(path: str) -> None:
@@ -193,7 +225,7 @@ def _listed(files: Files, folder: str) -> list[tuple[str, Kind]]:
     name, entry = files.lookup(folder.encode(errors="surrogateescape") or b".")
     if entry is None or entry.kind != "dir":
         return []
-    return [(child.base.decode(errors="surrogateescape"), child.entry.kind) for child in files.children(name)]
+    return [(child.base.decode(errors="surrogateescape"), child.kind) for child in files.children(name)]
 
 
 def _folders(files: Files, folder: str) -> list[str]:
@@ -229,11 +261,12 @@ def _take(plan: _Plan, files: Files, source: str, dest: bytes, is_folder: bool) 
         if request.exclude.excludes(base.decode(errors="surrogateescape")):
             return
         target = _join(below, base) if is_folder or kept else dest
-        _put(plan, Taken(name, _dressed(plan, entry, target)))
+        _put(plan, Taken(name, dressed(entry, target, request.owner, request.chmod)))
 
 
 def _take_parents(plan: _Plan, files: Files, source: bytes, kept: str, dest: bytes) -> None:
     """With --parents, the directories above a source come along with their own attributes."""
+    request = plan.request
     lead = source[: len(source) - len(posixpath.basename(source)) - 1]
     depth = kept.count("/") + 1
     for level in range(depth, 0, -1):
@@ -243,36 +276,51 @@ def _take_parents(plan: _Plan, files: Files, source: bytes, kept: str, dest: byt
         name, entry = files.lookup(folder)
         target = _join(dest, b"/".join(kept.encode(errors="surrogateescape").split(b"/")[: depth - level + 1]))
         if entry is not None:
-            _put(plan, Taken(name, _dressed(plan, entry, target)))
+            _put(plan, Taken(name, dressed(entry, target, request.owner, request.chmod)))
 
 
 def _take_folder(plan: _Plan, files: Files, folder: bytes, dest: bytes) -> None:
     """Take all that is in a directory; symlinks in it stay symlinks."""
     waiting = [(folder, dest, "", IgnoreMatch())]
     first_names: dict[object, bytes] = {}
-    exclude = plan.request.exclude
+    request = plan.request
+    exclude = request.exclude
     while waiting:
         source, target, relative, above = waiting.pop()
         deeper: list[tuple[bytes, bytes, str, IgnoreMatch]] = []
-        for base, entry, inode, excluded in files.children(source):
-            below = relative + base.decode(errors="surrogateescape")
-            found = exclude.match(below, above) if exclude.rules else above
-            name, wanted = _join(source, base), _join(target, base)
-            if entry.kind == "dir" and not exclude.prunes(below, found):
-                deeper.append((name, wanted, below + "/", found))
-            if not (found.excluded or excluded):
-                _put(plan, _linked(Taken(name, _dressed(plan, entry, wanted), inode), first_names))
+        bases: list[bytes] = []  # of regular files that follow one another
+        for child in files.children(source):
+            below, found = "", above
+            if exclude.rules:
+                below = relative + child.base.decode(errors="surrogateescape")
+                found = exclude.match(below, above)
+            wanted = _join(target, child.base)
+            if child.kind == "dir" and not exclude.prunes(below, found):
+                deeper.append((_join(source, child.base), wanted, below + "/", found))
+            if found.excluded or child.excluded:
+                continue
+            if child.entry is not None:
+                taken = Taken(_join(source, child.base), dressed(child.entry, wanted, request.owner, request.chmod))
+                _put(plan, _linked(taken, child.inode, first_names))
+                bases = []
+                continue
+            if not bases:
+                _enter(plan, wanted, target)
+            _check_target(plan, wanted, child.kind)
+            if not bases:
+                plan.taken.append(TakenFiles(source, target, bases, plan.source, request.owner, request.chmod))
+            bases.append(child.base)
         waiting += reversed(deeper)
 
 
-def _linked(taken: Taken, first_names: dict[object, bytes]) -> Taken:
+def _linked(taken: Taken, inode: object, first_names: dict[object, bytes]) -> Taken:
     """Make every name of a file but the first a hard link to that."""
-    if taken.inode is None or taken.entry.kind == "dir":
+    if inode is None or taken.entry.kind == "dir":
         return taken
-    first = first_names.setdefault(taken.inode, taken.entry.name)
+    first = first_names.setdefault(inode, taken.entry.name)
     if first == taken.entry.name:
         return taken
-    return replace(taken, entry=taken.entry._replace(kind="link", linkname=first, size=0))
+    return taken._replace(entry=taken.entry._replace(kind="link", linkname=first, size=0))
 
 
 def _take_text(plan: _Plan, name: str, content: bytes, dest: bytes, is_folder: bool) -> None:
@@ -282,7 +330,7 @@ def _take_text(plan: _Plan, name: str, content: bytes, dest: bytes, is_folder: b
     if plan.request.chmod is not None:
         entry = entry._replace(mode=plan.request.chmod.apply(entry.mode, is_folder=False))
     _need_parents(plan, target)
-    _check_target(plan, entry)
+    _check_target(plan, target, entry.kind)
     plan.texts[target] = entry, (content,) if content else ()
 
 
@@ -292,41 +340,51 @@ def _join(folder: bytes, name: bytes) -> bytes:
     return name if folder == b"." else folder + b"/" + name
 
 
-def _dressed(plan: _Plan, entry: Entry, name: bytes) -> Entry:
-    """Give an entry its name and what --chown and --chmod say."""
-    uid, gid = plan.request.owner or (entry.uid, entry.gid)
-    mode = entry.mode
-    if plan.request.chmod is not None and entry.kind != "symlink":
-        mode = plan.request.chmod.apply(mode, is_folder=entry.kind == "dir")
-    _, kind, _, _, _, size, mtime, linkname, major, minor, xattrs = entry
-    # Not `_replace`, which costs several times as much: this is done for every file of a context.
-    return Entry(name, kind, mode, uid, gid, size, mtime, linkname, major, minor, xattrs)
-
-
 def _put(plan: _Plan, taken: Taken) -> None:
     name = taken.entry.name
     if name == b".":
         return
-    _need_parents(plan, name)
-    _check_target(plan, taken.entry)
+    _enter(plan, name, name.rpartition(b"/")[0] or b".")
+    _check_target(plan, name, taken.entry.kind)
     if taken.entry.kind == "dir" and _is_new(plan, name):
         plan.new.add(name)
     if taken.entry.kind == "dir":
         plan.present.add(name)
-    plan.taken[name] = taken
+    plan.taken.append(taken)
+    plan.names.add(name)
     plan.made.pop(name, None)
 
 
-def _check_target(plan: _Plan, entry: Entry) -> None:
-    if is_reserved(entry.name):
-        raise BuildError(f"cannot copy {display(entry.name)}: names that begin with .wh. mean a deletion in a layer")
-    if entry.name.rpartition(b"/")[0] in plan.new:
+def _enter(plan: _Plan, name: bytes, folder: bytes) -> None:
+    """Make the directories above a path, and note which source puts something into the one that it is in."""
+    _need_parents(plan, name)
+    if plan.filled.setdefault(folder, plan.source) != plan.source:
+        plan.contested.add(folder)
+
+
+def _settled(plan: _Plan) -> list[Taken | TakenFiles]:
+    """Return what was taken: what a later source puts in an earlier one's place stands there instead."""
+    settled: dict[bytes, Taken | TakenFiles] = {}
+    for item in plan.taken:
+        if isinstance(item, Taken):
+            settled[item.entry.name] = item
+        elif item.target in plan.contested:
+            settled |= {_join(item.target, base): item._replace(bases=[base]) for base in item.bases}
+        else:
+            settled[_join(item.target, item.bases[0])] = item
+    return list(settled.values())
+
+
+def _check_target(plan: _Plan, name: bytes, kind: Kind) -> None:
+    if is_reserved(name):
+        raise BuildError(f"cannot copy {display(name)}: names that begin with .wh. mean a deletion in a layer")
+    if name.rpartition(b"/")[0] in plan.new:
         return  # below a directory that is new, nothing can be in the way
-    _, there = plan.base.kind(entry.name, follow=False)
-    if there is not None and there != "dir" and entry.kind == "dir":
-        raise BuildError(f"cannot copy a directory to {display(entry.name)}: a {there} is there")
-    if there == "dir" and entry.kind != "dir":
-        raise BuildError(f"cannot copy a file to {display(entry.name)}: a directory is there")
+    _, there = plan.base.kind(name, follow=False)
+    if there is not None and there != "dir" and kind == "dir":
+        raise BuildError(f"cannot copy a directory to {display(name)}: a {there} is there")
+    if there == "dir" and kind != "dir":
+        raise BuildError(f"cannot copy a file to {display(name)}: a directory is there")
 
 
 def _is_new(plan: _Plan, name: bytes) -> bool:
@@ -344,7 +402,7 @@ def _need_folder(plan: _Plan, name: bytes) -> None:
     if name in plan.present:
         return
     plan.present.add(name)
-    if name == b"." or name in plan.taken:
+    if name == b"." or name in plan.names:
         return
     there = plan.base.kind(name, follow=False)[1]
     if there == "dir":

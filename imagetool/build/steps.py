@@ -16,7 +16,8 @@ from imagetool.build.chmod import Chmod
 from imagetool.build.copying import CopyRequest, copy_items, plan_copy
 from imagetool.build.entitlements import Entitlements
 from imagetool.build.filedigests import FileDigests
-from imagetool.build.files import Files, FolderFiles, FolderSource, Trees
+from imagetool.build.files import Files, FolderSource, Trees
+from imagetool.build.folderfiles import FolderFiles
 from imagetool.build.root import Root
 from imagetool.build.secrets import Secrets
 from imagetool.build.state import ConfigInstruction, StageState, apply, with_defaults
@@ -28,7 +29,7 @@ from imagetool.image.write import tar_digest, write_layer
 from imagetool.layer.entry import Entry, Item
 from imagetool.layer.tarcodec import write
 from imagetool.oci.config import History, ImageConfig
-from imagetool.oci.digest import Digest
+from imagetool.oci.digest import Digest, new_hasher
 from imagetool.progress import Observer
 from imagetool.values import dataclass, field, replace
 
@@ -225,11 +226,13 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
             if cached is not None:
                 return Made(cached.layer, history, cached=True)
             if inputs.known:
-                inputs.asked["changed"] = inputs.known.difference([taken.source for taken in plan.taken])
-        layer = store(inputs, plan.items(files))
+                inputs.asked["changed"] = inputs.known.difference(plan.sources())
+        hasher = new_hasher()
+        layer = store(inputs, plan.hashed(files, hasher))
         inputs.worker.cache.record_facts(skeleton, base.facts)
-        # The files' digests are now of what was stored: they may have changed since they were looked up.
-        return record(inputs, inputs.key(skeleton=skeleton, content=str(plan.digest(files))), layer, history)
+        # This is the digest of what was stored: files may have changed since they were looked up.
+        stored = Digest("sha256", hasher.hexdigest())
+        return record(inputs, inputs.key(skeleton=skeleton, content=str(stored)), layer, history)
 
 
 def content(request: CopyRequest, files: Files) -> Digest:

@@ -12,6 +12,7 @@ This module is on the path of every build, so it imports next to nothing.
 from __future__ import annotations
 
 import os
+import struct
 import time
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Part of every record; raised when what a build makes of the same request changes.
-VERSION = 1
+VERSION = 2
 
 SUFFIX = ".unchanged.json"
 
@@ -29,6 +30,9 @@ _REF_NAME = "org.opencontainers.image.ref.name"
 #: A file that changed this short a time before the build began may change again without `stat`
 #: showing it: the coarsest clocks of file systems tick every two seconds.
 _RACY_NS = 2_000_000_000
+
+_pack = struct.Struct("<6Q").pack
+_WORD = (1 << 64) - 1  # times before 1970 and after 2262 are taken modulo this
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -123,8 +127,20 @@ def _files_hold(context: str, files: dict[str, Any]) -> bool:
     from hashlib import sha256
 
     lstat, prefix = os.lstat, f"{context}/"
-    lines = [_line(path, lstat(prefix + path)) for path in files["paths"]]
-    return bool(sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest() == files["digest"])
+    states = b"".join([_state(lstat(prefix + path)) for path in files["paths"]])
+    return bool(sha256(states).hexdigest() == files["digest"])
+
+
+def _state(status: os.stat_result) -> bytes:
+    """Return what identifies a file's content and attributes; any change of them shows in it."""
+    return _pack(
+        status.st_dev,
+        status.st_ino,
+        status.st_mode,
+        status.st_size,
+        status.st_mtime_ns & _WORD,
+        status.st_ctime_ns & _WORD,
+    )
 
 
 def _line(path: str, status: os.stat_result) -> str:
@@ -180,7 +196,9 @@ class Watch:
         self._started = time.time_ns()
         self._opaque = asked is None
         self._context = asked["context"] if asked else ""
-        self._seen: list[tuple[bytes, os.stat_result]] = []
+        self._seen: dict[bytes, bytes] = {}  # states; to keep what `stat` says would take ten times as much
+        self._steady = True
+        self._newest = 0
         self._folders: dict[str, tuple[int, int]] = {}
         self._outside: dict[str, os.stat_result] = {}
         self._absent: list[str] = []
@@ -194,7 +212,10 @@ class Watch:
 
     def saw(self, name: bytes, status: os.stat_result) -> None:
         """See `Witness`."""
-        self._seen.append((name, status))
+        state = _state(status)
+        if self._seen.setdefault(name, state) != state:
+            self._steady = False  # it changed during the build, whatever the clock says
+        self._newest = max(self._newest, status.st_ctime_ns, status.st_mtime_ns)
 
     def passed(self, name: bytes) -> None:
         """See `Witness`."""
@@ -245,10 +266,9 @@ class Watch:
 
         Raises StorageError when the disk refuses.
         """
-        newest = self._started - _RACY_NS
-        statuses = [status for _, status in self._seen] + list(self._outside.values())
-        racy = any(status.st_ctime_ns > newest or status.st_mtime_ns > newest for status in statuses)
-        if self._opaque or racy or self._asked is None:
+        times = [time for status in self._outside.values() for time in (status.st_ctime_ns, status.st_mtime_ns)]
+        racy = max([self._newest, *times]) > self._started - _RACY_NS
+        if self._opaque or racy or not self._steady or self._asked is None:
             return False
         import json
         from hashlib import sha256
@@ -256,13 +276,9 @@ class Watch:
 
         from imagetool.content.staging import StagedFile, storage_errors
 
-        seen = {os.fsdecode(name): status for name, status in self._seen}
-        if any(_line("", status) != _line("", seen[os.fsdecode(name)]) for name, status in self._seen):
-            return False  # it changed during the build, whatever the clock says
-        lines = "\n".join(_line(path, status) for path, status in seen.items())
         files = {
-            "paths": list(seen),
-            "digest": sha256(lines.encode("utf-8", "surrogatepass")).hexdigest(),
+            "paths": [os.fsdecode(name) for name in self._seen],
+            "digest": sha256(b"".join(self._seen.values())).hexdigest(),
             "folders": [[path, *identity] for path, identity in self._folders.items()],
             "outside_paths": list(self._outside),
             "outside": [_line(path, status) for path, status in self._outside.items()],

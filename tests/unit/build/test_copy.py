@@ -9,7 +9,9 @@ from contextlib import AbstractContextManager
 import pytest
 
 from imagetool.errors import BuildError
+from imagetool.layer.tarreader import read
 from imagetool.oci.descriptor import Descriptor
+from imagetool.streams.codecs import decompress
 from tests.support.workshop import EPOCH, Workshop, file, folder, link, texts, tree
 
 
@@ -148,6 +150,26 @@ def entry_of(shop: Workshop, name: str, *lines: str) -> tuple[int, int, int]:
 )
 def test_owner_and_mode(full: Workshop, name: str, line: str, expected: tuple[int, int, int]) -> None:
     assert entry_of(full, name, line) == expected
+
+
+@pytest.mark.parametrize("origin", ["", "--from=other "])
+def test_what_a_later_source_has_stands_in_an_earlier_one_s_place(shop: Workshop, origin: str) -> None:
+    """However many files the directories that meet hold, a path is in the layer once."""
+    for name in ("1/a", "1/b", "1/both/a", "1/both/b", "1/both/c", "1/own/x", "2/b", "2/both/b", "2/both/d", "b", "z"):
+        shop.write(name, name)
+    text = f"FROM scratch AS other\nCOPY . /\nFROM scratch\nCOPY {origin}1 2 b z /n/\n"
+    image = shop.build(text)
+    with image.content.fetch(image.layers[-1].descriptor) as chunks:
+        entries = [
+            (entry.name.decode(), b"".join(data)) for entry, data in read(decompress(chunks, where="t"), where="t")
+        ]
+    expected = {"n/b": b"b", "n/both/b": b"2/both/b", "n/both/d": b"2/both/d", "n/z": b"z"}
+    expected |= {f"n/{name}": f"1/{name}".encode() for name in ("a", "both/a", "both/c", "own/x")}
+    assert {name: data for name, data in entries if data} == expected
+    assert len({name for name, _ in entries}) == len(entries)
+    if not origin:  # the order is that of the sources
+        files = ["n/a", "n/b", "n/both/a", "n/both/b", "n/both/c", "n/own/x", "n/both/d", "n/z"]
+        assert [name for name, data in entries if data] == files
 
 
 def test_links_in_a_directory_stay_links(full: Workshop) -> None:
