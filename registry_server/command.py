@@ -30,7 +30,7 @@ def serve(
     """Serve a registry until it is interrupted.
 
     Blobs that no image refers to, and uploads that nobody continued, are removed after a day.
-    On SIGTERM and SIGINT running requests get ten seconds to end.
+    On SIGTERM and SIGINT running requests get eight seconds to end; those that do not move, two.
     """
     from registry_server.accesslog import AccessLog
     from registry_server.serve import serve as run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -31,7 +32,8 @@ _ASKING_THREADS: Final = 8
 _SENDING_THREADS: Final = 64  # requests with a body wait for their clients; they must not keep others out
 _HOP: Final = {"content-length"}  # granian states it itself for bodies it sends
 _SWEEP_SECONDS: Final = 6 * 3600.0
-_STOP_SECONDS: Final = 10.0  # that running requests get when the server is told to stop
+_STOP_SECONDS: Final = 8.0  # that running requests get when the server is told to stop; `docker stop` kills after 10
+_STILL_SECONDS: Final = 2.0  # that those get of them whose client neither sends nor takes anything
 
 
 def open_stores(root: Path) -> Stores:
@@ -51,7 +53,7 @@ def serve(root: Path, host: str, port: int, *, log: AccessLog, ready: Callable[[
     stores = open_stores(root)
     with closing(_reserve(host, port)) as reserved:
         address, taken = reserved.getsockname()[:2]
-        asyncio.run(_Server(stores, log).run(address, taken, lambda: ready(host, taken), reserved))
+        asyncio.run(_Server(root, stores, log).run(address, taken, lambda: ready(host, taken), reserved))
 
 
 def _reserve(host: str, port: int) -> socket.socket:
@@ -79,13 +81,16 @@ def _reserve(host: str, port: int) -> socket.socket:
 class _Server:
     """One run of the server."""
 
-    def __init__(self, stores: Stores, log: AccessLog) -> None:
+    def __init__(self, root: Path, stores: Stores, log: AccessLog) -> None:
+        self._root = os.path.realpath(root)
         self._stores = stores
         self._app = App(stores)
         self._log = log
         self._asking = ThreadPoolExecutor(_ASKING_THREADS, "asking")
         self._sending = ThreadPoolExecutor(_SENDING_THREADS, "sending")
         self._awaited: set[Future[bytes]] = set()
+        self._running = 0
+        self._pieces = 0
         self._stopping = False
 
     async def run(self, address: str, port: int, ready: Callable[[], None], reserved: socket.socket) -> None:
@@ -120,7 +125,7 @@ class _Server:
     async def _shut_down(self, server: Any, serving: asyncio.Task[Any]) -> None:
         """Let running requests end, but not wait for clients for ever."""
         server.stop()
-        await asyncio.wait({serving}, timeout=_STOP_SECONDS)
+        await self._while_they_move(serving)
         self._stopping = True
         for waiting in list(self._awaited):
             waiting.cancel()
@@ -130,6 +135,19 @@ class _Server:
         serving.cancel()
         with suppress(asyncio.CancelledError):
             await serving
+
+    async def _while_they_move(self, serving: asyncio.Task[Any]) -> None:
+        """Wait until all requests have ended, or nothing happens in those that are left."""
+        began = moved = time.monotonic()
+        before: tuple[int, int] | None = None
+        while not serving.done():
+            await asyncio.wait({serving}, timeout=_STILL_SECONDS / 10)
+            now = time.monotonic()
+            state = self._pieces, _read_so_far(self._root)
+            if state != before or self._running > len(self._awaited):  # a handler that waits for no client works
+                before, moved = state, now
+            if now - moved > _STILL_SECONDS or now - began > _STOP_SECONDS:
+                return
 
     async def _sweep(self) -> None:
         """Collect what nobody needs, now and then; a failure is for the log, and for the next time."""
@@ -152,7 +170,11 @@ class _Server:
         )
         request = replace(request, body=self._body(aiter(protocol), request.length))
         pool = self._sending if request.method in ("POST", "PUT", "PATCH") else self._asking
-        response = await self._loop.run_in_executor(pool, self._guarded, request)
+        self._running += 1
+        try:
+            response = await self._loop.run_in_executor(pool, self._guarded, request)
+        finally:
+            self._running -= 1
         size = _send(protocol, request, response)
         self._log.write(scope, request, response.status, size, time.monotonic() - began)
 
@@ -175,6 +197,7 @@ class _Server:
             if not chunk:
                 return
             seen += len(chunk)
+            self._pieces += 1
             yield chunk
 
     def _wait_for(self, chunk: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
@@ -191,6 +214,16 @@ class _Server:
             raise Disconnected("the server is stopping") from None
         finally:
             self._awaited.discard(waiting)
+
+
+def _read_so_far(root: str) -> int:
+    """Return how far the open files below a directory have been read, all together: granian sends blobs by itself."""
+    total = 0
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError, ValueError, IndexError):  # closed meanwhile
+            if os.readlink(f"/proc/self/fd/{number}").startswith(f"{root}/"):
+                total += int(Path(f"/proc/self/fdinfo/{number}").read_text().split()[1])
+    return total
 
 
 def _when_given_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -146,6 +146,33 @@ def test_a_client_that_stalls_does_not_keep_the_server_from_ending(tmp_path: Pat
             assert "Traceback" not in server.log
 
 
+def test_clients_that_do_nothing_are_given_up_long_before_those_that_go_on(tmp_path: Path) -> None:
+    """Half a header, half a body and a download that nobody takes end a server soon; one that is slow gets its time."""
+    limits = "import registry_server.serve as serve; serve._STOP_SECONDS = 1000.0; serve._STILL_SECONDS = 5.0"
+    with serving(tmp_path / "r", script=limits) as server, contextlib.ExitStack() as idle:
+        digest = server.blob(os.urandom(24 << 20))
+        place = server.begin()
+        idle.enter_context(server.stalled(place, b"x" * 10))
+        server.wait_for_upload(place, 10)
+        idle.enter_context(server.connect()).sendall(b"GET /v2/ HTTP/1.1\r\nHo")
+        asked = f"GET /v2/app/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        idle.enter_context(server.connect()).sendall(asked)
+        slow = server.connect()
+        slow.sendall(asked)
+        taken = len(slow.recv(1 << 16))
+        server.process.send_signal(signal.SIGTERM)
+        with slow:
+            for _ in range(200):
+                taken += len(slow.recv(1 << 16))
+                time.sleep(0.02)
+            assert server.process.poll() is None
+            while piece := slow.recv(1 << 20):
+                taken += len(piece)
+        assert taken > 24 << 20
+        assert server.process.wait(60) == 0
+        assert "Traceback" not in server.log
+
+
 def test_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
     with serving(tmp_path / "r") as server:
         done = refused("--root", tmp_path / "other", "--listen", f"127.0.0.1:{server.port}")
