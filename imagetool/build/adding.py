@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,11 +72,12 @@ def add(inputs: Inputs, instruction: Add, history: str) -> Made:
 
 
 class Fetched(NamedTuple):
-    """A file that was downloaded; `modified` is in nanoseconds."""
+    """A file that was downloaded; `modified` is in nanoseconds, `packed` says that it begins like a tar."""
 
     path: Path
     modified: int
     digest: Digest
+    packed: bool
 
     @property
     def identity(self) -> str:
@@ -111,7 +113,7 @@ def _items(
         if isinstance(got, Cloned):
             work_tree = stack.enter_context(_downloaded(got.checkout.folder, times.of_layer(got.checkout.time * 10**9)))
             yield from copy_items(replace(request, sources=(".",), texts=(), skip=frozenset()), work_tree, base)
-        elif instruction.unpack:
+        elif instruction.unpack and got.packed:
             with open(got.path, "rb") as file:
                 yield from _unpacked(inputs, request, base, read_chunks(file), got.path.name)
         else:
@@ -177,11 +179,16 @@ def _is_archive(files: FolderFiles, source: str) -> bool:
     if entry is None or entry.kind != "file" or entry.size < 20:
         return False
     ((_, content),) = list(files.stream([Taken(name, entry)]))
-    head = next(iter(content), b"")
+    return _begins_like_tar(content, source)
+
+
+def _begins_like_tar(content: Iterable[bytes], where: str) -> bool:
+    chunks = iter(content)
+    head = next(chunks, b"")
     if sniff(head) == "none":
         return head[257:262] == b"ustar"
     try:
-        plain = next(decompress([head, *content], where=source), b"")
+        plain = next(decompress(chain([head], chunks), where=where), b"")
     except InvalidArchive:
         return False  # a broken archive is copied as the file it is
     return plain[257:262] == b"ustar"
@@ -217,7 +224,9 @@ def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetch
     digest = Digest("sha256", hasher.hexdigest())
     if instruction.checksum and instruction.checksum != str(digest):
         raise DigestMismatch(f"ADD {source}", expected=instruction.checksum, got=str(digest))
-    return Fetched(path, download.modified, digest)
+    with open(path, "rb") as file:
+        packed = _begins_like_tar(read_chunks(file), source)
+    return Fetched(path, download.modified, digest, packed)
 
 
 def _clone(inputs: Inputs, source: git.GitSource, folder: Path, instruction: Add) -> Cloned:

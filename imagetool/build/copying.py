@@ -211,6 +211,9 @@ def _glob(files: Files, pattern: str, *, deep: bool) -> list[str]:
         if part == "**" and deep:
             found = [below for folder in found for below in _folders(files, folder)]
             continue
+        if part == ".":  # the pivot: it stays in the path, whose parts before it are then left out
+            found = [f"{folder}/." for folder in found]
+            continue
         deeper: list[str] = []
         for folder in found:
             for base, _ in _listed(files, folder):
@@ -222,7 +225,7 @@ def _glob(files: Files, pattern: str, *, deep: bool) -> list[str]:
 
 def _listed(files: Files, folder: str) -> list[tuple[str, Kind]]:
     """Return name and kind of what is in a directory; nothing for what is none."""
-    name, entry = files.lookup(folder.encode(errors="surrogateescape") or b".")
+    name, entry = files.lookup(posixpath.normpath(folder).encode(errors="surrogateescape"))
     if entry is None or entry.kind != "dir":
         return []
     return [(child.base.decode(errors="surrogateescape"), child.kind) for child in files.children(name)]

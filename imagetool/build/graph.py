@@ -90,7 +90,7 @@ def plan(
 
     Raises DockerfileError for a FROM that cannot be, UsageError for an unknown target.
     """
-    predefined = platform_args(platform, host)
+    predefined = platform_args(platform, host, target)
     global_args = _global_args(dockerfile, predefined, build_args)
     stages: list[PlannedStage] = []
     for number, stage in enumerate(dockerfile.stages):
@@ -105,14 +105,15 @@ def plan(
     return Graph(tuple(stages), chosen, global_args, tuple(sorted(_reach(stages, chosen))), named)
 
 
-def platform_args(target: Platform, host: Platform) -> dict[str, str]:
-    """Return the build arguments that describe the platforms."""
-    args = {}
+def platform_args(target: Platform, host: Platform, stage: str | None = None) -> dict[str, str]:
+    """Return the build arguments that describe the platforms, and the stage that --target names."""
+    args = {"TARGETSTAGE": stage or "default"}
     for prefix, platform in (("TARGET", target), ("BUILD", host)):
         args[f"{prefix}PLATFORM"] = str(platform)
         args[f"{prefix}OS"] = platform.os
         args[f"{prefix}ARCH"] = platform.architecture
         args[f"{prefix}VARIANT"] = platform.variant
+        args[f"{prefix}OSVERSION"] = platform.os_version
     return args
 
 

@@ -37,7 +37,7 @@ from imagetool.dockerfile import (
     expand_instruction,
     parse_trigger,
 )
-from imagetool.dockerfile.source import did_you_mean
+from imagetool.dockerfile.source import did_you_mean, printable
 from imagetool.errors import BuildError, DockerfileError, ImagetoolError, InvalidReference, UsageError
 from imagetool.image.image import Image, Layer
 from imagetool.oci.platform import Platform
@@ -46,6 +46,7 @@ from imagetool.values import dataclass, field, replace
 
 #: Steps wait more than they compute: for the network, for a lock, for a disk.
 _LEAST_JOBS: Final = 4
+_SYNTAX_ARG: Final = "BUILDKIT_SYNTAX"
 
 
 def default_jobs() -> int:
@@ -97,6 +98,7 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
         declared = graphs.declared_args(request.dockerfile)
         named = ", ".join(f"{name}{did_you_mean(name, declared)}" for name in unused)
         observer(Note(f"build arguments that no ARG declares: {named}", "warning"))
+    _check_syntax(request.dockerfile, request.build_args)
     graph = graphs.plan(
         request.dockerfile,
         build_args=request.build_args,
@@ -110,6 +112,17 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
         raise UsageError(f"--no-cache-filter: no stage is named {unknown[0]!r}{did_you_mean(unknown[0], labels)}")
     _check_entitlements(graph, request.entitlements)
     return _Build(request, graph, worker, observer).image(graph.target)
+
+
+def _check_syntax(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> None:
+    """Refuse a file whose author says that it is not in the language of Dockerfiles; a frontend is never fetched."""
+    name = build_args.get(_SYNTAX_ARG) or dockerfile.directives.syntax or ""
+    name = name.partition(" ")[0]
+    if name and not name.partition("@")[0].rpartition("/")[2].startswith("dockerfile"):
+        raise UsageError(
+            f"{dockerfile.file}: syntax={printable(name)} is another language, and the program that reads it is not "
+            "fetched: without that directive the file is read as a Dockerfile"
+        )
 
 
 def _check_entitlements(graph: Graph, entitlements: Entitlements) -> None:
@@ -191,7 +204,7 @@ class _Build:
     def _base(self, planned: PlannedStage) -> StageState:
         if isinstance(planned.base, int):
             base = self._schedule.result(planned.base)
-            return replace(base, platform=planned.platform, cmd_set=False)
+            return replace(base, cmd_set=False)
         if planned.base == graphs.SCRATCH:
             return scratch_state(planned.platform)
         given = self._request.named.get(planned.base.lower(), planned.base)
@@ -294,7 +307,7 @@ class _Build:
             self._worker.cache.record_facts(slot, now)
 
     def _declare(self, state: StageState, written: Arg, escape: str) -> StageState:
-        predefined = graphs.platform_args(self._request.platform, self._request.host)
+        predefined = graphs.platform_args(self._request.platform, self._request.host, self._request.target)
         inherited = {**predefined, **self._graph.global_args}
         for pair in written.pairs:
             single = Arg(pairs=(pair,), source=written.source)

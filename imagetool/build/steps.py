@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,14 @@ class Inputs:
         return replace(self, context=source.folder, ignore=source.ignore, worker=worker, known=None)
 
     def key(self, **inputs: Any) -> str:
-        """Return a cache key over the parent's files, what the worker adds, and `inputs`."""
+        """Return a cache key over the parent's files, what the worker adds, and `inputs`.
+
+        A linked step sees nothing of its parent, so that its layer is good on any other.
+        """
         worker = self.worker
         times = "preserve" if worker.times.preserve else worker.times.epoch
-        about = {"parent": str(self.state.chain), "codec": worker.codec.identity, "times": times, **inputs}
+        chain = "" if inputs.get("link") else str(self.state.chain)
+        about = {"parent": chain, "codec": worker.codec.identity, "times": times, **inputs}
         self.asked.update(about)
         return key_of(**about)
 
@@ -221,8 +226,9 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
         files = stack.enter_context(inputs.context_files())
         request = copy_request(inputs, instruction, base)
         plan = plan_copy(request, files, base)
+        key = partial(inputs.key, skeleton=skeleton, link=instruction.link)
         if facts is not None:
-            cached = inputs.lookup(inputs.key(skeleton=skeleton, content=str(plan.digest(files))))
+            cached = inputs.lookup(key(content=str(plan.digest(files))))
             if cached is not None:
                 return Made(cached.layer, history, cached=True)
             if inputs.known:
@@ -232,7 +238,7 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
         inputs.worker.cache.record_facts(skeleton, base.facts)
         # This is the digest of what was stored: files may have changed since they were looked up.
         stored = Digest("sha256", hasher.hexdigest())
-        return record(inputs, inputs.key(skeleton=skeleton, content=str(stored)), layer, history)
+        return record(inputs, key(content=str(stored)), layer, history)
 
 
 def content(request: CopyRequest, files: Files) -> Digest:

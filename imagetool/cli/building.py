@@ -46,13 +46,15 @@ def build(
     if check:
         from imagetool.cli import checking
 
-        about = {name: wanted[name] for name in ("file", "build_arg", "platform")}
+        about = {name: wanted[name] for name in ("build_arg", "platform")}
+        about["file"] = _one_file(wanted["file"])
         checking.check(globals, context=context, **about)
         return
     from imagetool.build.unchanged import Watch, find, request
     from imagetool.config.environment import build_argument, source_date_epoch_text, store_root_text
 
     progress = "quiet" if quiet else progress
+    wanted["file"] = _one_file(wanted["file"])
     root = store_root_text(globals.root)
     wanted["build_arg"] = dict(pair for text in wanted["build_arg"] if (pair := build_argument(text)))
     asked = request(context, epoch=source_date_epoch_text(), **wanted)
@@ -196,6 +198,15 @@ def _options(
         squash="all" if squash_all else "new" if squash else "",
         epoch=_epoch(timestamp),
     )
+
+
+def _one_file(files: Sequence[str]) -> str | None:
+    """Return the Dockerfile; buildah joins several, which nobody else does."""
+    if len(files) > 1:
+        from imagetool.errors import UsageError
+
+        raise UsageError(f"--file is given twice: join them, as in cat {' '.join(files)} | imagetool build --file - …")
+    return files[0] if files else None
 
 
 def _entitlements(allow: Sequence[str], network: str) -> Entitlements | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from imagetool.errors import Unsupported
 from imagetool.oci.platform import Platform
 from imagetool.values import dataclass, field
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from imagetool.runtime.sandbox import Sandbox
     from imagetool.streams.codecs import Codec
     from imagetool.verbs.buildcache import CachePlace
+
+#: What buildah has cpp read in a file whose name ends with .in; to Dockerfiles these are comments.
+_CPP_LINE: Final = re.compile(rb"^#\s*(?:include\s*[<\"]|define\s|undef\s|ifn?def\s|if\s|endif\b)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,13 @@ def dockerfile_of(opened: Opened, options: BuildOptions, witness: Witness) -> tu
     if options.text is not None:
         witness.opaque()
         return options.file or opened.folder / "Dockerfile", options.text
-    return find_dockerfile(opened, options.file, witness)
+    path, text = find_dockerfile(opened, options.file, witness)
+    if path.suffix == ".in" and _CPP_LINE.search(text):
+        raise Unsupported(
+            f"{path} is for the C preprocessor, which is not run here: "
+            f"cpp -E -P -traditional {path} | imagetool build --file - …"
+        )
+    return path, text
 
 
 def shown_name(path: Path, options: BuildOptions) -> str:
