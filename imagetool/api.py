@@ -78,7 +78,7 @@ def remove(names: Sequence[str], place: Workplace) -> tuple[list[str], int, int]
         root = resolve(store, name)
         removed = store.untag(root.annotations.get(REF_NAME, str(root.digest)))
         gone.append(removed.annotations.get(REF_NAME, str(removed.digest)))
-    count, freed = store.collect(keep=place.cache.layers())
+    count, freed = store.collect(keep=place.needed())
     return gone, count, freed
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # imported when a step is run; a cached one needs none of it
     from imagetool.runtime.spec import Mount, RuntimeSpec
     from imagetool.snapshot.overlay import Workspace
 
-_HOSTNAME = "buildkitsandbox"  # what steps have seen for years; some look at it
+HOSTNAME = "buildkitsandbox"  # what steps have seen for years; some look at it
 _SCRIPTS = "/dev/pipes"
 _HINTS = {
     126: "hint: 126 says that a file was found but cannot be executed: is it executable, and for this architecture?",
@@ -94,7 +94,7 @@ class StepCommand:
     network: str
     devices: tuple[Device, ...] = ()
     mounts: tuple[Mount, ...] = ()
-    hostname: str = _HOSTNAME
+    hostname: str = HOSTNAME
     terminal: bool = False
 
 

@@ -133,7 +133,7 @@ def carry_out(inputs: Inputs, instruction: Step, text: str) -> tuple[StageState,
 
 def copy(inputs: Inputs, instruction: Copy) -> Made:
     """COPY from the build context, from heredocs, or from another stage or image."""
-    history = _copy_history("COPY", instruction)
+    history = copy_history("COPY", instruction)
     if instruction.from_ is None:
         return _from_context(inputs, instruction, history)
     layers = inputs.source(instruction.from_, instruction)
@@ -156,7 +156,7 @@ def add(inputs: Inputs, instruction: Add) -> Made:
     """ADD: like COPY from the context, but archives are unpacked and URLs fetched."""
     from imagetool.build import adding
 
-    history = _copy_history("ADD", instruction)
+    history = copy_history("ADD", instruction)
     remote = [source for source in instruction.sources if is_remote(source)]
     local = [source for source in instruction.sources if not is_remote(source)]
     if not remote and not adding.archives(inputs, local, instruction.unpack):
@@ -276,7 +276,8 @@ def copy_request(inputs: Inputs, instruction: Copy | Add, base: Root) -> CopyReq
     )
 
 
-def _copy_history(name: str, instruction: Copy | Add) -> str:
+def copy_history(name: str, instruction: Copy | Add) -> str:
+    """Return the line of history of a COPY or ADD."""
     flags = [
         f"--{flag}={value} "
         for flag, value in (

@@ -61,7 +61,7 @@ def build(
     known = None if no_cache or no_cache_filter or explain_cache or cache_to or output else find(root, asked)
     if known is not None:
         _replay(known, progress)
-        _record(known, wanted["tag"], iidfile, metadata_file)
+        record(known, wanted["tag"], iidfile, metadata_file)
         sys.stdout.write(f"{known.identity}\n")
         return
 
@@ -99,7 +99,7 @@ def build(
         for one in outputs:
             one.write(image, place, name=options.tags[0] if options.tags else "")
     answer = _remember(watch, image, options.tags)
-    _record(answer, options.tags, iidfile, metadata_file)
+    record(answer, options.tags, iidfile, metadata_file)
     result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
     result.write(f"{answer.identity}\n")
 
@@ -133,7 +133,7 @@ def _build_for(
             name = f":{options.tags[0]}" if options.tags and one.kind == "oci" else ""
             api.copy(str(index.digest), f"{prefix}{one.dest}{name}", place)
     answer = Answer(str(index.digest), index.tree(), [])
-    _record(answer, options.tags, iidfile, metadata_file)
+    record(answer, options.tags, iidfile, metadata_file)
     sys.stdout.write(f"{index.digest}\n")
 
 
@@ -177,7 +177,7 @@ def _options(
         text=from_stdin() if file == "-" else None,
         tags=tag,
         build_args=build_arg,
-        labels=dict(_pair(text, "--label") for text in label),
+        labels=dict(pair(text, "--label") for text in label),
         target=target,
         platform=Platform.parse(platform) if platform else None,
         **how,
@@ -190,9 +190,9 @@ def _options(
         allow=_entitlements(allow, network),
         sandbox=_sandbox(sandbox),
         secrets=_secrets(secret, ssh),
-        contexts=dict(_pair(text, "--build-context") for text in build_context),
+        contexts=dict(pair(text, "--build-context") for text in build_context),
         pull=pull,
-        annotations=dict(_pair(text, "--annotation") for text in annotation),
+        annotations=dict(pair(text, "--annotation") for text in annotation),
         unset_env=unsetenv,
         unset_labels=unsetlabel,
         squash="all" if squash_all else "new" if squash else "",
@@ -322,7 +322,7 @@ def from_stdin() -> bytes:
     return text
 
 
-def _record(answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_file: str | None) -> None:
+def record(answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_file: str | None) -> None:
     """Write --iidfile and --metadata-file, whole and only after everything else has worked."""
     if not iidfile and not metadata_file:
         return
@@ -343,7 +343,7 @@ def _record(answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_f
         replace_file(Path(metadata_file), json.dumps(known, indent=2).encode() + b"\n")
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def pair(text: str, option: str) -> tuple[str, str]:
     from imagetool.config.environment import utf8
     from imagetool.errors import UsageError
 

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from imagetool.cli.grammar import Argument, Command, Option
+from imagetool.cli.parameters import CODECS as _CODECS
+from imagetool.cli.parameters import ENV as _ENV
+from imagetool.cli.parameters import EXECUTOR as _EXECUTOR
+from imagetool.cli.parameters import JSON as _JSON
+from imagetool.cli.parameters import NETWORK as _NETWORK
+from imagetool.cli.parameters import NETWORKS as _NETWORKS
+from imagetool.cli.parameters import PLACES
+from imagetool.cli.parameters import PLATFORM as _PLATFORM
+from imagetool.cli.parameters import PROGRESS as _PROGRESS
+from imagetool.cli.parameters import RECOMPRESS as _RECOMPRESS
+from imagetool.cli.parameters import REPRODUCIBLE as _REPRODUCIBLE
+from imagetool.cli.parameters import SANDBOX as _SANDBOX
+from imagetool.cli.parameters import USER as _USER
+from imagetool.cli.parameters import WORKDIR as _WORKDIR
+from imagetool.cli.parameters import image as _image
+from imagetool.cli.steptable import COPYING, step_commands
 
 HELP = "Build, move, convert and verify container images, without a daemon."
-
-PLACES = "a local name, docker://…, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, dir:DIR or aci:FILE"
 
 #: The global options; they may stand before and after the command.
 GLOBALS = (
@@ -15,66 +29,6 @@ GLOBALS = (
     Option("--authfile", kind="file", help="The only file with credentials. [env: REGISTRY_AUTH_FILE]"),
 )
 
-_PROGRESS = Option(
-    "--progress",
-    default="auto",
-    choices=("auto", "tty", "plain", "json", "quiet"),
-    help="How to show what happens, on stderr.",
-)
-_JSON = Option("--json", kind="flag", help="Print JSON.")
-_CODECS = "gzip[:0-9], zstd[:1-22][:long[=10-27]], zstd:chunked[:1-22] or none"
-_REPRODUCIBLE = Option(
-    "--reproducible-compression",
-    kind="flag",
-    help="The same bytes on every machine, now and later, or an error; gzip and none only.",
-)
-_RECOMPRESS = (
-    Option("--compression", help=f"Compress the layers anew: {_CODECS}. [default: every byte stays]"),
-    _REPRODUCIBLE,
-)
-_PLATFORM = Option("--platform", help="Only the image of this os/arch[/variant].")
-_ENV = Option("--env", "-e", many=True, help="KEY=VALUE, or KEY for the environment's value.")
-_USER = Option("--user", "-u", help="user[:group], names of the image or numbers.")
-_WORKDIR = Option("--workdir", "-w", help="The directory to start in.")
-#: What makes containers; imagetool.runtime.executors.executor_of reads it.
-_EXECUTOR = (
-    Option(
-        "--isolation",
-        default="auto",
-        choices=("auto", "embedded", "oci", "bwrap", "nspawn", "lxc", "chroot"),
-        help="What makes the containers; auto is embedded, which needs no other program.",
-    ),
-    Option("--runtime", kind="file", help="The program for it, for example crun; alone it means --isolation oci."),
-)
-_NETWORKS = ("default", "host", "none")
-_NETWORK = (
-    "default is its own, by slirp4netns or pasta, else the host's with a warning; "
-    "IMAGETOOL_NETWORK_FALLBACK=refuse forbids that."
-)
-#: What holds for containers; imagetool.runtime.sandbox.parse_sandbox reads them.
-_SANDBOX = (
-    Option("--security-opt", many=True, help="seccomp=FILE, seccomp=unconfined or no-new-privileges."),
-    Option("--cap-add", many=True, help="A capability that steps have, or ALL."),
-    Option("--cap-drop", many=True, help="A capability that steps lack, or ALL."),
-    Option("--memory", "-m", help="The most memory a step uses, for example 512m; more ends it."),
-    Option("--memory-swap", help="Memory and swap together, -1 for any swap. [default: no swap]"),
-    Option("--cpus", help="Processors' worth of time, for example 1.5."),
-    Option("--cpu-shares", help="Weight against others; 1024 is normal."),
-    Option("--cpuset-cpus", help="The processors to run on, for example 0-2,4."),
-    Option("--pids-limit", help="The most processes of a step, -1 for any number. [default: 4096 for all steps]"),
-    Option("--shm-size", help="Size of /dev/shm. [default: 64m]"),
-    Option("--ulimit", many=True, help="NAME=SOFT[:HARD], for example nofile=1024:4096."),
-    Option("--timeout", help="The longest a step runs, for example 10m."),
-    Option("--add-host", many=True, help="NAME:ADDRESS to add to /etc/hosts."),
-    Option("--dns", many=True, help="A name server to use instead of the host's."),
-    Option(
-        "--userns",
-        choices=("host", "auto"),
-        help="Whether root of the steps is root of this machine, or nobody there; no file changes by that. "
-        "[default: auto where it can be had and no --cap-add is given]",
-    ),
-    Option("--stats", kind="flag", help="Tell what each step used: CPU time, memory, bytes written."),
-)
 #: What `bundle` can write for; the table of their writers is imagetool.verbs.bundle.SYSTEMS.
 SYSTEMS = (
     "oci",
@@ -92,10 +46,6 @@ SYSTEMS = (
     "openvz",
     "kata",
 )
-
-
-def _image(name: str = "reference") -> Argument:
-    return Argument(name, kind="image", help=f"An image: {PLACES}.")
 
 
 def _make() -> dict[str, Command]:
@@ -246,12 +196,22 @@ def _make() -> dict[str, Command]:
         Command(
             "copy",
             "moving:copy",
-            "Copy an image between any two places, byte for byte; print its digest.",
+            "Copy an image between any two places, byte for byte, or files into a working container as COPY does; "
+            "print the image's or the layer's digest.",
             _PLATFORM,
             *_RECOMPRESS,
+            *COPYING,
+            Option("--parents", kind="flag", help="Keep the directories of the sources, from /./ on."),
+            Option("--add-history", kind="flag", help="Accepted for habit: every step is in the image's history."),
+            Option("--quiet", "-q", kind="flag", help="Print no digest."),
             _PROGRESS,
-            _image("source"),
-            Argument("destination", kind="image", help="Where to, in the same words."),
+            _image("source", or_container=True),
+            Argument(
+                "destination",
+                kind="image",
+                many=True,
+                help="Where to, in the same words; for a container files, and last, when there are several, the path.",
+            ),
         ),
         Command(
             "convert",
@@ -356,17 +316,19 @@ def _make() -> dict[str, Command]:
         Command(
             "run",
             "running:run",
-            "Run a command in a container of an image; end with its exit code. What it changes is thrown away.",
+            "Run a command in a container of an image; end with its exit code. What it changes is thrown away, "
+            "but in a working container it stays.",
             _ENV,
             Option("--env-file", many=True, kind="file", help="A file of KEY=VALUE lines."),
             _USER,
             _WORKDIR,
             Option("--entrypoint", help="Program in place of the image's, or a JSON array; its command falls away."),
             Option("--volume", "-v", many=True, help="HOST:CONTAINER[:ro]; what is written there stays."),
+            Option("--mount", many=True, help="type=bind|cache|tmpfs,…, as of RUN; in a working container."),
             Option("--tmpfs", many=True, help="A directory of the container that is kept in memory."),
             Option("--read-only", kind="flag", help="Let nothing be written but to volumes and memory."),
             Option("--interactive", "-i", kind="flag", help="Hand our stdin on."),
-            Option("--tty", "-t", kind="flag", help="Give the container a terminal."),
+            Option("--tty", "-t", "--terminal", kind="flag", help="Give the container a terminal."),
             Option("--rm", kind="flag", help="Accepted for habit: nothing of a container is ever kept."),
             Option("--hostname", "-h", help="The container's name for itself. [default: made up]"),
             Option("--network", default="default", choices=_NETWORKS, help=f"Its network: {_NETWORK}"),
@@ -374,7 +336,8 @@ def _make() -> dict[str, Command]:
             *_EXECUTOR,
             *_SANDBOX,
             _PROGRESS,
-            _image(),
+            Option("--add-history", kind="flag", help="Accepted for habit: every step is in the image's history."),
+            _image(or_container=True),
             Argument("command", kind="command", many=True, required=False, help="Command in place of the image's."),
         ),
         Command(
@@ -437,6 +400,7 @@ def _make() -> dict[str, Command]:
             "Print the completion script of a shell.",
             Argument("shell", choices=("bash", "zsh", "fish"), help="bash, zsh or fish."),
         ),
+        *step_commands(),
     )
     return {command.name: command for command in commands}
 

@@ -190,12 +190,12 @@ def _values(one: Option | Argument, text: str, root: str | None) -> Candidates:
         return _starting(text, [(choice, "") for choice in one.choices])
     if one.name == "output":
         return FILES if "dest=" in text else _starting(text, [(f"type={kind},dest=", "") for kind in _OUTPUTS])
-    if one.kind == "file" or (one.kind == "image" and text.startswith(_FILE_TRANSPORTS)):
+    if one.kind == "file" or ("image" in one.kind and text.startswith(_FILE_TRANSPORTS)):
         return FILES
-    if one.kind == "image":
-        named = [(name, "") for name in _local_names(root)]
-        return _starting(text, [*named, *((transport, "") for transport in _TRANSPORTS)])
-    return []
+    named = [(name, "working container") for name in (_container_names(root) if "container" in one.kind else ())]
+    if "image" in one.kind:
+        named += [*((name, "") for name in _local_names(root)), *((transport, "") for transport in _TRANSPORTS)]
+    return _starting(text, named)
 
 
 _OUTPUTS = ("oci", "docker", "local", "tar")
@@ -219,6 +219,18 @@ def _local_names(root: str | None) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     return [name for name in found if isinstance(name, str) and name.isprintable()]
+
+
+def _container_names(root: str | None) -> list[str]:
+    """Return the names of the working containers."""
+    import os
+
+    from imagetool.config.environment import store_root
+
+    try:
+        return sorted(name for name in os.listdir(store_root(root) / "containers") if not name.startswith("."))
+    except OSError:
+        return []
 
 
 def _starting(text: str, found: Candidates) -> Candidates:

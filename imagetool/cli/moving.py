@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 
 from imagetool import api
-from imagetool.cli.options import wanted_codec, workplace
+from imagetool.cli.options import plain_workplace, wanted_codec, workplace
+from imagetool.errors import UsageError
+from imagetool.progress import silent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
     from imagetool.cli.app import Globals
 
 
@@ -39,20 +44,43 @@ def copy(
     globals: Globals,
     *,
     source: str,
-    destination: str,
+    destination: Sequence[str],
     platform: str | None,
     compression: str | None,
     reproducible_compression: bool,
     progress: str,
+    quiet: bool,
+    add_history: bool,
+    **files: Any,
 ) -> None:
-    """Copy an image between any two places; print its digest."""
+    """Copy an image between any two places, or files into a working container; print the digest.
+
+    `files` are the options that only the second has.
+    """
+    from imagetool.cli.stepping import container_named, copy_into
     from imagetool.oci.platform import Platform
 
+    container = container_named(globals, source)
+    if container is not None:
+        if platform or compression or reproducible_compression:
+            raise UsageError(f"copy {source}: it is a working container, for which there is no --platform or codec")
+        copy_into(globals, container, destination, progress=progress, quiet=quiet, add_history=add_history, **files)
+        return
+    if len(destination) > 1 or any(files.values()):
+        _refuse_files(globals, source)
     wanted = Platform.parse(platform) if platform else None
     codec = wanted_codec(compression, reproducible_compression)
     with workplace(globals, progress) as place:
-        report = api.copy(source, destination, place, platform=wanted, codec=codec)
-    sys.stdout.write(f"{report.root.digest}\n")
+        report = api.copy(source, destination[0], place, platform=wanted, codec=codec)
+    if not quiet:
+        sys.stdout.write(f"{report.root.digest}\n")
+
+
+def _refuse_files(globals: Globals, source: str) -> NoReturn:
+    """Say that files go into working containers, and that this is none."""
+    error = plain_workplace(globals, silent).containers.unknown(source)
+    error.add_note("copy IMAGE DESTINATION copies an image; copy CONTAINER FILE… [PATH] copies files into a container")
+    raise error
 
 
 def convert(globals: Globals, *, source: str, destination: str, progress: str) -> None:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imagetool.cli.app import Globals
+    from imagetool.runtime.executors import ExitStatus
     from imagetool.runtime.sandbox import Sandbox
+    from imagetool.verbs.run import RunOptions
 
 
 def run(
@@ -28,6 +30,7 @@ def run(
     workdir: str | None,
     entrypoint: str | None,
     volume: Sequence[str],
+    mount: Sequence[str],
     tmpfs: Sequence[str],
     read_only: bool,
     interactive: bool,
@@ -39,11 +42,13 @@ def run(
     isolation: str,
     runtime: str | None,
     progress: str,
+    add_history: bool,
     reference: str,
     command: Sequence[str],
     **sandbox: Any,
 ) -> int:
     """Run a command; return its exit code, or 128+n when signal n ended it."""
+    from imagetool.cli.stepping import container_named, run_in
     from imagetool.cli.systems import wishes
     from imagetool.config.environment import network_fallback
     from imagetool.oci.platform import Platform
@@ -51,6 +56,13 @@ def run(
     from imagetool.verbs.run import RunOptions, Volume
     from imagetool.verbs.run import run as run_image
 
+    container = container_named(globals, reference)
+    if container is not None:  # as with buildah, a terminal that we have is the container's too
+        tty = tty or (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty())
+    elif mount:
+        raise UsageError("run --mount is for working containers; an image has --volume and --tmpfs")
+    if container is not None and command[:1] == ["--"]:
+        command = command[1:]
     stdin = sys.stdin.fileno() if interactive and sys.stdin is not None else None  # it may have been closed
     if tty and interactive and (stdin is None or not os.isatty(stdin)):
         raise UsageError("run -i -t: stdin is not a terminal; leave -t away")
@@ -69,6 +81,8 @@ def run(
         isolation=isolation,
         runtime=runtime,
     )
+    if container is not None:
+        return run_in(globals, container, options, mount, progress)
     with (
         workplace(globals, progress) as place,
         Session(source=stdin, terminal=tty) as session,
@@ -78,10 +92,15 @@ def run(
             place.surroundings,
             options,
             snapshots=place.root / "snapshots",
-            output=_write,
+            output=write,
             session=session,
             observer=place.observer,
         )
+    return told(status, options)
+
+
+def told(status: ExitStatus, options: RunOptions) -> int:
+    """Tell what there is to tell of how a container ended; return its exit code."""
     if status.limit:
         sys.stderr.write(f"imagetool: the container met {status.limit}\n")
     if options.sandbox.measured:
@@ -107,7 +126,8 @@ def _sandbox(given: dict[str, Any]) -> Sandbox:
     return replace(sandbox, security=security)
 
 
-def _write(stream: int, data: bytes) -> None:
+def write(stream: int, data: bytes) -> None:
+    """Write what a container says to our own stdout or stderr."""
     view = memoryview(data)
     while view:
         view = view[os.write(stream, view) :]

@@ -179,11 +179,21 @@ def _sandbox(options: BuildOptions, *, namespaced: bool) -> Sandbox | None:
 def enter_namespace(request: BuildRequest, observer: Observer) -> str:
     """Become root of a user namespace when there are RUN steps and we are not root; say so."""
     from imagetool.dockerfile import Run
+
+    steps = (step for stage in request.dockerfile.stages for step in stage.instructions)
+    return become_root(observer, needed=any(isinstance(step, Run) for step in steps))
+
+
+def become_root(observer: Observer, *, needed: bool) -> str:
+    """Become root of a user namespace when that is needed and we are not root; say so.
+
+    Returns "root" for the host's root and for who need not be root, else as `enter_user_namespace`.
+    """
     from imagetool.runtime.capabilities import holds
 
     if os.geteuid() == 0 and holds("CAP_SYS_ADMIN"):
         return "root" if _is_initial_namespace() else "range"
-    if not any(isinstance(step, Run) for stage in request.dockerfile.stages for step in stage.instructions):
+    if not needed:
         return "root"
     from imagetool.runtime.namespaces import enter_user_namespace
 

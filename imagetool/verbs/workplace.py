@@ -17,7 +17,9 @@ from imagetool.values import dataclass
 
 if TYPE_CHECKING:
     from imagetool.build.cache import FolderCache
+    from imagetool.build.working import Containers
     from imagetool.distribution.auth import Credentials
+    from imagetool.oci.digest import Digest
     from imagetool.transfer import CopyReport, Origins
 
 
@@ -45,6 +47,19 @@ class Workplace:
         from imagetool.build.cache import FolderCache
 
         return FolderCache(self.root / "cache")
+
+    @property
+    def containers(self) -> Containers:
+        """The working containers."""
+        from imagetool.build.working import Containers
+
+        return Containers(self.root / "containers")
+
+    def needed(self) -> Iterator[Digest]:
+        """Yield the digests of layers that no image may name and that are needed all the same."""
+        yield from self.cache.layers()
+        for _, record in self.containers.records():
+            yield from (layer.descriptor.digest for layer in record.layers)
 
     @property
     def origins(self) -> Origins:

@@ -1,0 +1,287 @@
+"""`from`, `add`, `config`, `commit`, `containers`, `rm`, and `run` and `copy` for working containers: build by hand."""
+
+from __future__ import annotations
+
+import sys
+
+from imagetool.cli.options import workplace
+from imagetool.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from imagetool.cli.app import Globals
+    from imagetool.image.image import Image
+    from imagetool.oci.platform import Platform
+    from imagetool.verbs.run import RunOptions
+
+
+def container_named(globals: Globals, text: str) -> str | None:
+    """Return the working container that a name or the beginning of an ID means; None, at next to no cost, for none."""
+    from os.path import isdir, join
+
+    from imagetool.config.environment import store_root_text
+
+    folder = join(store_root_text(globals.root), "containers")
+    if not isdir(folder):
+        return None
+    from pathlib import Path
+
+    from imagetool.build.working import Containers
+
+    return Containers(Path(folder)).find(text)
+
+
+def begin(
+    globals: Globals,
+    *,
+    reference: str,
+    name: str | None,
+    platform: str | None,
+    arch: str | None,
+    os: str | None,
+    variant: str | None,
+    pull: str,
+    timestamp: str | None,
+    timestamps: str,
+    compression: str,
+    cidfile: str | None,
+    progress: str,
+    quiet: bool,
+) -> None:
+    """Make a working container; print its name."""
+    from pathlib import Path
+
+    from imagetool.content.staging import replace_file
+    from imagetool.verbs.working import Beginning
+    from imagetool.verbs.working import begin as make
+
+    beginning = Beginning(
+        name=name or "",
+        platform=_platform(platform, arch, os, variant),
+        pull=pull,
+        epoch=_epoch(timestamp),
+        preserve_times=timestamps == "preserve",
+        compression=compression,
+    )
+    with workplace(globals, "quiet" if quiet else progress) as place:
+        made, identity = make(reference, beginning, place)
+    if cidfile:
+        replace_file(Path(cidfile), identity.encode())
+    sys.stdout.write(f"{made}\n")
+
+
+def _platform(platform: str | None, arch: str | None, os: str | None, variant: str | None) -> Platform | None:
+    """Return what --platform, or --os, --arch and --variant, say."""
+    from os import uname
+
+    from imagetool.oci.platform import Platform
+
+    if platform is not None:
+        if arch or os or variant:
+            raise UsageError("--platform says what --arch, --os and --variant say; leave those away")
+        return Platform.parse(platform)
+    if not arch and not os and not variant:
+        return None
+    return Platform.parse("/".join(filter(None, [os or "linux", arch or uname().machine, variant])))
+
+
+def _epoch(text: str | None) -> int | None:
+    from imagetool.config.environment import source_date_epoch
+
+    return source_date_epoch({"SOURCE_DATE_EPOCH": text}) if text else None
+
+
+def add(globals: Globals, *, container: str, files: Sequence[str], **how: Any) -> None:
+    """Copy files into a working container as ADD does."""
+    _copy(globals, container, files, add=True, **how)
+
+
+def copy_into(globals: Globals, container: str, files: Sequence[str], **how: Any) -> None:
+    """Copy files into a working container as COPY does."""
+    _copy(globals, container, files, add=False, **how)
+
+
+def _copy(
+    globals: Globals,
+    container: str,
+    files: Sequence[str],
+    *,
+    progress: str,
+    quiet: bool,
+    add_history: bool,
+    contextdir: str | None,
+    **how: Any,
+) -> None:
+    from imagetool.verbs.working import Copying
+    from imagetool.verbs.working import copy_into as copy
+
+    *sources, dest = files if len(files) > 1 else [files[0], ""]
+    copying = Copying(sources, dest, context=contextdir, **how)
+    with workplace(globals, progress) as place:
+        digest = copy(container, copying, place)
+    if digest and not quiet:
+        sys.stdout.write(f"{digest}\n")
+
+
+def run_in(globals: Globals, container: str, options: RunOptions, mounts: Sequence[str], progress: str) -> int:
+    """Run a command in a working container; return its exit code."""
+    from pathlib import Path
+
+    from imagetool.cli.running import told, write
+    from imagetool.runtime.session import Session
+    from imagetool.verbs.byhand import HandMounts, HandRun
+    from imagetool.verbs.byhand import run_in as run
+
+    wanted = HandRun(options, HandMounts.parse(mounts, folder=Path.cwd()))
+    stdin = sys.stdin.fileno() if sys.stdin is not None else None
+    with workplace(globals, progress) as place, Session(source=stdin, terminal=options.terminal) as session:
+        status = run(container, wanted, place, output=write, session=session)
+    return told(status, options)
+
+
+def config(
+    globals: Globals,
+    *,
+    container: str,
+    env: Sequence[str],
+    annotation: Sequence[str],
+    workingdir: str | None,
+    created_by: str | None,
+    comment: str | None,
+    history_comment: str | None,
+    arch: str | None,
+    os: str | None,
+    variant: str | None,
+    os_version: str | None,
+    add_history: bool,
+    **settings: Any,
+) -> None:
+    """Set what the image of a working container will say."""
+    from imagetool.build.settings import Settings
+    from imagetool.config.environment import build_argument
+    from imagetool.verbs.working import Configuration, configure
+
+    about = {"architecture": arch, "os": os, "variant": variant, "os_version": os_version}
+    checks = [name for name in settings if name.startswith("healthcheck_")]
+    check = {name.removeprefix("healthcheck_"): settings.pop(name) for name in checks}
+    variables = [text if "=" in text or text.endswith("-") else build_argument(text) for text in env]
+    wanted = Configuration(
+        Settings(
+            env=["=".join(one) if isinstance(one, tuple) else one for one in variables if one is not None],
+            check={name: text for name, text in check.items() if text is not None},
+            platform={name: text for name, text in about.items() if text is not None},
+            **settings,
+        ),
+        workdir=workingdir,
+        annotations=annotation,
+        created_by=created_by,
+        comment=history_comment if comment is None else comment,
+    )
+    with workplace(globals, "plain") as place:
+        configure(container, wanted, place)
+
+
+def commit(
+    globals: Globals,
+    *,
+    container: str,
+    reference: str | None,
+    squash: bool,
+    squash_new: bool,
+    timestamp: str | None,
+    change: Sequence[str],
+    label: Sequence[str],
+    annotation: Sequence[str],
+    unsetenv: Sequence[str],
+    unsetlabel: Sequence[str],
+    omit_history: bool,
+    rm: bool,
+    format: str,
+    output: Sequence[str],
+    iidfile: str | None,
+    metadata_file: str | None,
+    progress: str,
+    quiet: bool,
+) -> None:
+    """Make an image of a working container; print its ID, or nothing but the tar when an output is stdout."""
+    from imagetool import api
+    from imagetool.build.finish import Finish
+    from imagetool.build.unchanged import Answer
+    from imagetool.cli.building import pair, record
+    from imagetool.cli.outputs import Output
+    from imagetool.config.environment import source_date_epoch
+    from imagetool.transports import find
+    from imagetool.transports.local import Local
+    from imagetool.verbs.working import Committing
+    from imagetool.verbs.working import commit as make
+
+    outputs = [Output.parse(text) for text in output]
+    is_local = not reference or isinstance(find(reference)[0], Local)
+    name = reference if reference and is_local else ""
+    wanted = Committing(
+        name=name,
+        finish=Finish(
+            labels=dict(pair(text, "--label") for text in label),
+            annotations=dict(pair(text, "--annotation") for text in annotation),
+            unset_env=frozenset(unsetenv),
+            unset_labels=frozenset(unsetlabel),
+            squash="all" if squash else "new" if squash_new else "",
+        ),
+        epoch=_epoch(timestamp) if timestamp else source_date_epoch(),
+        changes=change,
+        omit_history=omit_history,
+        remove=rm,
+    )
+    with workplace(globals, "quiet" if quiet else progress) as place:
+
+        def after(image: Image) -> None:
+            if reference and not is_local:
+                api.copy(str(image.descriptor.digest), reference, place)
+            for one in outputs:
+                one.write(image, place, name=name)
+
+        image = make(container, wanted, place, after=after)
+    answer = Answer(str(image.config.descriptor.digest), image.descriptor.tree(), [])
+    record(answer, [name] if name else [], iidfile, metadata_file)
+    result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
+    result.write(f"{answer.identity}\n")
+
+
+def containers(globals: Globals, *, quiet: bool, noheading: bool, notruncate: bool, json: bool) -> None:
+    """List the working containers, oldest first."""
+    from imagetool.cli.lines import printable
+    from imagetool.cli.render import table
+    from imagetool.verbs.working import listed
+
+    with workplace(globals) as place:
+        found = listed(place)
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps(found, indent=2) + "\n")
+        return
+    shown = [
+        {**one, "id": one["id"] if notruncate else one["id"][:12], "created": one["created"][:19]} for one in found
+    ]
+    if quiet:
+        sys.stdout.write("".join(f"{one['id']}\n" for one in shown))
+        return
+    columns = ("id", "containername", "imagename", "created", "layers")
+    heading = ("CONTAINER ID", "CONTAINER NAME", "IMAGE NAME", "CREATED", "LAYERS")
+    rows = [tuple(printable(str(one[column])) for column in columns) for one in shown]
+    if rows or not noheading:
+        sys.stdout.write(table(rows if noheading else [heading, *rows]))
+
+
+def rm(globals: Globals, *, containers: Sequence[str], all: bool) -> None:
+    """Remove working containers; print their IDs."""
+    from imagetool.verbs.working import remove
+
+    if all == bool(containers):
+        raise UsageError("rm: name working containers, or --all" if not all else "rm --all: name no containers")
+    with workplace(globals, "plain") as place:
+        for identity in remove(containers, place):
+            sys.stdout.write(f"{identity}\n")

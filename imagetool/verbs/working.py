@@ -1,0 +1,424 @@
+"""Building by hand, one command at a time: `from`, `run`, `copy`, `add`, `config` and `commit` over working containers.
+
+The steps are those of a Dockerfile, done by the same code, so that the same steps give the same image.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagetool.build import steps
+from imagetool.build.contexts import Opened
+from imagetool.build.files import FolderSource, Trees
+from imagetool.build.finish import Finish, finished_image
+from imagetool.build.settings import Settings, changes, pairs_of, without
+from imagetool.build.state import ConfigInstruction, StageState, apply, scratch_state
+from imagetool.build.steps import Inputs
+from imagetool.build.worker import Unwatched
+from imagetool.build.working import Held, WorkingContainer, new_identity
+from imagetool.content.staging import open_stored
+from imagetool.dockerfile import Add, Copy, IgnoreRules, Instruction, Workdir, is_remote, parse_trigger
+from imagetool.errors import DockerfileError, NotFound, StorageError, UsageError
+from imagetool.image.image import Image, Layer, load
+from imagetool.limits import DOCKERFILE_BYTES
+from imagetool.oci.platform import Platform
+from imagetool.oci.reference import Reference
+from imagetool.progress import Note
+from imagetool.streams.codecs import Codec
+from imagetool.transports import find
+from imagetool.transports.docker import Docker
+from imagetool.transports.local import Local, local_name
+from imagetool.values import dataclass, field, replace
+from imagetool.verbs.buildoptions import BuildOptions
+from imagetool.verbs.buildworker import OnDemand, become_root, worker_of
+from imagetool.verbs.workplace import Workplace
+
+if TYPE_CHECKING:
+    from imagetool.build.worker import Worker
+
+_SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """How a working container begins; see `imagetool from --help`. epoch: None for what a build here would take."""
+
+    name: str = ""
+    platform: Platform | None = None
+    pull: str = "missing"
+    epoch: int | None = None
+    preserve_times: bool = False
+    compression: str = "gzip"
+
+
+def begin(reference: str, beginning: Beginning, place: Workplace) -> tuple[str, str]:
+    """Make a working container of an image, pulled when it is not here, or of `scratch`; return its name and identity.
+
+    Raises UsageError when its name is taken or cannot be one.
+    """
+    Codec.parse(beginning.compression)
+    options = BuildOptions(platform=beginning.platform, pull=beginning.pull, epoch=beginning.epoch)
+    here = Opened(Path.cwd())
+    platform = beginning.platform or Platform.parse(f"linux/{os.uname().machine}")
+    store = place.store
+    with store.session(), OnDemand(options, place, namespaced=False) as made:
+        worker = worker_of(here, options, place, store, Unwatched(), made)
+        name, digest = _SCRATCH, ""
+        state = scratch_state(platform)
+        if reference != _SCRATCH:
+            image = _image(reference, platform, worker, place)
+            if not platform.runs(image.config.platform):
+                text = f"{reference} is an image for {image.config.platform}, not for {platform}"
+                place.observer(Note(text, "warning"))
+            if image.config.run.on_build:
+                place.observer(Note(f"{reference} has ONBUILD triggers, which only builds carry out", "warning"))
+            name, digest, state = _shown(reference), str(image.descriptor.digest), steps.base_state(image)
+        record = WorkingContainer(
+            identity=new_identity(),
+            image=name,
+            digest=digest,
+            state=state,
+            created=_now(),
+            epoch=worker.times.epoch,
+            preserve=beginning.preserve_times,
+            compression=beginning.compression,
+            base_history=len(state.history),
+        )
+        stem = "working-container" if name == _SCRATCH else f"{_stem(name)}-working-container"
+        return place.containers.make(record, name=beginning.name, stem=stem), record.identity
+
+
+def _now() -> str:
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09}Z"
+
+
+def _image(reference: str, platform: Platform, worker: Worker, place: Workplace) -> Image:
+    """Return an image in the local store, whatever place it is named at."""
+    from imagetool.transfer import copy
+
+    transport, rest = find(reference)
+    if isinstance(transport, Local | Docker):
+        return worker.base(rest, platform)
+    with transport.source(rest, place.surroundings) as source:
+        copy(source.store, place.store, source.root, platform=platform, tags=(), observer=place.observer)
+        return load(place.store, source.root, platform=platform)
+
+
+def _shown(reference: str) -> str:
+    """Return what lists call an image: its familiar name, or what the user wrote."""
+    transport, rest = find(reference)
+    if not isinstance(transport, Local | Docker) or set(rest) <= set("sha256:0123456789abcdef"):
+        return reference
+    return local_name(rest)
+
+
+def _stem(name: str) -> str:
+    transport, rest = find(name)
+    if isinstance(transport, Local | Docker) and not rest.startswith("sha256:"):
+        rest = Reference.parse(rest).repository
+    return rest.rstrip("/").rpartition("/")[2].partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A container that is held, and what its step works with; `inputs` look at it as it is now."""
+
+    held: Held
+    place: Workplace
+    worker: Worker
+    trees: Trees
+
+    def inputs(self, **others: Any) -> Inputs:
+        """Return the inputs of a step: no context, nothing from the cache, unless `others` say so."""
+        given: dict[str, Any] = {
+            "worker": self.worker,
+            "state": self.held.record.state,
+            "number": 1,
+            "context": Path("/"),
+            "ignore": IgnoreRules(),
+            "build_args": {},
+            "use_cache": False,
+            "network": "default",
+            "source": self.source,
+            "trees": self.trees,
+            "observer": self.place.observer,
+        }
+        return Inputs(**{**given, **others})
+
+    def source(self, name: str, _at: Instruction) -> tuple[Layer, ...] | FolderSource:
+        """Return what `--from=NAME` means: a working container first, else an image."""
+        known = self.place.containers
+        found = known.find(name)
+        if found is not None:
+            return known.read(found).state.layers
+        return _image(name, self.held.record.state.platform, self.worker, self.place).layers
+
+
+@contextmanager
+def at_bench(name: str, place: Workplace, options: BuildOptions, *, root: bool = False) -> Iterator[Bench]:
+    """Hold a container and open what its step needs; `root` for steps that run programs or mount.
+
+    An ordinary user becomes root of a user namespace then, for which this process must have one thread.
+    """
+    known = place.containers
+    known.named(name)
+    namespaced = become_root(place.observer, needed=root) != "root"
+    with ExitStack() as stack:
+        held = stack.enter_context(known.held(name, waiting=lambda text: place.observer(Note(text))))
+        record = held.record
+        options = replace(
+            options,
+            codec=Codec.parse(record.compression),
+            epoch=record.epoch,
+            preserve_times=record.preserve,
+            platform=record.state.platform,
+        )
+        made = stack.enter_context(OnDemand(options, place, namespaced=namespaced))
+        store = place.store
+        worker = worker_of(Opened(Path("/")), options, place, store, Unwatched(), made)
+        yield Bench(held, place, worker, Trees(store))
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """What to copy into a container and how; see `imagetool copy --help`.
+
+    sources: paths of the host, or below `context` where that is given; URLs. dest: "" for the working directory.
+    add: whether local archives are unpacked.
+    """
+
+    sources: Sequence[str]
+    dest: str = ""
+    add: bool = False
+    from_: str | None = None
+    chown: str | None = None
+    chmod: str | None = None
+    exclude: Sequence[str] = ()
+    parents: bool = False
+    link: bool = False
+    checksum: str | None = None
+    keep_git_dir: bool = False
+    unpack: bool | None = None
+    context: str | None = None
+    ignorefile: str | None = None
+
+
+def copy_into(name: str, copying: Copying, place: Workplace) -> str:
+    """Copy files into a container, as COPY and ADD do; return the new layer's digest, "" when it made none."""
+    context, ignore = _context(copying)
+    written = _instruction(copying, copying.sources)
+    sources = copying.sources
+    if copying.from_ is None and copying.context is None:
+        sources = [source if is_remote(source) else _absolute(source) for source in sources]
+    with at_bench(name, place, BuildOptions()) as bench, place.store.session():
+        inputs = bench.inputs(context=context, ignore=ignore, use_cache=True)
+        before = len(inputs.state.layers)
+        state, _ = steps.carry_out(inputs, _instruction(copying, sources), "")
+        # History says what was written, not where on this machine that was.
+        line = steps.copy_history("ADD" if copying.add else "COPY", written)
+        last = replace(state.history[-1], created_by=line)
+        bench.held.save(state=replace(state, history=(*state.history[:-1], last)))
+        return str(state.layers[-1].descriptor.digest) if len(state.layers) > before else ""
+
+
+def _absolute(source: str) -> str:
+    """Return a path of the host in full; what a trailing slash says is kept."""
+    path = os.path.abspath(source)
+    return f"{path}/" if source.endswith("/") and path != "/" else path
+
+
+def _context(copying: Copying) -> tuple[Path, IgnoreRules]:
+    if copying.context is None:
+        if copying.ignorefile is not None:
+            raise UsageError("--ignorefile: its rules are about a directory; name that with --contextdir")
+        return Path("/"), IgnoreRules()
+    context = Path(copying.context).absolute()
+    if not context.is_dir():
+        raise NotFound(f"--contextdir {copying.context}: there is no such directory")
+    return context, _rules(context, copying.ignorefile)
+
+
+def _rules(context: Path, ignorefile: str | None) -> IgnoreRules:
+    from imagetool.build.contexts import folder_ignore
+
+    if ignorefile is None:
+        return folder_ignore(context)
+    try:
+        with open_stored(Path(ignorefile)) as file:
+            raw = file.read(DOCKERFILE_BYTES + 1)
+    except FileNotFoundError:
+        raise NotFound(f"--ignorefile {ignorefile}: there is no such file") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {ignorefile}: {error.strerror}") from error
+    return IgnoreRules.parse(raw, file=ignorefile)
+
+
+def _instruction(copying: Copying, sources: Sequence[str]) -> Copy | Add:
+    dest = copying.dest or "./"
+    how: dict[str, Any] = {"chown": copying.chown, "chmod": copying.chmod, "exclude": tuple(copying.exclude)}
+    remote = any(is_remote(source) for source in sources)
+    if copying.from_ is None and (copying.add or remote):
+        return Add(
+            sources=tuple(sources),
+            dest=dest,
+            link=copying.link,
+            checksum=copying.checksum,
+            keep_git_dir=copying.keep_git_dir or None,
+            unpack=copying.unpack if copying.add else False,
+            **how,
+        )
+    return Copy(
+        sources=tuple(sources), dest=dest, from_=copying.from_, link=copying.link, parents=copying.parents, **how
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What `config` sets: `settings` of the image's configuration, and what only working containers have."""
+
+    settings: Settings = field(default_factory=Settings)
+    workdir: str | None = None
+    annotations: Sequence[str] = ()
+    created_by: str | None = None
+    comment: str | None = None
+
+
+def configure(name: str, wanted: Configuration, place: Workplace) -> None:
+    """Set what the image of a container will say of itself."""
+    with at_bench(name, place, BuildOptions()) as bench, place.store.session():
+        record = bench.held.record
+        state, created = record.state, bench.worker.times.created
+        if wanted.workdir == "":
+            state = replace(state, run=replace(state.run, working_dir=""))
+        elif wanted.workdir is not None:
+            state, _ = steps.carry_out(bench.inputs(use_cache=True), Workdir(path=wanted.workdir), "")
+        for change, text in changes(wanted.settings, state):
+            state = change(state) if callable(change) else apply(state, change)
+            state = state.with_history(created, text) if text else state
+        annotations = dict(record.annotations)
+        for key, value in pairs_of(wanted.annotations, "--annotation"):
+            annotations = without(annotations, key) if value is None else {**annotations, key: value}
+        bench.held.save(
+            state=state,
+            annotations=annotations,
+            created_by=record.created_by if wanted.created_by is None else wanted.created_by,
+            comment=record.comment if wanted.comment is None else wanted.comment,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Committing:
+    """What becomes of a container's image; see `imagetool commit --help`. epoch: None for the container's own.
+
+    changes: instructions that change configuration, as written in a Dockerfile.
+    """
+
+    name: str = ""
+    finish: Finish = field(default_factory=Finish)
+    epoch: int | None = None
+    changes: Sequence[str] = ()
+    omit_history: bool = False
+    remove: bool = False
+
+
+def commit(name: str, wanted: Committing, place: Workplace, *, after: Callable[[Image], None]) -> Image:
+    """Make an image of a container and name it in the local store; after `after`, remove the container if asked to."""
+    full = local_name(wanted.name) if wanted.name else ""
+    with at_bench(name, place, BuildOptions()) as bench:
+        record, store = bench.held.record, place.store
+        with store.session():
+            state = _changed(record.state, wanted.changes, bench.worker.times.created)
+            finish = replace(wanted.finish, annotations={**record.annotations, **wanted.finish.annotations})
+            worker = bench.worker
+            if wanted.epoch is not None and wanted.epoch != record.epoch:
+                worker = replace(worker, times=replace(worker.times, epoch=wanted.epoch))
+                state = _redated(state, record, worker)
+            for layer in state.layers:
+                if not store.exists(layer.descriptor):
+                    raise StorageError(f"layer {layer.descriptor.digest} of the container {name} is gone from {store}")
+            image = finished_image(_signed(state, record, wanted), finish, bench.trees, worker)
+            store.tag(image.descriptor, full)
+        after(image)
+        if wanted.remove:
+            place.containers.remove(bench.held)
+    return image
+
+
+def _changed(state: StageState, texts: Sequence[str], created: str) -> StageState:
+    """Carry out the instructions of --change."""
+    for text in texts:
+        try:
+            instruction = parse_trigger(text, file="--change")
+        except DockerfileError as error:
+            raise UsageError(f"--change {text[:80]!r}: {error.message}") from None
+        if not isinstance(instruction, ConfigInstruction):
+            raise UsageError(f"--change {text[:80]!r}: it can only be an instruction that changes configuration")
+        state = apply(state, instruction).with_history(created, text.strip())
+    return state
+
+
+def _redated(state: StageState, record: WorkingContainer, worker: Worker) -> StageState:
+    """Give what the container added another moment: its history, and those of its files that are later."""
+    from imagetool.image.image import open_tar
+    from imagetool.image.write import write_layer
+    from imagetool.layer.tarcodec import write
+    from imagetool.layer.tarreader import read
+
+    def redated(layer: Layer) -> Layer:
+        where = f"layer {layer.descriptor.digest}"
+        with open_tar(worker.store, layer) as tar:
+            found = read(tar, where=where)
+            items = ((one._replace(mtime=worker.times.of_layer(one.mtime)), content) for one, content in found)
+            return write_layer(write(items), worker.store, worker.codec)
+
+    kept = state.layers[: state.base_layers]
+    layers = state.layers[state.base_layers :]
+    if worker.times.epoch < record.epoch:
+        layers = tuple(map(redated, layers))
+    history = [replace(entry, created=worker.times.created) for entry in state.history[record.base_history :]]
+    return replace(state, layers=(*kept, *layers), history=(*state.history[: record.base_history], *history))
+
+
+def _signed(state: StageState, record: WorkingContainer, wanted: Committing) -> StageState:
+    """Put what --created-by and --history-comment say into the last line of history that is the container's own."""
+    history = list(state.history)
+    if len(history) > record.base_history:
+        last = history[-1]
+        comment = record.comment or last.comment
+        history[-1] = replace(last, created_by=record.created_by or last.created_by, comment=comment)
+    return replace(state, history=() if wanted.omit_history else tuple(history))
+
+
+def listed(place: Workplace) -> list[dict[str, Any]]:
+    """Return what there is to tell of each working container, oldest first; the first five keys are buildah's."""
+    return [
+        {
+            "id": record.identity,
+            "builder": True,
+            "imageid": record.digest.removeprefix("sha256:"),
+            "imagename": record.image,
+            "containername": name,
+            "created": record.created,
+            "layers": len(record.state.layers) - record.state.base_layers,
+            "failed": record.failed.text if record.failed else "",
+        }
+        for name, record in place.containers.records()
+    ]
+
+
+def remove(names: Sequence[str], place: Workplace) -> Iterator[str]:
+    """Remove containers, all for no names; yield the identity of each that is gone.
+
+    All names are looked up first: with a wrong one among them nothing is removed.
+    """
+    known = place.containers
+    for name in dict.fromkeys([known.named(name) for name in names] or known.names()):
+        with known.held(name, waiting=lambda text: place.observer(Note(text))) as held:
+            known.remove(held)
+        yield held.record.identity
