@@ -14,8 +14,31 @@ from imagetool.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A step that a build will take; `needs` are the numbers of those it waits for."""
+
+    number: int
+    stage: str
+    name: str
+    needs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlanned:
+    """What a build for one platform will do, in the order of the numbers; triggers of base images may come to it."""
+
+    platform: str
+    total: int
+    steps: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
-    """A build step begins; `number` of `total` counts from 1 over the steps of all stages built."""
+    """A build step begins.
+
+    `number` of `total` counts from 1 over the steps of all stages built, in the order of the Dockerfile:
+    steps of stages side by side begin in another. Triggers of base images are counted after all others.
+    """
 
     number: int
     total: int
@@ -34,11 +57,39 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """A build step is done. `layer` is the digest of the layer it made, "" for metadata only."""
+    """A build step is done.
+
+    layer: the digest of the layer it made, "" for metadata only; `size` is that of the blob, in bytes.
+    key: what the cache has it under; "" when it is not looked up.
+    """
 
     number: int
     cached: bool
     layer: str
+    seconds: float
+    size: int = 0
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepMeasured:
+    """What the container of a step used, before the step is done.
+
+    peak_memory and written are bytes; where there was no control group, peak_memory is the largest process's.
+    """
+
+    number: int
+    cpu_seconds: float
+    peak_memory: int
+    written: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepAborted:
+    """A build step ended without a result: `error` says why, "" when something else ended it."""
+
+    number: int
+    error: str
     seconds: float
 
 
@@ -99,9 +150,12 @@ class Note:
 
 
 Event = (
-    StepStarted
+    BuildPlanned
+    | StepStarted
     | StepOutput
+    | StepMeasured
     | StepFinished
+    | StepAborted
     | BlobStarted
     | BlobAdvanced
     | BlobFinished

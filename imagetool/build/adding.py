@@ -66,7 +66,7 @@ def add(inputs: Inputs, instruction: Add, history: str) -> Made:
         )
         cached = inputs.lookup(key)
         if cached is not None:
-            return Made(cached.layer, history, cached=True)
+            return Made(cached.layer, history, cached=True, key=key)
         layer = steps.store(inputs, _items(inputs, instruction, base, fetched, stack))
         return steps.record(inputs, key, layer, history, steady=_local_digests(inputs, instruction) == local)
 

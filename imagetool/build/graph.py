@@ -5,7 +5,7 @@ Source: Dockerfile reference, "FROM", "ARG", "Understand how ARG and FROM intera
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from imagetool.dockerfile import (
     Arg,
@@ -13,6 +13,7 @@ from imagetool.dockerfile import (
     Dockerfile,
     From,
     Instruction,
+    Onbuild,
     Run,
     Stage,
     expand_instruction,
@@ -20,6 +21,7 @@ from imagetool.dockerfile import (
 from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import UsageError
 from imagetool.oci.platform import Platform
+from imagetool.progress import PlannedStep
 from imagetool.values import dataclass
 
 SCRATCH = "scratch"
@@ -68,8 +70,23 @@ class Graph:
 
     @property
     def steps(self) -> int:
-        """How many instructions will be carried out, FROMs included."""
-        return sum(1 + len(self.stages[number].stage.instructions) for number in self.needed)
+        """How many instructions will be carried out, FROMs and triggers of other stages included."""
+        return sum(self.length(number) for number in self.needed)
+
+    def length(self, number: int) -> int:
+        """Return how many steps a stage has, as far as the Dockerfile tells: its base image may add triggers."""
+        planned = self.stages[number]
+        return 1 + self.triggers(planned) + len(planned.stage.instructions)
+
+    def triggers(self, planned: PlannedStage) -> int:
+        """Return how many ONBUILDs the stage that a stage begins with has left for it."""
+        if not isinstance(planned.base, int):
+            return 0
+        return sum(isinstance(one, Onbuild) for one in self.stages[planned.base].stage.instructions)
+
+    def first_step(self, number: int) -> int:
+        """Return the number, from 1, of a stage's FROM among all steps, in the order of the Dockerfile."""
+        return 1 + sum(self.length(before) for before in self.needed if before < number)
 
 
 def plan(
@@ -214,3 +231,27 @@ def declared_args(dockerfile: Dockerfile) -> set[str]:
             if isinstance(instruction, Arg):
                 declared |= {name for name, _ in instruction.pairs}
     return declared
+
+
+def planned_steps(graph: Graph) -> Iterator[PlannedStep]:
+    """Yield the steps of a build in the order of their numbers, as far as the Dockerfile tells.
+
+    A step waits for the one before it in its stage, and for the last of each stage it uses.
+    """
+    for number in graph.needed:
+        planned = graph.stages[number]
+        first = graph.first_step(number)
+        triggers: list[Instruction] = []
+        if isinstance(planned.base, int):
+            base = graph.stages[planned.base].stage.instructions
+            triggers = [one for one in base if isinstance(one, Onbuild)]
+        for step, instruction in enumerate((planned.stage.base, *triggers, *planned.stage.instructions), first):
+            needs = {graph.first_step(used) + graph.length(used) - 1 for used in needs_of(instruction, planned, graph)}
+            if step > first:
+                needs.add(step - 1)
+            yield PlannedStep(step, planned.label, step_name(instruction), tuple(sorted(needs)))
+
+
+def step_name(instruction: Instruction) -> str:
+    """Return what people call a step: its text."""
+    return instruction.source.text or type(instruction).__name__.upper()

@@ -15,7 +15,7 @@ from imagetool.build.steps import Inputs, Made, record, store
 from imagetool.dockerfile import ExecutableHeredoc, Run, script_of
 from imagetool.errors import NotFound, StepFailed
 from imagetool.image.image import Layer, opener
-from imagetool.progress import Note, StepOutput
+from imagetool.progress import Note, StepMeasured, StepOutput
 from imagetool.runtime.users import User
 from imagetool.values import dataclass
 
@@ -70,7 +70,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
         inputs.worker.witness.opaque()
     cached = inputs.lookup(key)
     if cached is not None:
-        return Made(cached.layer, history, cached=True)
+        return Made(cached.layer, history, cached=True, key=key)
     command = StepCommand(argv, text, environment, network, devices)
     with step_container(inputs, instruction, command) as (spec, workspace):
         steady = _is_steady(inputs, instruction, mounted)
@@ -205,9 +205,11 @@ def _execute(inputs: Inputs, instruction: Run, spec: RuntimeSpec, workspace: Wor
     for stream, redactor in redactors.items():
         if rest := redactor.end():
             observer(StepOutput(number, stream, rest))
+    used = status.usage
+    observer(StepMeasured(number, used.cpu_seconds, used.peak_memory, used.written))
     if spec.measured:
         inputs.worker.witness.opaque()  # what a step used is not told again when it is not carried out
-        observer(Note(_used(number, status.usage)))
+        observer(Note(_used(number, used)))
     if status.code != 0:
         how = f"was ended by signal {status.code - 128}" if status.code > 128 else f"returned exit code {status.code}"
         if status.limit:

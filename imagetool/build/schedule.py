@@ -42,6 +42,11 @@ class Schedule(Generic[T]):
         self._stages: dict[int, _Stage[T]] = {}
         self._failure: BaseException | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether a stage has failed: what others are doing is ended."""
+        return self._failure is not None
+
     def run(self, target: int, others: list[int]) -> T:
         """Carry out `target` here and the others in threads; return what the target gave.
 

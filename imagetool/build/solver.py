@@ -7,6 +7,7 @@ is written into the image's history.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -41,7 +42,7 @@ from imagetool.dockerfile.source import did_you_mean, printable
 from imagetool.errors import BuildError, DockerfileError, ImagetoolError, InvalidReference, UsageError
 from imagetool.image.image import Image, Layer
 from imagetool.oci.platform import Platform
-from imagetool.progress import Note, Observer, StepFinished, StepStarted, silent
+from imagetool.progress import BuildPlanned, Note, Observer, StepAborted, StepFinished, StepStarted, silent
 from imagetool.values import dataclass, field, replace
 
 #: Steps wait more than they compute: for the network, for a lock, for a disk.
@@ -111,6 +112,7 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
     if unknown := sorted(request.uncached - set(labels)):
         raise UsageError(f"--no-cache-filter: no stage is named {unknown[0]!r}{did_you_mean(unknown[0], labels)}")
     _check_entitlements(graph, request.entitlements)
+    observer(BuildPlanned(str(request.platform), graph.steps, tuple(graphs.planned_steps(graph))))
     return _Build(request, graph, worker, observer).image(graph.target)
 
 
@@ -150,7 +152,6 @@ class _Build:
         self._lock = threading.Lock()
         self._images: dict[tuple[str, str], Image] = {}
         self._pulling: dict[tuple[str, str], threading.Lock] = {}
-        self._number = 0
         self._done: dict[int, list[bool]] = {}  # by stage: which of its steps are as they were
 
     def image(self, number: int) -> Image:
@@ -191,15 +192,35 @@ class _Build:
 
     def _run_stage(self, number: int) -> StageState:
         planned = self._graph.stages[number]
-        state = self._step(planned, planned.stage.base, lambda _: (self._base(planned), False))
+        first = self._graph.first_step(number)
+        state = self._step(planned, planned.stage.base, first, lambda: (self._base(planned), None))
         if state.run.on_build:
             triggers, state = state.run.on_build, replace(state, run=replace(state.run, on_build=()))
-            for text in triggers:
+            start = (
+                first + 1 if isinstance(planned.base, int) else self._graph.steps + 1 + self._triggers_before(number)
+            )
+            for at, text in enumerate(triggers, start):
                 instruction = parse_trigger(text, file=f"ONBUILD of {planned.base}")
-                state = self._carry_out(planned, state, instruction)
-        for instruction in planned.stage.instructions:
-            state = self._carry_out(planned, state, instruction)
+                state = self._carry_out(planned, state, instruction, at)
+        start = first + 1 + self._graph.triggers(planned)
+        for at, instruction in enumerate(planned.stage.instructions, start):
+            state = self._carry_out(planned, state, instruction, at)
         return state
+
+    def _triggers_before(self, number: int) -> int:
+        """Return how many triggers the base images of earlier stages have: their steps are counted first.
+
+        They are pulled for that, as they will be anyway; what goes wrong is told by the stage that it is of.
+        """
+        count = 0
+        for before in self._graph.needed:
+            planned = self._graph.stages[before]
+            if before < number and isinstance(planned.base, str) and planned.base != graphs.SCRATCH:
+                given = self._request.named.get(planned.base.lower(), planned.base)
+                with contextlib.suppress(ImagetoolError):
+                    if isinstance(given, str):
+                        count += len(self._image(given, planned.platform).config.run.on_build)
+        return count
 
     def _base(self, planned: PlannedStage) -> StageState:
         if isinstance(planned.base, int):
@@ -217,44 +238,49 @@ class _Build:
             self._observer(Note(text, "warning"))
         return steps.base_state(image)
 
-    def _carry_out(self, planned: PlannedStage, state: StageState, instruction: Instruction) -> StageState:
-        def action(number: int) -> tuple[StageState, bool]:
+    def _carry_out(self, planned: PlannedStage, state: StageState, instruction: Instruction, number: int) -> StageState:
+        def action() -> tuple[StageState, steps.Made | None]:
             return self._do(planned, state, instruction, number)
 
-        return self._step(planned, instruction, action, before=state)
+        return self._step(planned, instruction, number, action, before=state)
 
     def _step(
         self,
         planned: PlannedStage,
         instruction: Instruction,
-        action: Callable[[int], tuple[StageState, bool]],
+        number: int,
+        action: Callable[[], tuple[StageState, steps.Made | None]],
         *,
         before: StageState | None = None,
     ) -> StageState:
         """Do one instruction when the stages it needs are there, between its two events.
 
-        `action` takes the step's number and returns the state after it, and whether it came from
-        the cache. Errors without a place get this one.
+        `action` returns the state after it, and what was made. Errors without a place get this one.
         """
         for needed in graphs.needs_of(instruction, planned, self._graph):
             self._schedule.result(needed)
         with self._schedule.turn():
-            with self._lock:
-                self._number += 1
-                number = self._number
-            name = instruction.source.text or type(instruction).__name__.upper()
+            name = graphs.step_name(instruction)
             self._observer(StepStarted(number, max(self._graph.steps, number), name, planned.label))
             started = time.monotonic()
-            state, cached = self._placed(instruction, name, lambda: action(number))
-            made = before is not None and len(state.layers) > len(before.layers)
-            layer = str(state.layers[-1].descriptor.digest) if made else ""
-            self._observer(StepFinished(number, cached, layer, time.monotonic() - started))
+            try:
+                state, made = self._placed(instruction, name, action)
+            except BaseException as error:  # whatever it is, the step is over
+                why = str(error) if isinstance(error, ImagetoolError) and not self._schedule.failed else ""
+                self._observer(StepAborted(number, why, time.monotonic() - started))
+                raise
+            spent = time.monotonic() - started
+            layer = state.layers[-1].descriptor if before and len(state.layers) > len(before.layers) else None
+            digest, size = (str(layer.digest), layer.size) if layer else ("", 0)
+            self._observer(
+                StepFinished(number, bool(made and made.cached), digest, spent, size, made.key if made else "")
+            )
         return state
 
     @staticmethod
     def _placed(
-        instruction: Instruction, name: str, action: Callable[[], tuple[StageState, bool]]
-    ) -> tuple[StageState, bool]:
+        instruction: Instruction, name: str, action: Callable[[], tuple[StageState, steps.Made | None]]
+    ) -> tuple[StageState, steps.Made | None]:
         try:
             return action()
         except DockerfileError as error:
@@ -272,20 +298,19 @@ class _Build:
 
     def _do(
         self, planned: PlannedStage, state: StageState, written: Instruction, number: int
-    ) -> tuple[StageState, bool]:
+    ) -> tuple[StageState, steps.Made | None]:
         escape = self._request.dockerfile.directives.escape
         if isinstance(written, Arg):
-            return self._declare(state, written, escape), False
+            return self._declare(state, written, escape), None
         instruction = expand_instruction(written, state.variables, escape)
         if isinstance(instruction, From):
             raise instruction.source.error("FROM cannot stand here")
         inputs = self._inputs(planned, state, number)
         text = f"{type(instruction).__name__.upper()} {written.source.text.partition(' ')[2].strip()}".strip()
         state, made = steps.carry_out(inputs, instruction, text)
-        if made is None:
-            return state, False
-        self._remember(planned, written, inputs, cached=made.cached)
-        return state, made.cached
+        if made is not None:
+            self._remember(planned, written, inputs, cached=made.cached)
+        return state, made
 
     def _remember(self, planned: PlannedStage, written: Instruction, inputs: steps.Inputs, *, cached: bool) -> None:
         """Keep what a step's key was made of, so that the next build can tell why it is another; tell it now."""

@@ -101,11 +101,12 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a step made: a layer or none, and its line of history."""
+    """What a step made: a layer or none, its line of history, and what the cache has it under."""
 
     layer: Layer | None
     history: str
     cached: bool = False
+    key: str = ""
 
 
 def carry_out(inputs: Inputs, instruction: Step, text: str) -> tuple[StageState, Made | None]:
@@ -144,7 +145,7 @@ def copy(inputs: Inputs, instruction: Copy) -> Made:
     key = inputs.key(step="copy", source=chain, **copy_inputs(inputs, instruction))
     cached = inputs.lookup(key)
     if cached is not None:
-        return Made(cached.layer, history, cached=True)
+        return Made(cached.layer, history, cached=True, key=key)
     files = inputs.trees.files(layers)
     request = copy_request(inputs, instruction, base)
     times = inputs.worker.times
@@ -183,7 +184,7 @@ def workdir(inputs: Inputs, instruction: Workdir) -> Made:
     key = inputs.key(step="workdir", path=path, user=inputs.state.run.user)
     cached = inputs.lookup(key)
     if cached is not None:
-        return Made(cached.layer, history, cached=True)
+        return Made(cached.layer, history, cached=True, key=key)
     root = Root(inputs.trees, inputs.state.layers)
     name, kind = root.kind(path.encode(errors="surrogateescape"), follow=True)
     if kind == "dir":
@@ -228,9 +229,10 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
         plan = plan_copy(request, files, base)
         key = partial(inputs.key, skeleton=skeleton, link=instruction.link)
         if facts is not None:
-            cached = inputs.lookup(key(content=str(plan.digest(files))))
+            found = key(content=str(plan.digest(files)))
+            cached = inputs.lookup(found)
             if cached is not None:
-                return Made(cached.layer, history, cached=True)
+                return Made(cached.layer, history, cached=True, key=found)
             if inputs.known:
                 inputs.asked["changed"] = inputs.known.difference(plan.sources())
         hasher = new_hasher()
@@ -311,7 +313,7 @@ def record(inputs: Inputs, key: str, layer: Layer | None, history: str, *, stead
         inputs.worker.cache.record(key, Result(layer))
     else:
         inputs.worker.witness.opaque()
-    return Made(layer, history)
+    return Made(layer, history, key=key)
 
 
 def base_state(image: Image) -> StageState:

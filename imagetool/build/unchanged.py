@@ -41,7 +41,8 @@ class Answer:
     """What a build gave: its image, by digest, and the steps and notes it showed.
 
     identity: the config's digest. descriptor: the manifest's, as JSON.
-    shown: ["step", number, total, name, stage], ["done", number, layer] and ["note", text, level], in order.
+    shown: ["plan", platform, total, [[number, stage, name, needs], …]], ["step", number, total, name, stage],
+    ["done", number, layer, size, key] and ["note", text, level], in order.
     """
 
     __slots__ = ("descriptor", "identity", "shown")
@@ -247,11 +248,15 @@ class Watch:
         self._running.add(number)
         self._shown.append(["step", number, total, name, stage])
 
-    def done(self, number: int, layer: str) -> None:
+    def planned(self, platform: str, total: int, steps: list[list[Any]]) -> None:
+        """Note what the build was going to do."""
+        self._shown.append(["plan", platform, total, steps])
+
+    def done(self, number: int, layer: str, size: int, key: str) -> None:
         """Note that a step ended: it is shown with its beginning, though others began meanwhile."""
         self._running.discard(number)
         at = next(at for at, line in enumerate(self._shown) if line[:2] == ["step", number])
-        self._shown.insert(at + 1, ["done", number, layer])
+        self._shown.insert(at + 1, ["done", number, layer, size, key])
 
     def note(self, text: str, level: str) -> None:
         """Note what the user was told; what a step tells is said only when it is carried out."""

@@ -254,14 +254,16 @@ def _sandbox(options: dict[str, Any]) -> Sandbox | None:
 
 def _noting(watch: Watch) -> Observer:
     """Return an observer that notes what will be shown when the build need not be carried out."""
-    from imagetool.progress import Note, StepFinished, StepStarted
+    from imagetool.progress import BuildPlanned, Note, StepFinished, StepStarted
 
     def note(event: Event) -> None:
         match event:
             case StepStarted(number=number, total=total, name=name, stage=stage):
                 watch.step(number, total, name, stage)
-            case StepFinished(number=number, layer=layer):
-                watch.done(number, layer)
+            case BuildPlanned(platform=platform, total=total, steps=steps):
+                watch.planned(platform, total, [[one.number, one.stage, one.name, one.needs] for one in steps])
+            case StepFinished(number=number, layer=layer, size=size, key=key):
+                watch.done(number, layer, size, key)
             case Note(text=text, level=level):
                 watch.note(text, level)
 
@@ -294,12 +296,12 @@ def _replay(answer: Answer, progress: str) -> None:
                 lines.append(step_line(*fields))
             elif kind == "note":
                 lines.append(note_line(*fields))
-            elif fields[1]:
+            elif kind == "done" and fields[1]:
                 lines.append(cached_line(fields[1]))
         sys.stderr.write("".join(f"{line}\n" for line in lines))
         return
     from imagetool.cli.display import display
-    from imagetool.progress import Note, StepFinished, StepStarted
+    from imagetool.progress import BuildPlanned, Note, PlannedStep, StepFinished, StepStarted
 
     with display(progress) as observer:
         for kind, *fields in answer.shown:
@@ -307,8 +309,13 @@ def _replay(answer: Answer, progress: str) -> None:
                 observer(StepStarted(*fields))
             elif kind == "note":
                 observer(Note(*fields))
+            elif kind == "plan":
+                platform, total, steps = fields
+                planned = (PlannedStep(number, stage, name, tuple(needs)) for number, stage, name, needs in steps)
+                observer(BuildPlanned(platform, total, tuple(planned)))
             else:
-                observer(StepFinished(fields[0], bool(fields[1]), fields[1], 0.0))
+                number, layer, size, key = fields
+                observer(StepFinished(number, bool(layer), layer, 0.0, size, key))
 
 
 def from_stdin() -> bytes:

@@ -98,6 +98,11 @@ def colored(*, terminal: bool, environment: Mapping[str, str] = os.environ) -> b
     return terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
 
 
+def movable(environment: Mapping[str, str] = os.environ) -> bool:
+    """Say whether lines can move on the terminal, when there is one."""
+    return environment.get("TERM") != "dumb"
+
+
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 

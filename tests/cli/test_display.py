@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -14,16 +15,21 @@ from pathlib import Path
 import pytest
 
 from imagetool.cli import display as displays
+from imagetool.cli import faces
 from imagetool.cli.display import display
+from imagetool.errors import StepFailed
 from imagetool.progress import (
     BlobAdvanced,
     BlobFinished,
     BlobStarted,
+    BuildPlanned,
     Event,
     Note,
     PhaseAdvanced,
     PhaseFinished,
     PhaseStarted,
+    PlannedStep,
+    StepAborted,
     StepFinished,
     StepOutput,
     StepStarted,
@@ -55,6 +61,35 @@ _LINES = [
 ]
 
 
+_PLAN = BuildPlanned(
+    "linux/amd64",
+    6,
+    (
+        PlannedStep(1, "build", "FROM busybox AS build", ()),
+        PlannedStep(
+            2, "build", "RUN 漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字", (1,)
+        ),
+        PlannedStep(3, "check", "FROM busybox AS check", ()),
+        PlannedStep(4, "check", "RUN pytest", (3,)),
+        PlannedStep(5, "final", "FROM busybox AS final", ()),
+        PlannedStep(6, "final", "COPY --from=build /a /a", (2, 5)),
+    ),
+)
+
+
+def _started(number: int) -> StepStarted:
+    step = _PLAN.steps[number - 1]
+    return StepStarted(number, _PLAN.total, step.name, step.stage)
+
+
+def _underway(events: list[Event]) -> faces.Underway:
+    """Return what is under way after some events."""
+    shown = displays._Shown(faces.Log(io.StringIO()))
+    for event in events:
+        shown._take(event)
+    return shown._underway
+
+
 def _shown(mode: str, events: list[Event], monkeypatch: pytest.MonkeyPatch, *, pause: float = 0) -> str:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
@@ -83,9 +118,9 @@ def test_programs_get_an_object_a_line_with_the_documented_fields(monkeypatch: p
 
 
 def test_a_log_says_every_ten_seconds_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(displays, "_LINE_SECONDS", 0.05)
-    monkeypatch.setattr(displays, "_QUIET_SECONDS", 0.02)
-    monkeypatch.setattr(displays._Log, "period", 0.02)
+    monkeypatch.setattr(faces, "_LINE_SECONDS", 0.05)
+    monkeypatch.setattr(faces, "QUIET_SECONDS", 0.02)
+    monkeypatch.setattr(faces.Log, "period", 0.02)
     events: list[Event] = [BlobStarted(_DIGEST, 4_000_000, "layer", "pull"), BlobAdvanced(_DIGEST, 1_000_000)]
     events += [PhaseStarted("unpacking to x"), StepStarted(1, 1, "RUN sleep", "s")]
     lines = _shown("plain", events, monkeypatch, pause=1.0).splitlines()
@@ -95,15 +130,69 @@ def test_a_log_says_every_ten_seconds_how_far_it_is(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_terminal_shows_what_moves_and_is_left_clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(displays, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(faces, "QUIET_SECONDS", 0.0)
     events: list[Event] = [StepStarted(3, 7, "RUN  make   all", "s")]
     events += [BlobStarted(_DIGEST, 4_000_000, "layer", "pull"), BlobAdvanced(_DIGEST, 1_000_000)]
     text = _shown("tty", events, monkeypatch, pause=0.6)
-    assert "[3/7] RUN make all  0s" in text
+    assert re.search(r"0 of 7 steps done {10,}0s\n", text)
+    assert re.search(r"└─ s  RUN make all {10,}0s\n", text)
     assert "[=====>              ]    1.0 MB / 4.0 MB" in text
-    assert text.endswith("\r\x1b[2A\x1b[J")  # both lines that moved are erased
+    assert text.endswith("\r\x1b[3A\x1b[J")  # all lines that moved are erased
     lines = _shown("tty", _EVENTS, monkeypatch).replace("\x1b[2m", "")
-    assert [line.rpartition("\x1b[J")[2] for line in lines.splitlines()][: len(_LINES)] == _LINES
+    assert [line.rpartition("\x1b[J")[2] for line in lines.splitlines()][: len(_LINES)] == [
+        line.replace(_DIGEST, _DIGEST[:19]) for line in _LINES
+    ]
+
+
+_PARALLEL: list[Event] = [
+    _PLAN,
+    *(event for number in (1, 3, 5) for event in (_started(number), StepFinished(number, number == 3, "", 0.0))),
+    _started(2),
+    _started(4),
+]
+
+
+def test_stages_side_by_side_are_a_tree_that_says_what_waits_for_what() -> None:
+    screen = faces.Terminal(io.StringIO())
+    underway = _underway(_PARALLEL)
+    lines = [faces.fitted(line, 59) for line in screen._moving(underway, 59)]
+    assert [re.sub(" {2,}", "  ", line) for line in lines] == [
+        "3 of 6 steps done, 1 cached  0s",
+        "├─ build  2/2 RUN 漢字漢字漢字漢字漢字漢字漢字漢字漢字…  0s",
+        "├─ check  2/2 RUN pytest  0s",
+        "└─ final  waits for build",
+    ]
+    assert all(faces.width_of(line) <= 59 for line in lines)
+
+
+def test_a_terminal_that_became_narrower_is_left_clean_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    screen = faces.Terminal(stream)
+    monkeypatch.setattr(faces, "terminal_size", lambda _: (60, 24))
+    screen.tick(_underway(_PARALLEL))
+    monkeypatch.setattr(faces, "terminal_size", lambda _: (30, 24))
+    screen.end()
+    assert stream.getvalue().endswith("\r\x1b[7A\x1b[J")  # three lines of 59 columns take two rows each now
+
+
+def test_what_moves_is_never_higher_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(faces, "terminal_size", lambda _: (60, 4))
+    faces.Terminal(stream).tick(_underway(_PARALLEL))
+    assert len(stream.getvalue().splitlines()) == 2
+    assert "… and 3 more lines" in stream.getvalue()
+
+
+def test_a_failed_step_is_shown_with_the_line_it_did_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [StepStarted(1, 1, "RUN false", "s"), StepOutput(1, 2, b"no such"), StepAborted(1, "why", 0.25)]
+    assert _shown("plain", events, monkeypatch).splitlines()[1:] == ["  no such", "--> failed (0.25s)"]
+
+
+def test_quiet_tells_the_output_of_the_step_that_failed_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [_started(2), _started(4), StepOutput(2, 1, b"of the one\n"), StepOutput(4, 1, b"of the other\n")]
+    with pytest.raises(StepFailed) as failed:
+        _fail_quietly([*events, StepAborted(2, "", 0.1), StepAborted(4, "broken", 0.1)])
+    assert failed.value.__notes__ == ["the last lines of its output:\n  of the other"]
 
 
 @pytest.mark.parametrize(
@@ -128,3 +217,10 @@ def test_colours_are_for_terminals_and_as_the_environment_says(
     assert "STEP 2/2: [stage-0] COPY Dockerfile /" in shown
     assert done.stdout.startswith(b"sha256:")
     assert done.stdout.count(b"\n") == 1
+
+
+def _fail_quietly(events: list[Event]) -> None:
+    with display("quiet") as observer:
+        for event in events:
+            observer(event)
+        raise StepFailed("broken", status=1)
