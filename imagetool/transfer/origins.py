@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -15,6 +16,10 @@ from imagetool.oci.reference import check_repository
 
 _REMEMBERED: Final = 4  # repositories a blob, newest first
 _LONGEST: Final = 2048
+_DAY: Final = 86_400.0
+_KEPT_SECONDS: Final = 90 * _DAY  # a blob that nobody moved for so long is forgotten
+_KEPT_BLOBS: Final = 10_000  # of a registry, those moved last
+_STAMP: Final = ".pruned"
 
 
 class Origins(Protocol):
@@ -30,7 +35,7 @@ class Origins(Protocol):
 
 
 class FolderOrigins:
-    """Origins in a folder, a small file for each blob of a registry.
+    """Origins in a folder, a small file for each blob of a registry; once a day the old ones are removed.
 
     Losing some costs an upload, nothing else; so nothing is synced or locked, and a folder that
     cannot be read or written is one that remembers nothing.
@@ -51,18 +56,45 @@ class FolderOrigins:
     def record(self, registry: str, repository: str, digest: Digest) -> None:
         """Remember a repository; see `Origins`."""
         known = self.find(registry, digest)
-        if known[:1] == (repository,):
-            return
-        lines = [repository, *(name for name in known if name != repository)][:_REMEMBERED]
         path = self._path(registry, digest)
-        staged = path.with_name(f".{secrets.token_hex(8)}")
         with contextlib.suppress(OSError):
+            if known[:1] == (repository,):
+                os.utime(path)
+                return
+            lines = [repository, *(name for name in known if name != repository)][:_REMEMBERED]
+            staged = path.with_name(f".{secrets.token_hex(8)}")
             path.parent.mkdir(parents=True, exist_ok=True)
             staged.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
             os.replace(staged, path)
+            self._prune()
+
+    def _prune(self) -> None:
+        """Forget what is old or too much, unless that was done within a day."""
+        now = time.time()
+        stamp = self._folder / _STAMP
+        if _age(stamp, now) < _DAY:
+            return
+        stamp.touch()
+        for folder in self._folder.iterdir():
+            if folder.name == _STAMP:
+                continue
+            ages = sorted((_age(path, now), path) for path in folder.iterdir())
+            for number, (age, path) in enumerate(ages):
+                if age > (_DAY if path.name.startswith(".") else _KEPT_SECONDS) or number >= _KEPT_BLOBS:
+                    path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there are others in it
+                folder.rmdir()
 
     def _path(self, registry: str, digest: Digest) -> Path:
         return self._folder / quote(registry, safe="").replace(".", "%2E") / f"{digest.algorithm}-{digest.hex}"
+
+
+def _age(path: Path, now: float) -> float:
+    """Return how many seconds ago a file was written; of one that is not there, that it is very old."""
+    try:
+        return now - path.stat().st_mtime
+    except FileNotFoundError:
+        return now
 
 
 def _is_repository(text: str) -> bool:
