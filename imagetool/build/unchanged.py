@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import time
 
 TYPE_CHECKING = False
@@ -35,6 +36,9 @@ _pack = struct.Struct("<6Q").pack
 _WORD = (1 << 64) - 1  # times before 1970 and after 2262 are taken modulo this
 
 _HEX = frozenset("0123456789abcdef")
+
+#: The packages that compress: another version of one may make other bytes, and so another layer.
+_CODECS = ("isal", "zlib_ng", "zstandard")
 
 
 class Answer:
@@ -69,11 +73,24 @@ def request(context: str, **values: Any) -> dict[str, Any] | None:
         return None
     own = {
         "version": [__version__, VERSION],
+        "codecs": [_installed(name) for name in _CODECS],
         "context": folder,
         "cwd": os.getcwd(),
         "user": [os.geteuid(), os.uname().machine],
     }
     return {**values, **own, "revision": revision}
+
+
+def _installed(package: str) -> list[Any]:
+    """Return which installation of a package would be imported, without doing so: where it is, its size and times."""
+    for folder in sys.path:
+        path = f"{folder or '.'}/{package}/__init__.py"
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        return [os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return []
 
 
 def find(root: str, asked: dict[str, Any] | None) -> Answer | None:

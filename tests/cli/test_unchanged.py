@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,14 +298,32 @@ def test_what_is_shown_and_written_is_the_same_as_from_the_cache(builder: Builde
     assert [json.loads(line)["event"] for line in builder.shown.splitlines()].count("StepFinished") == 6
 
 
+@pytest.mark.parametrize("package", ["isal", "zlib_ng", "zstandard"])
+def test_another_installation_of_a_compressor_is_another_request(
+    builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    """It is not imported here: the modules are loaded already."""
+    assert builder.answered()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert builder.answered()
+    module = tmp_path / "site" / package / "__init__.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("__version__ = '1'\n")
+    assert not builder.answered()
+    assert builder.answered()
+    module.write_text("__version__ = '2'\n")  # an update in its place
+    assert not builder.answered()
+
+
 def test_an_answered_build_loads_next_to_nothing(builder: Builder) -> None:
     args = ["build", "--root", str(builder.root), "--progress", "plain", *builder.args, str(builder.context)]
     code = (
         "import sys; before = set(sys.modules); from imagetool.cli.app import run;"
         f"code = run({args}); print(*sorted(set(sys.modules) - before), file=sys.stderr); sys.exit(code)"
     )
-    command = [sys.executable, "-S", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    command = [sys.executable, "-S", "-c", code]  # no modules that an installation loads by itself
+    env = {**os.environ, "PYTHONPATH": sysconfig.get_path("platlib")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=env, check=True)
     loaded = set(done.stderr.splitlines()[-1].split())
     assert "imagetool.build.unchanged" in loaded
     heavy = {"typer", "click", "rich", "requests", "dataclasses", "typing", "pathlib", "subprocess", "imagetool.api"}
