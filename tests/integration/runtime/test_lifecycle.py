@@ -49,11 +49,21 @@ from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
 from tests.support.containers import VARIANTS
 
-kind, lower, folder, script = sys.argv[1:]
+kind, lower, folder, script, *groups = sys.argv[1:]
+for group in groups:
+    Path(group, "cgroup.procs").write_text("0")
 root = Overlay((Path(lower),), Path(folder, "upper"), Path(folder, "work"))
 spec = build_step_spec(args=["/bin/sh", "-c", script], env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box")
+hoard = []
+
+def take(stream, data):
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+    while b"hungry" in data:
+        hoard.append(b"x" * (1 << 20))
+
 with VARIANTS[kind]() as executor:
-    executor.run(spec, root, output=lambda stream, data: (sys.stdout.buffer.write(data), sys.stdout.flush()))
+    executor.run(spec, root, output=take)
 """
 
 
@@ -99,6 +109,38 @@ def test_the_end_of_the_builder_is_the_end_of_everything(kind: str, tmp_path: Pa
             assert builder.wait(10) == -number
         assert wait_until_gone(mark) == {}
         assert not set(host_mounts()) - set(mounts)  # others unmount theirs meanwhile
+
+
+def test_a_builder_that_the_kernel_kills_for_its_memory_leaves_nothing_after_the_next_start(
+    kind: str, tmp_path: Path
+) -> None:
+    lower = full_root(tmp_path / "lower")
+    mark = f"{os.getpid()}{len(kind)}33"
+    script = f"trap '' INT TERM; (trap '' INT TERM; sleep {mark}) & echo hungry; sleep {mark}"
+
+    def builder(name: str, script: str) -> list[str]:
+        folder = str(overlay(tmp_path / name, lower).upper.parent)
+        return [sys.executable, "-c", BUILDER, kind, str(lower), folder, script, *group.folders]
+
+    with GroupTree() as groups, separate_mounts():
+        mounts = host_mounts()
+        group = groups.group({"memory": {"limit": 128 << 20, "swap": 128 << 20}})
+        try:
+            with subprocess.Popen(builder("first", script), stdout=subprocess.PIPE, cwd=REPOSITORY) as hungry:
+                assert hungry.stdout is not None
+                assert hungry.stdout.readline() == b"hungry\n"
+                left = own_groups(mark) - set(group.folders)
+                assert hungry.wait(60) == -signal.SIGKILL
+            assert group.outcome().killed >= 1, "it was the kernel"
+            assert wait_until_gone(mark, 20) == {}
+            assert not set(host_mounts()) - set(mounts)
+            assert left
+            again = subprocess.run(builder("second", "echo fed"), capture_output=True, cwd=REPOSITORY, check=False)
+            assert (again.returncode, again.stdout) == (0, b"fed\n"), again.stderr
+            assert not any(map(os.path.isdir, left))
+        finally:
+            group.close()
+        assert not any(map(os.path.isdir, group.folders))
 
 
 def test_an_exception_of_the_output_goes_on_when_the_container_is_dead(executor: Executor, tmp_path: Path) -> None:
