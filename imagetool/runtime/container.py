@@ -33,7 +33,14 @@ from typing import Any, Final, NoReturn
 
 from imagetool.runtime import hosted, mapped, syscalls
 from imagetool.runtime.mountpoints import Maker
-from imagetool.runtime.mounts import as_mountable, attach_root, make_readonly, mask, mount_listed
+from imagetool.runtime.mounts import (
+    as_mountable,
+    attach_root,
+    initial_user_namespace,
+    make_readonly,
+    mask,
+    mount_listed,
+)
 from imagetool.runtime.process import ImageFault, start
 
 #: What the image's own files can cause when a mount point is looked up or made.
@@ -327,20 +334,47 @@ def _build(
     if spec["root"].get("readonly"):
         syscalls.set_mount_attributes(root, syscalls.MOUNT_ATTR["ro"], recursive=False)
     gained = maker.gained()
-    os.fchdir(root)
-    if request.get("chroot"):
-        os.chroot(".")
-    else:
-        syscalls.pivot_root(b".", b".")
-        syscalls.detach_mount(b".")
-    os.chdir("/")
+    _enter_root(root, by_chroot=request.get("chroot", False))
     os.close(root)
     os.close(changes)
     if "uts" in kinds and spec.get("hostname"):
-        socket.sethostname(spec["hostname"])
+        _set_hostname(channel, spec["hostname"])
     if "network" in kinds:
         loopback_up()
     return gained
+
+
+def _enter_root(root: int, *, by_chroot: bool) -> None:
+    """Make a mount the root: by pivot_root, or by chroot after it was moved over the old one.
+
+    The second way is also for where the first is forbidden: docker's filter does not allow it even with CAP_SYS_ADMIN,
+    and the kernel does not where / is the initial memory disk. From below a moved mount no `..` leads out.
+    """
+    os.fchdir(root)
+    if not by_chroot:
+        try:
+            syscalls.pivot_root(b".", b".")
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EINVAL):
+                raise
+        else:
+            syscalls.detach_mount(b".")
+            os.chdir("/")
+            return
+    slash = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    syscalls.attach_mount(root, slash)
+    os.close(slash)
+    os.chroot(".")
+    os.chdir("/")
+
+
+def _set_hostname(channel: socket.socket, name: str) -> None:
+    try:
+        socket.sethostname(name)
+    except PermissionError:  # podman's filter asks the outer container for the capability, not this namespace
+        if initial_user_namespace():
+            raise
+        _report(channel, warning=f"the outer container's filter forbids host names: steps are on {os.uname().nodename}")
 
 
 def _mount(maker: Maker, mount: dict[str, Any], source: int | None) -> str:

@@ -113,7 +113,7 @@ def _outer_processes(mount: dict[str, Any]) -> int | None:
     try:
         os.close(_filesystem("proc", mount.get("options", [])))
     except OSError as error:
-        if error.errno != errno.EPERM or _initial_user_namespace():
+        if error.errno != errno.EPERM or initial_user_namespace():
             raise
     else:
         return None
@@ -133,7 +133,7 @@ def as_mountable(mount: dict[str, Any], *, own_network: bool, mapped: bool) -> d
     A new sysfs belongs to a network namespace of one's own; without one, root of a user namespace
     can only show the host's, read-only.
     """
-    if mount["type"] != "sysfs" or own_network or (not mapped and _initial_user_namespace()):
+    if mount["type"] != "sysfs" or own_network or (not mapped and initial_user_namespace()):
         return mount
     return {**mount, "type": "bind", "source": "/sys", "options": ["rbind", "ro", *mount.get("options", ())]}
 
@@ -167,7 +167,8 @@ def _attributes(options: list[str]) -> int:
     return sum(MOUNT_ATTR[option] for option in {*options} if option in MOUNT_ATTR)
 
 
-def _initial_user_namespace() -> bool:
+def initial_user_namespace() -> bool:
+    """Say whether there are no user namespaces above that of this process."""
     with open("/proc/self/uid_map", "rb") as file:
         return file.read().split() == [b"0", b"0", b"4294967295"]
 

@@ -20,7 +20,7 @@ from imagetool.runtime import syscalls
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.emulation import emulators
 from imagetool.runtime.executors import EmbeddedExecutor
-from imagetool.runtime.mapped import make_user_namespace
+from imagetool.runtime.mapped import Refused, make_user_namespace
 from imagetool.runtime.namespaces import is_host_root, subordinate_ids
 from imagetool.runtime.network import TUNNEL, Choice, choose, helpers
 from imagetool.runtime.probe import can_run_containers
@@ -223,7 +223,7 @@ def _can_map(place: Path, kind: str) -> bool:
     row = {"containerID": 0, "hostID": 100_000, "size": 65_536}
     try:
         namespace = make_user_namespace({"uidMappings": [row], "gidMappings": [row]})
-    except OSError:
+    except (OSError, Refused):
         return False
     try:
         mount = syscalls.clone_mount(os.fsencode(place), recursive=False)
@@ -307,6 +307,8 @@ def _network(choice: Choice) -> Iterator[Finding]:
         yield Finding("network", "limited", f"containers use the host's: {choice.lacking}", _HELPER_FIX)
     else:
         fix = f"as root: modprobe tun; chmod 0666 {TUNNEL}; or another helper: {_HELPER_FIX}"
+        if _in_container():
+            fix = f"start the outer container with --device {TUNNEL}"
         yield Finding("network", "limited", f"containers use the host's: {choice.lacking}", fix)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from imagetool.runtime.executors.embedded import EmbeddedExecutor
 from imagetool.runtime.executors.foreign import ForeignExecutor
 from imagetool.runtime.executors.protocol import Executor, ExitStatus, Output, Usage
 from imagetool.runtime.executors.runc import RuncExecutor
+from imagetool.runtime.seccomp.numbers import MACHINES
 
 __all__ = [
     "EXECUTORS",
@@ -25,6 +27,7 @@ __all__ = [
     "Output",
     "RuncExecutor",
     "Usage",
+    "automatic",
     "executor_of",
 ]
 
@@ -61,11 +64,20 @@ def executor_of(
         isolation = "oci" if isolation == "auto" else isolation
         if isolation in ("embedded", "chroot"):
             raise UsageError(f"--isolation {isolation} takes no --runtime: it needs no other program")
+    if isolation == "auto":
+        isolation = automatic(os.uname().machine)
+        if isolation != "embedded":
+            warn(f"{_oci_runtime()} runs the containers: we have no filter of system calls for {os.uname().machine}")
     if isolation == "chroot":
         warn(WARNING)
-    if isolation in ("auto", "embedded"):
+    if isolation == "embedded":
         return EmbeddedExecutor(warn=warn)
     return ISOLATIONS[isolation](runtime)
+
+
+def automatic(machine: str) -> str:
+    """Return what --isolation auto is on a machine, as os.uname() names it; see docs/adr/0043."""
+    return "oci" if machine not in MACHINES and shutil.which(_oci_runtime()) else "embedded"
 
 
 def _oci_runtime() -> str:

@@ -312,3 +312,23 @@ def _as_nobody(app: App, *options: str) -> subprocess.CompletedProcess[str]:
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(folder)], check=True)
         command = [sys.executable, "-m", "imagetool", "--root", folder / "store", "run", *options, app.name]
         return as_user(command, folder=folder, subordinate=True)
+
+
+#: The classic way out of chroot(2): keep a directory open outside of a second one, go up from it.
+_WAY_OUT = """
+import os
+before, outside = os.stat("/").st_dev, os.open("/", os.O_RDONLY)
+os.mkdir("/inner")
+os.chroot("/inner")
+os.fchdir(outside)
+for _ in range(64):
+    os.chdir("..")
+os.chroot(".")
+print("inside" if os.stat("/").st_dev == before and os.path.isdir("/inner") else "outside")
+"""
+
+
+def test_no_dots_lead_out_of_the_changed_root(tmp_path: Path) -> None:
+    with executor_of("chroot") as executor:
+        ran = run(executor, overlay(tmp_path / "run", Path("/")), "/usr/bin/python3", "-I", "-c", _WAY_OUT)
+    assert (ran.code, ran.text) == (0, "inside\n"), ran.err
