@@ -16,26 +16,26 @@ def cache(globals: Globals, *, action: str, place: str | None, id: Sequence[str]
     from imagetool.cli.options import workplace
     from imagetool.cli.render import amount_of
     from imagetool.errors import UsageError
-    from imagetool.verbs import buildcache
+    from imagetool.verbs import cachemounts
 
     if (action in ("export", "import")) != (place is not None):
         raise UsageError(f"cache {action}: " + ("write where to or from" if place is None else "takes no place"))
     with workplace(globals, progress) as here:
         folder = here.root / "cache-mounts"
         if action == "ls" and json:
-            sys.stdout.write(f"{buildcache.listing(folder)}\n")
+            sys.stdout.write(f"{cachemounts.listing(folder)}\n")
         elif action == "ls":
-            for mount in buildcache.mounts(folder):
+            for mount in cachemounts.mounts(folder):
                 sys.stdout.write(f"{amount_of(mount.size):>10}  {mount.id or mount.name}\n")
         elif action == "prune":
-            count, size = buildcache.prune_mounts(folder, id)
+            count, size = cachemounts.prune_mounts(folder, id)
             steps = 0 if id else here.cache.clear()
             sys.stdout.write(f"removed {steps} steps and {count} cache mounts of {amount_of(size)}\n")
         elif action == "export":
             store = here.store
             with store.session():
-                done = buildcache.export_mounts(folder, id, str(place), store, here.surroundings, here.observer)
+                done = cachemounts.export_mounts(folder, id, str(place), store, here.surroundings, here.observer)
             sys.stdout.write("".join(f"{mount.id or mount.name}\n" for mount in done))
         else:
-            names = buildcache.import_mounts(folder, str(place), here.surroundings, here.observer)
+            names = cachemounts.import_mounts(folder, str(place), here.surroundings, here.observer)
             sys.stdout.write("".join(f"{name}\n" for name in names))

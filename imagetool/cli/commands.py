@@ -87,12 +87,15 @@ def _make() -> dict[str, Command]:
             Option("--ssh", many=True, help="default[=SOCKET]: an SSH agent for RUN --mount=type=ssh."),
             Option("--no-cache", kind="flag", help="Do every step anew."),
             Option(
-                "--cache-from", many=True, help="type=local,src=DIR, type=registry,ref=NAME, or NAME: a cache to use."
+                "--cache-from",
+                many=True,
+                help="type=local,src=DIR, type=registry,ref=NAME, or NAME: a cache, or an image with one, to use.",
             ),
             Option(
                 "--cache-to",
                 many=True,
-                help="type=local,dest=DIR or type=registry,ref=NAME[,mode=max]: write the cache; max: all stages.",
+                help="type=local,dest=DIR or type=registry,ref=NAME[,mode=max]: write the cache; max: all stages. "
+                "type=inline: put it into the image.",
             ),
             Option("--no-cache-filter", many=True, help="A stage, or several with commas, to do anew."),
             Option(

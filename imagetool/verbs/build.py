@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from imagetool.content.layout import LayoutStore
 from imagetool.errors import UsageError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from imagetool.build.solver import BuildRequest
     from imagetool.build.worker import Witness, Worker
     from imagetool.dockerfile import Dockerfile, IgnoreRules
+
+#: Asks for a cache in the image, as `--cache-to type=inline` does; the name is BuildKit's.
+_INLINE_ARG: Final = "BUILDKIT_INLINE_CACHE"
 
 
 def build(
@@ -159,14 +162,21 @@ def _solved(
     """Build, with the caches of other places where that is asked for."""
     from imagetool.build.solver import solve
 
-    if not options.cache_from and not options.cache_to:
+    inline = options.build_args.get(_INLINE_ARG, "") in ("1", "true") or any(not one.place for one in options.cache_to)
+    if not options.cache_from and not options.cache_to and not inline:
         return solve(request, worker, observer=place.observer)
     from imagetool.verbs.buildcache import export_cache, shared
 
     around = place.surroundings
     with shared(worker.cache, store, options.cache_from, around, place.observer) as cache:
         image = solve(request, replace(worker, cache=cache), observer=place.observer)
+    if inline:
+        from imagetool.verbs.inlinecache import with_inline_cache
+
+        image = with_inline_cache(image, cache, store, annotations=options.annotations)
     for one in options.cache_to:
+        if not one.place:
+            continue
         with phase(place.observer, f"writing the cache to {one.place}"):
             export_cache(cache, image.layers, one, store, around, place.observer)
     return image

@@ -125,3 +125,52 @@ def test_what_is_not_there_or_not_a_cache_is_said(tmp_path: Path, context: Path)
     assert imagetool("cache", "export", root=root, check=False).returncode == 2
     imagetool("copy", "base", f"oci:{tmp_path}/image:x", root=root)
     assert imagetool("cache", "import", f"oci:{tmp_path}/image:x", root=root, check=False).returncode == 6
+
+
+def test_an_image_carries_its_own_cache(tmp_path: Path, context: Path) -> None:
+    one, two, three = (machine(tmp_path, name) for name in ("one", "two", "three"))
+    with registry(tmp_path / "registry") as host:
+        ref = f"{host}/project/app:main"
+        output = f"type=registry,ref={ref}"
+        first = imagetool("--no-tls-verify", "build", "--cache-to", "type=inline", "-o", output, context, root=one)
+        again = imagetool("--no-tls-verify", "build", "--cache-from", ref, context, root=two)
+        assert hits(first.stderr) == 0
+        assert hits(again.stderr) == 3, "the steps of the other stage are not those of the image"
+        # Another compression is another layer with the same content.
+        copied = ("copy", "--compression", "zstd", f"docker://{ref}", f"docker://{ref}-zstd")
+        imagetool("--no-tls-verify", *copied, root=one)
+        shown = imagetool("--no-tls-verify", "build", "--cache-from", f"{ref}-zstd", context, root=three).stderr
+        assert hits(shown) == 3
+        plain = imagetool("--no-tls-verify", "build", "-o", f"type=registry,ref={ref}-none", context, root=one)
+        shown = imagetool(
+            "--no-tls-verify", "build", "--no-cache", "--cache-from", f"{ref}-none", context, root=two
+        ).stderr
+        assert "has no build cache" in shown
+    assert first.stdout != plain.stdout, "the cache is part of the image"
+    argument = imagetool("build", "--build-arg", "BUILDKIT_INLINE_CACHE=1", context, root=one)
+    assert argument.stdout == first.stdout
+    assert "no ARG declares" not in argument.stderr
+
+
+def test_a_base_with_a_cache_does_not_give_it_on(tmp_path: Path, context: Path) -> None:
+    root = machine(tmp_path, "one")
+    imagetool("build", "--cache-to", "type=inline", "-t", "first", context, root=root)
+    assert b"buildcache" in imagetool("inspect", "--config", "first", root=root).stdout.encode()
+    (context / "Dockerfile").write_text("FROM first\nENV a=1\n")
+    imagetool("build", "-t", "second", context, root=root)
+    assert "buildcache" not in imagetool("inspect", "--config", "second", root=root).stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--cache-from", "type=inline"),
+        ("--cache-to", "type=inline,mode=max"),
+        ("--cache-to", "type=inline,ref=x"),
+        ("--cache-to", "type=gha"),
+    ],
+)
+def test_inline_is_to_write_and_has_no_options(tmp_path: Path, context: Path, option: str, text: str) -> None:
+    done = imagetool("build", option, text, context, root=tmp_path / "store", check=False)
+    assert done.returncode == 2
+    assert f"{option} '{text}'" in done.stderr
