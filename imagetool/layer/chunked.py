@@ -18,35 +18,23 @@ from __future__ import annotations
 import hashlib
 import threading
 from base64 import b64encode
-from collections.abc import Generator, Iterable, Iterator, Mapping, MutableMapping
-from datetime import UTC, datetime
+from collections.abc import Generator, Iterable, Iterator, MutableMapping
 from typing import Any, Final
 
 from imagetool import limits
-from imagetool.errors import InvalidArchive, LimitExceeded, Unsupported
+from imagetool.errors import LimitExceeded, Unsupported
 from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, CHUNKED_TAR_SPLIT, OLD_NAMES
 from imagetool.layer.blocks import BLOCK
 from imagetool.layer.crc64 import crc64
-from imagetool.layer.entry import Entry, display
-from imagetool.layer.paxrecords import XATTR_PREFIX, parse_records
-from imagetool.layer.sparse import SPARSE
+from imagetool.layer.entry import display
 from imagetool.layer.tarreader import read
+from imagetool.layer.tocentry import extended_size, padded, toc_entry
 from imagetool.oci.document import encode
 from imagetool.streams.codecs import Codec
 from imagetool.streams.pump import in_order
 from imagetool.streams.zstdframes import skippable
 from imagetool.values import dataclass, field
 
-#: What a table of contents calls the kinds of entries.
-TYPES: Final = {
-    "file": "reg",
-    "link": "hardlink",
-    "symlink": "symlink",
-    "dir": "dir",
-    "char": "char",
-    "block": "block",
-    "fifo": "fifo",
-}
 FOOTER_MAGIC: Final = b"GNUlInUx"
 MANIFEST_TYPE: Final = 1  # a table of contents like that of CRFS
 _CHUNK: Final = 4 * limits.MIB  # content of larger files is cut into frames of this size
@@ -247,7 +235,7 @@ def _units(tar: Iterable[bytes], split: _TarSplit, where: str) -> Iterator[_Unit
     for entry, content in read(recorder, where=where):
         head = recorder.take_head(padding)
         padding = -entry.size % BLOCK
-        toc = _toc(head, entry, where)
+        toc = toc_entry(head, entry, where)
         if entry.name in seen:
             raise Unsupported(f"{where}: two entries named {display(entry.name)}, which zstd:chunked has not; use zstd")
         seen.add(entry.name)
@@ -314,7 +302,7 @@ class _Recorder:
         """Return what stands before the content: padding, extended headers, the header."""
         end = padding
         while self._raw[end + 156] in b"xgLK":
-            end += BLOCK + _padded(_size(self._raw[end : end + BLOCK]))
+            end += BLOCK + padded(extended_size(self._raw[end : end + BLOCK]))
         return self._take(end + BLOCK)
 
     def take_rest(self) -> bytes:
@@ -329,87 +317,3 @@ class _Recorder:
         taken = bytes(self._raw[:size])
         del self._raw[:size]
         return taken
-
-
-def _padded(size: int) -> int:
-    return size + -size % BLOCK
-
-
-def _size(block: bytes | bytearray) -> int:
-    """Return the size an extended header says, which the reader has checked."""
-    field = bytes(block[124:136])
-    if field[0] & 0x80:
-        return int.from_bytes(field[1:], "big")
-    return int(field.partition(b"\0")[0].strip(b" ") or b"0", 8)
-
-
-def _toc(head: bytes, entry: Entry, where: str) -> dict[str, Any]:
-    """Return an entry of the table of contents: like Go's reader of tars sees it, for that is compared."""
-    header = head[-BLOCK:]
-    records, long = _extended(head, where)
-    if header[156:157] == b"S" or any(key.startswith(SPARSE) for key in records):
-        raise Unsupported(f"{where}: {display(entry.name)} is a sparse file; zstd:chunked has none, use zstd")
-    name = long.get(b"L", records.get(b"path", _short_name(header)))
-    toc: dict[str, Any] = {"type": TYPES[entry.kind], "name": _text(name, entry, where)}
-    if entry.linkname:
-        link = long.get(b"K", records.get(b"linkpath", header[157:257].partition(b"\0")[0]))
-        toc["linkName"] = _text(link, entry, where)
-    octal = header[100:108].partition(b"\0")[0].strip(b" ")
-    mode = entry.mode if header[100] & 0x80 else int(octal or b"0", 8)
-    numbers = {"mode": mode, "size": entry.size, "uid": entry.uid, "gid": entry.gid}
-    toc |= {key: value for key, value in numbers.items() if value}
-    toc["modtime"] = _time(entry.mtime)
-    for key, record in (("accesstime", b"atime"), ("changetime", b"ctime")):
-        if record in records:
-            seconds, _, fraction = records[record].decode().partition(".")
-            toc[key] = _time(int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0")))
-    toc |= {key: value for key, value in (("devMajor", entry.devmajor), ("devMinor", entry.devminor)) if value}
-    xattrs = {
-        _text(key[len(XATTR_PREFIX) :], entry, where): b64encode(value).decode()
-        for key, value in records.items()
-        if key.startswith(XATTR_PREFIX)
-    }
-    return {**toc, "xattrs": xattrs} if xattrs else toc
-
-
-def _extended(head: bytes, where: str) -> tuple[Mapping[bytes, bytes], Mapping[bytes, bytes]]:
-    """Return the pax records and the GNU long names that stand before a header."""
-    records: Mapping[bytes, bytes] = {}
-    long: dict[bytes, bytes] = {}
-    at = len(head) % BLOCK  # what is left of padding is never a whole block
-    while at < len(head) - BLOCK:
-        block = head[at : at + BLOCK]
-        if not block.strip(b"\0"):
-            raise InvalidArchive(f"{where}: an empty block between entries")
-        size = _size(block)
-        body = head[at + BLOCK : at + BLOCK + size]
-        if block[156:157] == b"g":
-            raise Unsupported(f"{where}: a global extended header; zstd:chunked cannot say what it means, use zstd")
-        if block[156:157] == b"x":
-            records = parse_records(body, where=where)
-        else:
-            long[block[156:157]] = body.rstrip(b"\0")
-        at += BLOCK + _padded(size)
-    return records, long
-
-
-def _short_name(header: bytes) -> bytes:
-    name = header[:100].partition(b"\0")[0]
-    if header[257:263] == b"ustar\0" and header[345]:
-        return header[345:500].partition(b"\0")[0] + b"/" + name
-    return name
-
-
-def _text(name: bytes, entry: Entry, where: str) -> str:
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        raise Unsupported(
-            f"{where}: {display(entry.name)}: a name is not UTF-8, which zstd:chunked needs; use zstd"
-        ) from None
-
-
-def _time(nanoseconds: int) -> str:
-    seconds, fraction = divmod(nanoseconds, 10**9)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else text + "Z"

@@ -15,9 +15,10 @@ from typing import Any, Final
 from imagetool import limits
 from imagetool.errors import DigestMismatch, InvalidArchive, InvalidDocument
 from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, OLD_NAMES, STARGZ_TOC, is_chunked
-from imagetool.layer.chunked import FOOTER_MAGIC, MANIFEST_TYPE, TYPES
+from imagetool.layer.chunked import FOOTER_MAGIC, MANIFEST_TYPE
 from imagetool.layer.entry import Entry, display, normal_name
 from imagetool.layer.tarreader import read
+from imagetool.layer.tocentry import TYPES
 from imagetool.oci import document
 from imagetool.oci.descriptor import Descriptor
 from imagetool.streams.decompress import decompress
