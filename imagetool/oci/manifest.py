@@ -55,12 +55,9 @@ class Manifest:
             raise LimitExceeded(f"{what}: {len(layers)} layers, more than the {limits.IMAGE_LAYERS} allowed")
         return cls(
             raw=raw,
-            media_type=_media_type(tree, media_type, mediatype.OCI_MANIFEST),
             config=Descriptor.read(tree.get("config"), path="$.config", what=what),
             layers=layers,
-            subject=_subject(tree, what),
-            artifact_type=document.get(tree, "artifactType", str, "", path="$", what=what),
-            annotations=document.get_string_map(tree, "annotations", path="$", what=what),
+            **_common(tree, media_type, mediatype.OCI_MANIFEST, what),
         )
 
     @classmethod
@@ -116,11 +113,8 @@ class Index:
             raise LimitExceeded(f"{what}: {len(manifests)} manifests, more than the {limits.INDEX_MANIFESTS} allowed")
         return cls(
             raw=raw,
-            media_type=_media_type(tree, media_type, mediatype.OCI_INDEX),
             manifests=manifests,
-            subject=_subject(tree, what),
-            artifact_type=document.get(tree, "artifactType", str, "", path="$", what=what),
-            annotations=document.get_string_map(tree, "annotations", path="$", what=what),
+            **_common(tree, media_type, mediatype.OCI_INDEX, what),
         )
 
     def with_manifests(self, manifests: Sequence[Descriptor]) -> Index:
@@ -175,13 +169,15 @@ def _decode(raw: bytes, media_type: str, allowed: frozenset[str], what: str) -> 
     return tree
 
 
-def _media_type(tree: Mapping[str, Any], claimed: str, default: str) -> str:
-    return claimed.partition(";")[0].strip() or tree.get("mediaType") or default
-
-
-def _subject(tree: Mapping[str, Any], what: str) -> Descriptor | None:
+def _common(tree: Mapping[str, Any], claimed: str, default: str, what: str) -> dict[str, Any]:
+    """Return what manifests and indexes say alike."""
     subject = tree.get("subject")
-    return None if subject is None else Descriptor.read(subject, path="$.subject", what=what)
+    return {
+        "media_type": claimed.partition(";")[0].strip() or tree.get("mediaType") or default,
+        "subject": None if subject is None else Descriptor.read(subject, path="$.subject", what=what),
+        "artifact_type": document.get(tree, "artifactType", str, "", path="$", what=what),
+        "annotations": document.get_string_map(tree, "annotations", path="$", what=what),
+    }
 
 
 def _identity(descriptor: Descriptor) -> str:
