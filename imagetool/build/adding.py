@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from imagetool import limits
 from imagetool.build import git, steps
 from imagetool.build.copying import CopyRequest, copy_items, sources
 from imagetool.build.files import Taken
@@ -25,7 +26,6 @@ from imagetool.errors import BuildError, DigestMismatch, InvalidArchive, Unsuppo
 from imagetool.layer.entry import Entry, Item, display, parents
 from imagetool.layer.tarreader import read
 from imagetool.layer.whiteout import is_reserved
-from imagetool.limits import LAYER_BYTES
 from imagetool.oci.digest import Digest, new_hasher
 from imagetool.snapshot.folders import scratch_folder
 from imagetool.streams.codecs import decompress, sniff
@@ -218,7 +218,7 @@ def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetch
             raise BuildError(f"ADD {source}: the URL ends in no file name; write one as the destination")
         path = folder / (name or "download")
         with storage_errors(f"cannot store what {source} gives"), open(path, "wb") as file:
-            for chunk in bounded(download.chunks, LAYER_BYTES, where=source):
+            for chunk in bounded(download.chunks, limits.LAYER_BYTES, where=source, name="LAYER_BYTES"):
                 hasher.update(chunk)
                 file.write(chunk)
     digest = Digest("sha256", hasher.hexdigest())

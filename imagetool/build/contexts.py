@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from imagetool import limits
 from imagetool.dockerfile import IgnoreRules
 from imagetool.errors import InvalidArchive, NotFound, StorageError, UsageError
-from imagetool.limits import DOCKERFILE_BYTES
 from imagetool.safefs.openat2 import open_in_root
 from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
@@ -99,7 +98,7 @@ def _fetched(text: str, folder: Path, download: Downloader, stdin: BinaryIO | No
 def _from_stream(chunks: Iterable[bytes], folder: Path, where: str) -> Opened:
     """Unpack a tar, compressed or not; anything else is a Dockerfile without a context."""
     head = b""
-    rest = iter(bounded(chunks, limits.LAYER_BYTES, where=where))
+    rest = iter(bounded(chunks, limits.LAYER_BYTES, where=where, name="LAYER_BYTES"))
     for chunk in rest:
         head += chunk
         if len(head) >= 512:
@@ -109,8 +108,10 @@ def _from_stream(chunks: Iterable[bytes], folder: Path, where: str) -> Opened:
         return Opened(folder, foreign=True)
     for chunk in rest:
         head += chunk
-        if len(head) > DOCKERFILE_BYTES:
-            raise InvalidArchive(f"{where}: neither a tar nor a Dockerfile: it has more than {DOCKERFILE_BYTES} bytes")
+        if len(head) > limits.DOCKERFILE_BYTES:
+            raise InvalidArchive(
+                f"{where}: neither a tar nor a Dockerfile: it is larger than {limits.named('DOCKERFILE_BYTES')}"
+            )
     if not head.strip():
         raise UsageError(f"{where}: there is nothing: neither a tar nor a Dockerfile")
     if b"\0" in head:
@@ -168,7 +169,7 @@ def find_dockerfile(opened: Opened, name: Path | None, witness: Witness) -> tupl
 def _read_some(path: Path) -> bytes:
     """Return what a file of the user's says, of one that has too much no more than shows that it has."""
     with open(path, "rb") as file:
-        return file.read(DOCKERFILE_BYTES + 1)
+        return file.read(limits.DOCKERFILE_BYTES + 1)
 
 
 def find_ignore(opened: Opened, dockerfile: Path, witness: Witness) -> IgnoreRules:
@@ -209,9 +210,9 @@ def _read_inside(folder: Path, name: Path) -> bytes | None:
         os.close(root)
     with open(fd, "rb") as file:
         try:
-            data = file.read(DOCKERFILE_BYTES + 1)
+            data = file.read(limits.DOCKERFILE_BYTES + 1)
         except OSError as error:  # a directory
             raise StorageError(f"cannot read {name} of the build context: {error.strerror}") from None
-    if len(data) > DOCKERFILE_BYTES:
-        raise InvalidArchive(f"{name} of the build context has more than {DOCKERFILE_BYTES} bytes")
+    if len(data) > limits.DOCKERFILE_BYTES:
+        raise InvalidArchive(f"{name} of the build context is larger than {limits.named('DOCKERFILE_BYTES')}")
     return data

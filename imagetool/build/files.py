@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from imagetool import limits
 from imagetool.build.chmod import Chmod
 from imagetool.content.store import Fetcher
 from imagetool.dockerfile.ignore import IgnoreRules
-from imagetool.errors import InvalidArchive
+from imagetool.errors import LimitExceeded
 from imagetool.image.image import Layer, opener
 from imagetool.layer.entry import Entry, Item, Kind, display
 from imagetool.layer.merge import Opener, Tree, merge
@@ -167,16 +168,16 @@ class LayerFiles:
             for source, name in item.names():
                 yield source, dressed(self.tree.inodes[source].entry, name, item.owner, item.chmod)
 
-    def read(self, path: bytes, limit: int) -> bytes | None:
+    def read(self, path: bytes, limit: str) -> bytes | None:
         """Return the content of a small regular file, or None when there is none.
 
-        Raises InvalidArchive when it has more than `limit` bytes.
+        Raises LimitExceeded when it is larger than a limit, named as a constant of `limits`.
         """
         name, entry = self.lookup(path)
         if entry is None or entry.kind != "file":
             return None
-        if entry.size > limit:
-            raise InvalidArchive(f"{display(path)} in the image has {entry.size} bytes, more than the {limit} allowed")
+        if entry.size > getattr(limits, limit):
+            raise LimitExceeded(f"{display(path)} of the image has {entry.size} bytes, more than {limits.named(limit)}")
         for _, content in self.stream([Taken(name, entry)]):
             return b"".join(content)
         return None

@@ -10,7 +10,6 @@ from imagetool.content.memory import MemoryStore
 from imagetool.errors import BuildError
 from imagetool.image.image import Layer
 from imagetool.layer.entry import Kind
-from imagetool.limits import PASSWD_BYTES
 from imagetool.runtime.users import User, resolve_user
 
 
@@ -56,8 +55,8 @@ class Root:
 
     def user(self, text: str) -> tuple[User, str]:
         """Return the user that `text` names in the root's /etc/passwd and /etc/group, and its home."""
-        passwd = self.files.read(b"etc/passwd", PASSWD_BYTES) or b""
-        group = self.files.read(b"etc/group", PASSWD_BYTES) or b""
+        passwd = self.files.read(b"etc/passwd", "PASSWD_BYTES") or b""
+        group = self.files.read(b"etc/group", "PASSWD_BYTES") or b""
         return resolve_user(text, passwd, group)
 
     def owner(self, text: str) -> tuple[int, int]:

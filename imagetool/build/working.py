@@ -24,12 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from imagetool import limits
 from imagetool.build.state import StageState
 from imagetool.content.staging import make_folder, open_stored, replace_file, storage_errors, sync_folder
 from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import InvalidDocument, NotFound, StorageError, UsageError
 from imagetool.image.image import Layer
-from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import document
 from imagetool.oci.config import ImageConfig
 from imagetool.oci.descriptor import Descriptor
@@ -272,7 +272,7 @@ class Containers:
         path = self._folder / name / RECORD
         try:
             with open_stored(path) as file:
-                raw = file.read(DOCUMENT_BYTES + 1)
+                raw = file.read(limits.DOCUMENT_BYTES + 1)
         except FileNotFoundError:
             raise self.unknown(name) from None
         except OSError as error:

@@ -9,7 +9,7 @@ from imagetool.cli.grammar import Command, Wrong, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from imagetool.errors import ImagetoolError
@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 class Globals:
     """The global options."""
 
-    __slots__ = ("authfile", "root", "tls_verify")
+    __slots__ = ("authfile", "limit", "root", "tls_verify")
 
-    def __init__(self, root: str | None = None, *, tls_verify: bool = True, authfile: str | None = None) -> None:
+    def __init__(
+        self,
+        root: str | None = None,
+        *,
+        tls_verify: bool = True,
+        authfile: str | None = None,
+        limit: Sequence[str] = (),
+    ) -> None:
         self.root = root
         self.tls_verify = tls_verify
         self.authfile = authfile
+        self.limit = limit
 
 
 def run(args: list[str]) -> int:
@@ -47,7 +55,7 @@ def call(command: Command, globals: Globals, values: dict[str, Any]) -> int:
 
     from imagetool.config.environment import adjust_limits
 
-    adjust_limits()
+    adjust_limits(globals.limit)
     module, _, name = command.target.partition(":")
     code = getattr(import_module(f"imagetool.cli.{module}"), name)(globals, **values)
     return code if isinstance(code, int) else 0

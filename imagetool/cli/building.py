@@ -320,10 +320,10 @@ def _replay(answer: Answer, progress: str) -> None:
 
 def from_stdin() -> bytes:
     """Read a Dockerfile."""
+    from imagetool import limits
     from imagetool.errors import UsageError
-    from imagetool.limits import DOCKERFILE_BYTES
 
-    text = sys.stdin.buffer.read(DOCKERFILE_BYTES + 1)
+    text = sys.stdin.buffer.read(limits.DOCKERFILE_BYTES + 1)
     if not text.strip():
         raise UsageError("--file -: there is no Dockerfile on stdin")
     return text

@@ -27,6 +27,7 @@ GLOBALS = (
     Option("--root", kind="file", help="The local store. [env: IMAGETOOL_ROOT]"),
     Option("--tls-verify", kind="switch", default=True, help="Require registries to prove who they are."),
     Option("--authfile", kind="file", help="The only file with credentials. [env: REGISTRY_AUTH_FILE]"),
+    Option("--limit", many=True, help="NAME=NUMBER of `imagetool limits`, instead of its own. [env: IMAGETOOL_LIMITS]"),
 )
 
 #: What `bundle` can write for; the table of their writers is imagetool.verbs.bundle.SYSTEMS.

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def limits(globals: Globals, *, json: bool) -> None:
-    """List the limits that IMAGETOOL_LIMITS can set."""
-    names = {name: name.lower().replace("_", "-") for name in bounds.ADJUSTABLE}
+    """List the limits as they are for this run."""
+    names = {name: bounds.setting(name) for name in bounds.BOUNDED}
     if json:
         sys.stdout.write(dumps({shown: getattr(bounds, name) for name, shown in names.items()}, indent=2) + "\n")
         return
     from imagetool.cli.render import table
 
     rows = [("LIMIT", "VALUE", "WHAT IT BOUNDS")]
-    rows += [(shown, str(getattr(bounds, name)), bounds.ADJUSTABLE[name]) for name, shown in names.items()]
+    rows += [(shown, f"{getattr(bounds, name):.0f}", bounds.BOUNDED[name]) for name, shown in names.items()]
     sys.stdout.write(table(rows))
-    sys.stderr.write("Set them with IMAGETOOL_LIMITS=NAME=VALUE,…; VALUE may have KiB, MiB, GiB or TiB.\n")
+    sys.stderr.write("Set them with --limit NAME=VALUE or IMAGETOOL_LIMITS; VALUE may have KiB, MiB, GiB or TiB.\n")

@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+from imagetool import limits
 from imagetool.cli.options import workplace
 from imagetool.errors import HostError, NotFound, UsageError
-from imagetool.limits import ENV_FILE_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,11 +138,11 @@ def _lines(paths: Sequence[str]) -> Iterator[str]:
     for path in paths:
         try:
             with open(path, "rb") as file:
-                raw = file.read(ENV_FILE_BYTES + 1)
+                raw = file.read(limits.ENV_FILE_BYTES + 1)
         except OSError as error:
             raise NotFound(f"--env-file {path}: {error.strerror}") from None
-        if len(raw) > ENV_FILE_BYTES:
-            raise UsageError(f"--env-file {path}: more than {ENV_FILE_BYTES} bytes")
+        if len(raw) > limits.ENV_FILE_BYTES:
+            raise UsageError(f"--env-file {path}: larger than {limits.named('ENV_FILE_BYTES')}")
         text = raw.decode("utf-8", "surrogateescape")  # as the command line's own
         yield from (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
 

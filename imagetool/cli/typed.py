@@ -19,6 +19,7 @@ from imagetool.cli.app import Globals, call
 from imagetool.cli.commands import COMMANDS, GLOBALS, HELP
 from imagetool.cli.foreign import foreign_command, foreign_names
 from imagetool.cli.grammar import Argument, Command, Option, plain
+from imagetool.config.environment import adjust_limits
 from imagetool.errors import UsageError
 
 #: Base of what click raises for a wrong command line; typer may carry a click of its own.
@@ -115,6 +116,8 @@ def _remember(ctx: typer.Context, version: bool, **values: Any) -> None:
         sys.stdout.write(f"imagetool {__version__}\n")
         raise typer.Exit
     ctx.obj = Globals(**values)
+    if ctx.invoked_subcommand not in COMMANDS:  # of another package, such as the registry; `call` does it for ours
+        adjust_limits(ctx.obj.limit)
 
 
 def _calling(command: Command) -> Callable[..., int]:

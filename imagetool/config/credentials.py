@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from imagetool import limits
 from imagetool.config import credential_helper
 from imagetool.distribution.auth import Credentials
 from imagetool.errors import AuthError, StorageError, UsageError
-from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import document
 from imagetool.oci.reference import DEFAULT_REGISTRY, check_registry
 from imagetool.values import dataclass
@@ -131,7 +131,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     """Return a file's tree, None for one that is not there or not for us (as another user's home)."""
     try:
         with open(path, "rb") as file:
-            raw = file.read(DOCUMENT_BYTES + 1)
+            raw = file.read(limits.DOCUMENT_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except OSError as error:

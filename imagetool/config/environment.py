@@ -6,7 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from typing import Literal
 
@@ -106,28 +106,35 @@ def movable(environment: Mapping[str, str] = os.environ) -> bool:
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
-def adjust_limits(environment: Mapping[str, str] = os.environ) -> None:
-    """Set the limits that IMAGETOOL_LIMITS names: "layer-bytes=1TiB,tar-entries=20000000".
+def adjust_limits(given: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> None:
+    """Set the limits that IMAGETOOL_LIMITS names, "layer-bytes=1TiB,tar-entries=20000000", then those of --limit.
 
-    Raises UsageError for a limit that there is not, and for anything but whole numbers with KiB,
-    MiB, GiB or TiB.
+    Raises UsageError for a limit that there is not, and for anything but whole numbers in its
+    range, with KiB, MiB, GiB or TiB.
     """
-    text = environment.get("IMAGETOOL_LIMITS", "")
-    if not text:
-        return
+    places = (("IMAGETOOL_LIMITS", environment.get("IMAGETOOL_LIMITS", "")), *(("--limit", text) for text in given))
+    for where, text in places:
+        if text or where == "--limit":
+            _adjust(where, text)
+
+
+def _adjust(where: str, text: str) -> None:
     import re
 
     from imagetool import limits
     from imagetool.errors import UsageError
 
     values = {}
-    for setting in text.split(","):
-        name, _, written = setting.strip().partition("=")
+    for written in text.split(","):
+        name, _, number = written.strip().partition("=")
         constant = name.strip().upper().replace("-", "_")
-        match = re.fullmatch(r"([1-9]\d{0,17})([kmgt]?)(?:ib|b)?", written.strip().lower())
-        if constant not in limits.ADJUSTABLE:
-            raise UsageError(f"IMAGETOOL_LIMITS: there is no limit {name[:40]!r}; see `imagetool limits`")
+        match = re.fullmatch(r"([1-9]\d{0,18})([kmgt]?)(?:ib|b)?", number.strip().lower(), re.ASCII)
+        if constant not in limits.BOUNDED:
+            raise UsageError(f"{where}: there is no limit {name[:40]!r}; see `imagetool limits`")
         if match is None:
-            raise UsageError(f"IMAGETOOL_LIMITS: {setting[:60]!r}: write NAME=NUMBER, or with KiB, MiB, GiB or TiB")
+            raise UsageError(f"{where}: {written[:60]!r}: write NAME=NUMBER, or with KiB, MiB, GiB or TiB")
+        least, most = limits.range_of(constant)
         values[constant] = int(match[1]) * _UNITS[match[2]]
+        if not least <= values[constant] <= most:
+            raise UsageError(f"{where}: {written[:60]!r}: it can be {least} to {most}")
     limits.adjust(values)

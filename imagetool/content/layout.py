@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from imagetool import limits
 from imagetool.content.staging import (
     StagedBlob,
     StagedFile,
@@ -32,7 +33,7 @@ from imagetool.content.staging import (
 )
 from imagetool.content.store import fetch_document
 from imagetool.errors import NotFound, StorageError, UsageError
-from imagetool.limits import CHUNK, DOCUMENT_BYTES
+from imagetool.limits import CHUNK
 from imagetool.oci import document, mediatype
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
@@ -64,7 +65,7 @@ class LayoutStore:
         """Open a layout that exists; raises NotFound when the directory is not one."""
         try:
             with open_stored(folder / "oci-layout") as file:
-                raw = file.read(DOCUMENT_BYTES + 1)
+                raw = file.read(limits.DOCUMENT_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"{folder} is not an OCI image layout: it has no oci-layout file") from None
         except OSError as error:
@@ -147,7 +148,7 @@ class LayoutStore:
         path = self.folder / "index.json"
         try:
             with open_stored(path) as file:
-                raw = file.read(DOCUMENT_BYTES + 1)
+                raw = file.read(limits.DOCUMENT_BYTES + 1)
         except FileNotFoundError:
             raise StorageError(f"{path} is missing; the layout is damaged") from None
         except OSError as error:

@@ -79,7 +79,7 @@ def fetch_bytes(store: Fetcher, descriptor: Descriptor) -> bytes:
     if descriptor.size > limits.DOCUMENT_BYTES:
         raise LimitExceeded(
             f"{descriptor.media_type} {descriptor.digest}: {descriptor.size} bytes,"
-            f" more than the {limits.DOCUMENT_BYTES} allowed for a document"
+            f" more than {limits.named('DOCUMENT_BYTES')}"
         )
     with store.fetch(descriptor) as chunks:
         return b"".join(chunks)
@@ -111,7 +111,7 @@ def walk(store: Fetcher, root: Descriptor) -> Iterator[tuple[Descriptor, Documen
             continue
         seen.add(descriptor.digest)
         if depth > limits.INDEX_DEPTH:
-            raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.INDEX_DEPTH}")
+            raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.named('INDEX_DEPTH')}")
         document = fetch_document(store, descriptor)
         yield descriptor, document
         if isinstance(document, Index):

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from imagetool.errors import AuthError, InvalidDocument
-from imagetool.limits import HEADER_BYTES
+from imagetool import limits
+from imagetool.errors import AuthError, InvalidDocument, LimitExceeded
 from imagetool.oci import document
 from imagetool.values import dataclass, field
 
@@ -64,7 +64,7 @@ def parse_challenges(values: Iterable[str]) -> tuple[Challenge, ...]:
 
     Handles several challenges in one header and quoted strings that hold commas.
     """
-    return tuple(challenge for value in values for challenge in _challenges(value[:HEADER_BYTES]))
+    return tuple(challenge for value in values for challenge in _challenges(value[: limits.HEADER_BYTES]))
 
 
 def _challenges(text: str) -> Iterator[Challenge]:
@@ -132,14 +132,16 @@ class TokenAnswer:
 
 
 def parse_token(raw: bytes, *, what: str) -> TokenAnswer:
-    """Read a token server's answer; raises InvalidDocument when it holds no usable token.
+    """Read a token server's answer; raises InvalidDocument, or LimitExceeded, when it holds no usable token.
 
     The clock of the server is not trusted, so `issued_at` is not looked at.
     """
     tree = document.decode(raw, what=what)
     token = document.get(tree, "token", str, "", path="$", what=what)
     token = token or document.get(tree, "access_token", str, "", path="$", what=what)
-    if len(token) > HEADER_BYTES or not _SECRET.match(token):
+    if len(token) > limits.HEADER_BYTES:
+        raise LimitExceeded(f"{what}: $.token is longer than {limits.named('HEADER_BYTES')}")
+    if not _SECRET.match(token):
         raise InvalidDocument(f"{what}: $.token is missing or not a token")
     seconds = tree.get("expires_in")
     life = seconds if isinstance(seconds, int) and not isinstance(seconds, bool) else 0

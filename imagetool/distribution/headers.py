@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from imagetool.limits import HEADER_BYTES
+from imagetool import limits
 from imagetool.values import dataclass
 
 _NUMBER: Final = r"(\d{1,19})"
@@ -72,7 +72,7 @@ def names_entity(value: str, entity: str) -> bool:
 
     Source: RFC 9110, section 13.1.2.
     """
-    named = [part.strip().removeprefix("W/") for part in value[:HEADER_BYTES].split(",")]
+    named = [part.strip().removeprefix("W/") for part in value[: limits.HEADER_BYTES].split(",")]
     return entity in named or named == ["*"]
 
 
@@ -91,7 +91,7 @@ def parse_next_link(values: Iterable[str]) -> str | None:
     Source: RFC 8288; distribution-spec v1.1, "Listing tags".
     """
     for value in values:
-        for target, parameters in _LINK.findall(value[:HEADER_BYTES]):
+        for target, parameters in _LINK.findall(value[: limits.HEADER_BYTES]):
             rel = _REL.search(parameters)
             if rel and "next" in (rel[1] or rel[2] or "").lower().split():
                 return str(target)

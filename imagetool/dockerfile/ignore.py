@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from imagetool import limits
 from imagetool.dockerfile.glob import tokens
 from imagetool.dockerfile.source import Source
 from imagetool.dockerfile.wildcard import matcher
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
-from imagetool.limits import DOCKERFILE_BYTES
 from imagetool.values import dataclass, field
 
 #: A rule that holds one of these is never used to decide that a directory can be skipped.
@@ -79,8 +79,8 @@ class IgnoreRules:
         Raises:
             DockerfileError: a malformed pattern, with its line, or a file that is too large.
         """
-        if len(text) > DOCKERFILE_BYTES:
-            raise DockerfileError(f"larger than {DOCKERFILE_BYTES} bytes", file=file)
+        if len(text) > limits.DOCKERFILE_BYTES:
+            raise DockerfileError(f"larger than {limits.named('DOCKERFILE_BYTES')}", file=file)
         decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         lines = tuple(decoded.removeprefix("\ufeff").split("\n"))
         rules: list[Rule] = []

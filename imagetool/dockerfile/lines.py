@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from imagetool import limits
 from imagetool.dockerfile.heredoc import markers, takes_heredocs
 from imagetool.dockerfile.instructions import Heredoc
 from imagetool.dockerfile.source import Source, quoted
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
-from imagetool.limits import DOCKERFILE_BYTES, DOCKERFILE_LINE_BYTES
 from imagetool.values import dataclass, field, replace
 
 _DIRECTIVE: Final = rf"#[{SPACE}]*([a-zA-Z][a-zA-Z0-9]*)[\t\f ]*=[\t\f ]*(\S.*)"
@@ -110,16 +110,16 @@ def read_lines(text: bytes | str, *, file: str = "Dockerfile") -> Lines:
 
 def _physical(text: bytes | str, file: str) -> tuple[tuple[str, ...], list[ParseWarning]]:
     raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
-    if len(raw) > DOCKERFILE_BYTES:
-        raise DockerfileError(f"larger than {DOCKERFILE_BYTES} bytes", file=file)
+    if len(raw) > limits.DOCKERFILE_BYTES:
+        raise DockerfileError(f"larger than {limits.named('DOCKERFILE_BYTES')}", file=file)
     raw_lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not raw_lines[-1]:
         raw_lines.pop()
     physical = tuple(line.decode("utf-8", "replace") for line in raw_lines)
     warnings: list[ParseWarning] = []
     for number, line in enumerate(raw_lines, start=1):
-        if len(line) > DOCKERFILE_LINE_BYTES:
-            raise DockerfileError(f"line longer than {DOCKERFILE_LINE_BYTES} bytes", file=file, line=number)
+        if len(line) > limits.DOCKERFILE_LINE_BYTES:
+            raise DockerfileError(f"line longer than {limits.named('DOCKERFILE_LINE_BYTES')}", file=file, line=number)
         if b"\0" in line:
             place = Source(file, number, number, lines=physical)
             raise place.error("NUL byte: a Dockerfile is UTF-8 text, save it as that (UTF-16 is not read)")

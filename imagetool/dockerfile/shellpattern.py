@@ -7,10 +7,10 @@ Source: Dockerfile reference, "Environment replacement".
 
 from __future__ import annotations
 
+from imagetool import limits
 from imagetool.dockerfile.source import quoted
 from imagetool.dockerfile.wildcard import ANY, NOT_NEWLINE, Automaton, Token, literal, many, one
 from imagetool.errors import DockerfileError
-from imagetool.limits import DOCKERFILE_BYTES, DOCKERFILE_PATTERN
 
 
 def trim_prefix(value: str, pattern: str, *, longest: bool) -> str:
@@ -44,8 +44,8 @@ def replace(value: str, pattern: str, replacement: str, *, every: bool) -> str:
             continue  # an empty match right after another match is part of it
         parts += [value[copied:start], replacement]
         size += start - copied + len(replacement)
-        if size > DOCKERFILE_BYTES:
-            raise DockerfileError(f"a replacement in ${{…}} grows past {DOCKERFILE_BYTES} characters")
+        if size > limits.DOCKERFILE_BYTES:
+            raise DockerfileError(f"a replacement in ${{…}} grows past {limits.named('DOCKERFILE_BYTES')}")
         copied = end
         if not every:
             break
@@ -53,8 +53,8 @@ def replace(value: str, pattern: str, replacement: str, *, every: bool) -> str:
 
 
 def _tokens(pattern: str) -> list[Token]:
-    if len(pattern) > DOCKERFILE_PATTERN:
-        raise DockerfileError(f"the pattern {quoted(pattern)} is longer than {DOCKERFILE_PATTERN} characters")
+    if len(pattern) > limits.DOCKERFILE_PATTERN:
+        raise DockerfileError(f"the pattern {quoted(pattern)} is longer than {limits.named('DOCKERFILE_PATTERN')}")
     tokens: list[Token] = []
     characters = iter(pattern)
     for char in characters:

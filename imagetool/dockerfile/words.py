@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from imagetool import limits
 from imagetool.dockerfile.shellpattern import replace, trim_prefix, trim_suffix
 from imagetool.dockerfile.source import printable, quoted
 from imagetool.errors import DockerfileError
-from imagetool.limits import DOCKERFILE_BYTES, DOCKERFILE_WORD_DEPTH
 from imagetool.values import dataclass, field
 
 #: White space as Go's unicode.IsSpace has it, for str.strip and inside a regular expression's set.
@@ -66,8 +66,8 @@ class _Lexer:
             return None
         self.used.add(name)
         self.characters += len(value)
-        if self.characters > DOCKERFILE_BYTES:
-            raise DockerfileError(f"variables expand to more than {DOCKERFILE_BYTES} characters")
+        if self.characters > limits.DOCKERFILE_BYTES:
+            raise DockerfileError(f"variables expand to more than {limits.named('DOCKERFILE_BYTES')}")
         return value
 
 
@@ -142,8 +142,8 @@ def _read(lexer: _Lexer, text: str, at: int, *, stop: str, raw: bool, depth: int
 
     `raw` keeps escape characters, for patterns that are read a second time.
     """
-    if depth > DOCKERFILE_WORD_DEPTH:
-        raise DockerfileError(f"substitutions are nested more than {DOCKERFILE_WORD_DEPTH} deep")
+    if depth > limits.DOCKERFILE_WORD_DEPTH:
+        raise DockerfileError(f"substitutions are nested deeper than {limits.named('DOCKERFILE_WORD_DEPTH')}")
     fragments: list[_Fragment] = []
     plain = re.compile(_PLAIN[lexer.escape])
     while at < len(text):

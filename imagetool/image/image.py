@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from imagetool import limits
 from imagetool.content.store import Fetcher, fetch_bytes, fetch_document
-from imagetool.errors import DigestMismatch, InvalidDocument, NotFound
+from imagetool.errors import DigestMismatch, InvalidDocument, LimitExceeded, NotFound
 from imagetool.layer.merge import Opener
 from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig
@@ -59,14 +59,15 @@ def opener(content: Fetcher, layer: Layer) -> Opener:
 def load(content: Fetcher, root: Descriptor, *, platform: Platform | None = None) -> Image:
     """Read an image; an index is resolved to the manifest for `platform` (default: this one's).
 
-    Raises NotFound when the index has none for it, InvalidDocument when manifest and config disagree.
+    Raises NotFound when the index has none for it, InvalidDocument when manifest and config disagree,
+    LimitExceeded for indexes nested too deep.
     """
     document = fetch_document(content, root)
     depth = 0
     while isinstance(document, Index):
         depth += 1
         if depth > limits.INDEX_DEPTH:
-            raise InvalidDocument(f"index {root.digest}: indexes nested too deep")
+            raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.named('INDEX_DEPTH')}")
         root = select(document, platform or Platform(), where=str(root.digest))
         document = fetch_document(content, root)
     config = _config(content, document, root)

@@ -74,7 +74,7 @@ _Known = dict[tuple[Descriptor, Digest | None], Check]
 
 def _documents(store: Fetcher, root: Descriptor, known: _Known, seen: set[Descriptor], depth: int) -> Iterator[Check]:
     if depth > limits.INDEX_DEPTH:
-        yield Check("document", root, f"indexes are nested deeper than {limits.INDEX_DEPTH}")
+        yield Check("document", root, f"indexes are nested deeper than {limits.named('INDEX_DEPTH')}")
         return
     seen.add(root)
     try:

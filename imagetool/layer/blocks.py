@@ -72,11 +72,14 @@ class Blocks:
 
     def drain(self) -> None:
         """Read the stream to its end, so that whoever verifies it sees all of it; raises LimitExceeded."""
-        left = limits.TAR_TRAILING_BYTES
-        for chunk in self._chunks:
+        left = limits.TAR_TRAILING_BYTES + BLOCK  # the second block of the marker is none of them
+        chunk = memoryview(self.buffer)[self.at :]
+        while True:
             left -= len(chunk)
             if left < 0:
                 raise LimitExceeded(
-                    f"{self._where}: more than {limits.TAR_TRAILING_BYTES} bytes follow the end of the archive;"
-                    " if they belong there, set tar-trailing-bytes in IMAGETOOL_LIMITS"
+                    f"{self._where}: more follows the end of the archive than {limits.named('TAR_TRAILING_BYTES')}"
                 )
+            if (following := next(self._chunks, None)) is None:
+                return
+            chunk = memoryview(following)

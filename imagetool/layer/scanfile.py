@@ -66,7 +66,7 @@ def parse(raw: bytes, *, where: str) -> tuple[Scan, dict[str, Any]]:
     Raises InvalidDocument for anything else, LimitExceeded for too many bytes or entries.
     """
     if len(raw) > limits.SCAN_BYTES:
-        raise LimitExceeded(f"{where}: {len(raw)} bytes, more than the {limits.SCAN_BYTES} allowed")
+        raise LimitExceeded(f"{where}: larger than {limits.named('SCAN_BYTES')}")
     if not raw.startswith(_MAGIC):
         raise InvalidDocument(f"{where}: not a scan of this version of imagetool; unpack the image again")
     if hashlib.sha256(memoryview(raw)[:-_CHECKSUM]).digest() != raw[-_CHECKSUM:]:
@@ -85,7 +85,7 @@ class _Sections:
         notes = decode(self._bytes(), what=self._where)
         count = self._number()
         if count > limits.TAR_ENTRIES:
-            raise LimitExceeded(f"{self._where}: {count} entries, more than {limits.TAR_ENTRIES}")
+            raise LimitExceeded(f"{self._where}: {count} entries, more than {limits.named('TAR_ENTRIES')}")
         records = map(Record._make, _RECORD.iter_unpack(self._take(count * _RECORD.size)))
         names = self._strings()
         if len(names) != count:

@@ -148,7 +148,7 @@ def _decimal(text: bytes, where: str) -> int:
 
 def _bound(regions: int, where: str) -> None:
     if regions > limits.TAR_SPARSE_REGIONS:
-        raise LimitExceeded(f"{where}: a sparse file of more than {limits.TAR_SPARSE_REGIONS} regions")
+        raise LimitExceeded(f"{where}: a sparse file of more regions than {limits.named('TAR_SPARSE_REGIONS')}")
 
 
 def _checked(size: int, regions: Iterable[tuple[int, int]], stored: int, where: str) -> Sparse:
@@ -165,5 +165,5 @@ def _checked(size: int, regions: Iterable[tuple[int, int]], stored: int, where: 
     if total != stored:
         raise InvalidArchive(f"{where}: a sparse file whose map is of {total} bytes, but {stored} are stored")
     if size > limits.LAYER_BYTES:
-        raise LimitExceeded(f"{where}: a sparse file of {size} bytes, more than {limits.LAYER_BYTES}")
+        raise LimitExceeded(f"{where}: a sparse file of {size} bytes, more than {limits.named('LAYER_BYTES')}")
     return Sparse(size, kept)

@@ -87,7 +87,7 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
         _check_sum(block, tail, where)
         left -= 1
         if left < 0:
-            raise LimitExceeded(f"{where}: more than {limits.TAR_ENTRIES} entries")
+            raise LimitExceeded(f"{where}: at entry {_name(block)}: more entries than {limits.named('TAR_ENTRIES')}")
         if tail.kind is None:
             extended.add(block, source)
             continue
@@ -193,7 +193,8 @@ class _Extended:
         flag = block[156:157]
         size = _number(block, 124, 12, "size", where)
         if size > limits.TAR_PAX_BYTES:
-            raise LimitExceeded(f"{where}: an extended header of {size} bytes, more than {limits.TAR_PAX_BYTES}")
+            allowed = limits.named("TAR_PAX_BYTES")
+            raise LimitExceeded(f"{where}: {_name(block)}: an extended header of {size} bytes, more than {allowed}")
         if size < 0:
             raise InvalidArchive(f"{where}: an extended header of {size} bytes")
         body = source.take(size + -size % BLOCK)
@@ -329,7 +330,9 @@ def _sparse(block: bytes, pax: Mapping[bytes, bytes], source: Blocks, entry: Ent
         sparse = from_header(block, number, lambda: source.take(BLOCK), entry.size, where)
     source.expanded += sparse.size
     if source.expanded > limits.LAYER_BYTES:
-        raise LimitExceeded(f"{where}: with it the layer has {source.expanded} bytes of sparse files")
+        raise LimitExceeded(
+            f"{where}: with it the sparse files have {source.expanded} bytes, more than {limits.named('LAYER_BYTES')}"
+        )
     return sparse
 
 
@@ -347,14 +350,15 @@ def _finished(
     """Check what was read, however it was said, and return it."""
     kind, _, major, minor, _, _, _ = tail
     if len(raw_name) > limits.TAR_NAME_BYTES:
-        raise LimitExceeded(f"{where}: an entry name of {len(raw_name)} bytes ({display(raw_name)[:60]}…)")
+        raise LimitExceeded(
+            f"{where}: entry {display(raw_name)[:60]}…: its name has {len(raw_name)} bytes,"
+            f" more than {limits.named('TAR_NAME_BYTES')}"
+        )
     name = normal_name(raw_name, where=where)
     if size < 0:
         raise InvalidArchive(f"{where}: entry {display(name)} has size {size}")
     if size > limits.LAYER_BYTES:
-        raise LimitExceeded(
-            f"{where}: entry {display(name)} has size {size}, more than the {limits.LAYER_BYTES} bytes of a layer"
-        )
+        raise LimitExceeded(f"{where}: entry {display(name)} has size {size}, more than {limits.named('LAYER_BYTES')}")
     if min(owner) < 0 or max(owner) >= _NO_CHANGE:
         raise InvalidArchive(f"{where}: entry {display(name)} has owner {owner[0]}:{owner[1]}")
     if kind != "file":
@@ -364,7 +368,12 @@ def _finished(
             raise InvalidArchive(f"{where}: entry {display(name)} is a {kind} with content: readers differ on it")
         size = 0
         if kind in ("symlink", "link"):
-            if not linkname or len(linkname) > limits.TAR_NAME_BYTES or b"\0" in linkname:
+            if len(linkname) > limits.TAR_NAME_BYTES:
+                raise LimitExceeded(
+                    f"{where}: entry {display(name)} links to a name of {len(linkname)} bytes,"
+                    f" more than {limits.named('TAR_NAME_BYTES')}"
+                )
+            if not linkname or b"\0" in linkname:
                 raise InvalidArchive(f"{where}: entry {display(name)} links to nothing that can be")
             if kind == "link":
                 linkname = normal_name(linkname, where=f"{where}: the link {display(name)}")
@@ -416,8 +425,11 @@ def _pax_time(text: bytes, where: str) -> int:
 def _xattrs(pax: Mapping[bytes, bytes], name: bytes, where: str) -> dict[bytes, bytes]:
     xattrs = {unquote(key[len(XATTR_PREFIX) :]): value for key, value in pax.items() if key.startswith(XATTR_PREFIX)}
     for attribute, value in xattrs.items():
-        if len(value) > limits.TAR_XATTR_BYTES or len(attribute) > 255:
-            raise LimitExceeded(f"{where}: entry {display(name)} has an extended attribute that is too big")
-        if not attribute or b"\0" in attribute:
-            raise InvalidArchive(f"{where}: entry {display(name)} has an extended attribute without a name")
+        if len(value) > limits.TAR_XATTR_BYTES:
+            raise LimitExceeded(
+                f"{where}: entry {display(name)} has an extended attribute of {len(value)} bytes,"
+                f" more than {limits.named('TAR_XATTR_BYTES')}"
+            )
+        if not 0 < len(attribute) <= 255 or b"\0" in attribute:
+            raise InvalidArchive(f"{where}: entry {display(name)} has an extended attribute that can have no such name")
     return xattrs

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from imagetool import limits
-from imagetool.errors import DigestMismatch, InvalidArchive, InvalidDocument
+from imagetool.errors import DigestMismatch, InvalidArchive, InvalidDocument, LimitExceeded
 from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, OLD_NAMES, STARGZ_TOC, is_chunked
 from imagetool.layer.chunked import FOOTER_MAGIC, MANIFEST_TYPE
 from imagetool.layer.entry import Entry, display, normal_name
@@ -80,7 +80,7 @@ def read_toc(blob: Ranges, size: int, annotations: Mapping[str, str], *, where: 
         raw = _chunked_table(blob, old[8:], annotations, where)
     else:
         raw = _stargz_table(blob, size, tail[-_STARGZ_FOOTER:], annotations, where)
-    tree = document.decode(raw, what=f"{where}, table of contents", limit=limits.TOC_BYTES)
+    tree = document.decode(raw, what=f"{where}, table of contents", limit="TOC_BYTES")
     entries = document.get_list(
         tree, "entries", lambda item, at: document.expect(item, dict, at, where), path="$", what=where
     )
@@ -89,8 +89,9 @@ def read_toc(blob: Ranges, size: int, annotations: Mapping[str, str], *, where: 
 
 def _chunked_table(blob: Ranges, footer: bytes, annotations: Mapping[str, str], where: str) -> bytes:
     at, length, size, kind = (int.from_bytes(footer[i : i + 8], "little") for i in range(0, 32, 8))
-    if kind != MANIFEST_TYPE or max(length, size) > limits.TOC_BYTES:
-        raise InvalidArchive(f"{where}: a table of contents of type {kind} and {max(length, size)} bytes")
+    if kind != MANIFEST_TYPE:
+        raise InvalidArchive(f"{where}: a table of contents of type {kind}")
+    _check_size(max(length, size), where)
     position = _annotation(annotations, CHUNKED_POSITION) or ""
     if position and position != f"{at}:{length}:{size}:{kind}":
         raise InvalidArchive(
@@ -99,6 +100,11 @@ def _chunked_table(blob: Ranges, footer: bytes, annotations: Mapping[str, str], 
     stored = blob(at, length)
     _check(stored, _annotation(annotations, CHUNKED_CHECKSUM), where)
     return read_all(decompress([stored], where=where, limit=size), size, where=where)
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > limits.TOC_BYTES:
+        raise LimitExceeded(f"{where}: a table of contents of {size} bytes, more than {limits.named('TOC_BYTES')}")
 
 
 def _annotation(annotations: Mapping[str, str], name: str) -> str | None:
@@ -118,12 +124,13 @@ def _stargz_table(blob: Ranges, size: int, footer: bytes, annotations: Mapping[s
         raise InvalidArchive(f"{where}: the footer has its table of contents at {offset!r}")
     at = int(offset, 16)
     length = size - _STARGZ_FOOTER - at
-    if not 0 < length <= limits.TOC_BYTES:
+    if length <= 0:
         raise InvalidArchive(f"{where}: the footer has a table of contents of {length} bytes")
+    _check_size(length, where)
     tar = decompress([blob(at, length)], where=where, limit=limits.TOC_BYTES)
     for entry, content in read(tar, where=where):
         if entry.name == _STARGZ_NAME:
-            raw = read_all(content, limits.TOC_BYTES, where=where)
+            raw = read_all(content, limits.TOC_BYTES, where=where, name="TOC_BYTES")
             _check(raw, annotations.get(STARGZ_TOC), where)
             return raw
     raise InvalidArchive(f"{where}: where its table of contents should be there is none")

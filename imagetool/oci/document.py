@@ -30,21 +30,24 @@ _TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}:,]|[^\s\[\]{}:,"]+', re
 _PATH_LIMIT: Final = 200  # characters of a path in an error
 
 
-def decode(raw: bytes, *, what: str, limit: int = limits.DOCUMENT_BYTES) -> dict[str, Any]:
+def decode(raw: bytes, *, what: str, limit: str = "DOCUMENT_BYTES") -> dict[str, Any]:
     """Parse an untrusted JSON object.
 
     Args:
-        raw: UTF-8 bytes, at most `limit`.
+        raw: UTF-8 bytes.
+        limit: the constant of `limits` that bounds them.
         what: the document's name for errors, for example "manifest sha256:…".
 
     Raises InvalidDocument for malformed JSON, a duplicate key, a non-object at the top, an
     integer longer than `limits.DOCUMENT_INT_DIGITS` or nesting deeper than
     `limits.DOCUMENT_DEPTH`; LimitExceeded for too many bytes.
     """
-    if len(raw) > limit:
-        raise LimitExceeded(f"{what}: {len(raw)} bytes of JSON, more than the {limit} allowed")
+    if len(raw) > getattr(limits, limit):
+        raise LimitExceeded(f"{what}: JSON larger than {limits.named(limit)}")
     if _depth(raw) > limits.DOCUMENT_DEPTH:
-        raise InvalidDocument(f"{what}: {_place(raw, _Refused())} is nested deeper than {limits.DOCUMENT_DEPTH} levels")
+        raise InvalidDocument(
+            f"{what}: {_place(raw, _Refused())} is nested deeper than {limits.named('DOCUMENT_DEPTH')}"
+        )
     try:
         tree = json.loads(
             raw.decode("utf-8"),
@@ -147,8 +150,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int:
-    if len(text.removeprefix("-")) > limits.DOCUMENT_INT_DIGITS:
-        raise _Refused(f"is an integer of {len(text.removeprefix('-'))} digits", token=text)
+    digits = len(text.removeprefix("-"))
+    if digits > limits.DOCUMENT_INT_DIGITS:
+        raise _Refused(f"is an integer of {digits} digits, more than {limits.named('DOCUMENT_INT_DIGITS')}", token=text)
     return int(text)
 
 

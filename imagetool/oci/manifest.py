@@ -52,7 +52,7 @@ class Manifest:
             tree, "layers", lambda item, at: Descriptor.read(item, path=at, what=what), path="$", what=what
         )
         if len(layers) > limits.IMAGE_LAYERS:
-            raise LimitExceeded(f"{what}: {len(layers)} layers, more than the {limits.IMAGE_LAYERS} allowed")
+            raise LimitExceeded(f"{what}: {len(layers)} layers, more than {limits.named('IMAGE_LAYERS')}")
         return cls(
             raw=raw,
             config=Descriptor.read(tree.get("config"), path="$.config", what=what),
@@ -110,7 +110,7 @@ class Index:
             tree, "manifests", lambda item, at: Descriptor.read(item, path=at, what=what), path="$", what=what
         )
         if len(manifests) > limits.INDEX_MANIFESTS:
-            raise LimitExceeded(f"{what}: {len(manifests)} manifests, more than the {limits.INDEX_MANIFESTS} allowed")
+            raise LimitExceeded(f"{what}: {len(manifests)} manifests, more than {limits.named('INDEX_MANIFESTS')}")
         return cls(
             raw=raw,
             manifests=manifests,

@@ -85,11 +85,11 @@ class Answer:
                 return
             yield chunk
 
-    def read(self, limit: int = limits.DOCUMENT_BYTES) -> bytes:
-        """Return the whole body; raises LimitExceeded above `limit` bytes."""
-        body = b"".join(self._pieces(limit + 1))
-        if len(body) > limit:
-            raise LimitExceeded(f"{self.where}: the answer is longer than the {limit} bytes allowed")
+    def read(self) -> bytes:
+        """Return the whole body, a document; raises LimitExceeded for one that is too large."""
+        body = b"".join(self._pieces(limits.DOCUMENT_BYTES + 1))
+        if len(body) > limits.DOCUMENT_BYTES:
+            raise LimitExceeded(f"{self.where}: the answer is longer than {limits.named('DOCUMENT_BYTES')}")
         return body
 
     def _pieces(self, limit: int) -> Iterator[bytes]:

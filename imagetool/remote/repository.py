@@ -148,7 +148,9 @@ class Repository:
         """Point a tag at a document that is here; reads it first when it is not remembered."""
         check_tag(reference)
         if descriptor.size > limits.DOCUMENT_BYTES:
-            raise LimitExceeded(f"{descriptor.digest} in {self}: too large for a manifest")
+            raise LimitExceeded(
+                f"{descriptor.digest} in {self}: {descriptor.size} bytes, more than {limits.named('DOCUMENT_BYTES')}"
+            )
         with self.fetch(descriptor) as chunks:
             raw = b"".join(chunks)
         self._put_document(descriptor, raw, reference)
@@ -211,7 +213,9 @@ class Repository:
 
     def _collect(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> bytes:
         if descriptor.size > limits.DOCUMENT_BYTES:
-            raise LimitExceeded(f"{descriptor.digest} for {self}: {descriptor.size} bytes are too many for a manifest")
+            raise LimitExceeded(
+                f"{descriptor.digest} for {self}: {descriptor.size} bytes, more than {limits.named('DOCUMENT_BYTES')}"
+            )
         return b"".join(verified(chunks, descriptor, where=f"{descriptor.digest} for {self}"))
 
     def _remember(self, digest: Digest, raw: bytes) -> None:

@@ -137,7 +137,7 @@ def open_bundle(folder: Path) -> Bundle:
         except FileNotFoundError:
             raise NotFound(f"{folder} has no {SCAN}: it is not what `imagetool unpack` made") from None
     if len(raw) > limits.SCAN_BYTES:
-        raise LimitExceeded(f"{path}: more than {limits.SCAN_BYTES} bytes")
+        raise LimitExceeded(f"{path}: larger than {limits.named('SCAN_BYTES')}")
     before, notes = parse(raw, where=str(path))
     return _bundle(folder, before, notes, str(path))
 

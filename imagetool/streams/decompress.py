@@ -55,6 +55,7 @@ def decompress(
 
     Raises InvalidArchive for a damaged or cut stream, LimitExceeded for a limit.
     """
+    limit_name = "LAYER_BYTES" if limit is None else ""
     limit = limits.LAYER_BYTES if limit is None else limit
     window = 1 << limits.ZSTD_WINDOW_LOG if window is None else window
     source = iter(chunks)
@@ -66,22 +67,23 @@ def decompress(
     kind = sniff(head)
     whole = itertools.chain([head] if head else [], source)
     if kind == "none":
-        yield from bounded(whole, limit, where=where)
+        yield from bounded(whole, limit, where=where, name=limit_name)
         return
-    name = "ZSTD_RATIO" if kind == "zstd" else "LAYER_RATIO"
-    ratio = int(getattr(limits, name)) if ratio is None else ratio
+    allowed = limits.named(limit_name) if limit_name else f"the {limit} bytes allowed"
+    bomb = "a decompression bomb"
+    if ratio is None:
+        name = "ZSTD_RATIO" if kind == "zstd" else "LAYER_RATIO"
+        ratio = int(getattr(limits, name))
+        bomb += f" by {limits.named(name)}"
     counted = _Counted(whole)
     pieces = _zstd(counted, window, where) if kind == "zstd" else _members(counted, kind, where)
     seen = 0
     for piece in pieces:
         seen += len(piece)
         if seen > limit:
-            raise LimitExceeded(f"{where}: unpacks to more than the {limit} bytes allowed")
+            raise LimitExceeded(f"{where}: unpacks to more than {allowed}")
         if seen > max(ratio * counted.seen, limits.LAYER_RATIO_FLOOR):
-            raise LimitExceeded(
-                f"{where}: unpacks to more than {ratio} times its size, a decompression bomb;"
-                f" if it is none, set {name.lower().replace('_', '-')} in IMAGETOOL_LIMITS"
-            )
+            raise LimitExceeded(f"{where}: unpacks to more than {ratio} times its size, {bomb}")
         yield piece
 
 
@@ -181,7 +183,7 @@ def _drain(member: _Member, data: bytes, kind: str, where: str) -> Iterator[byte
         except refusals as error:
             if isinstance(error, lzma.LZMAError) and "limit" in str(error):
                 raise LimitExceeded(
-                    f"{where}: the xz stream needs more than the {limits.XZ_MEMORY} bytes of memory allowed"
+                    f"{where}: the xz stream needs more memory than {limits.named('XZ_MEMORY')}"
                 ) from None
             raise InvalidArchive(f"{where}: damaged {kind} stream: {error}") from None
         if piece:

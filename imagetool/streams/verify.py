@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from imagetool import limits
 from imagetool.errors import DigestMismatch, LimitExceeded, SizeMismatch
 from imagetool.oci.descriptor import Descriptor
 
@@ -65,16 +66,19 @@ def verified(chunks: Iterable[bytes], descriptor: Descriptor, *, where: str) -> 
         yield held
 
 
-def bounded(chunks: Iterable[bytes], limit: int, *, where: str) -> Iterator[bytes]:
-    """Yield chunks until more than `limit` bytes have been seen; then raise LimitExceeded."""
+def bounded(chunks: Iterable[bytes], limit: int, *, where: str, name: str = "") -> Iterator[bytes]:
+    """Yield chunks until more than `limit` bytes have been seen; then raise LimitExceeded.
+
+    name: the constant of `limits` that `limit` is, if it is one.
+    """
     seen = 0
     for chunk in chunks:
         seen += len(chunk)
         if seen > limit:
-            raise LimitExceeded(f"{where}: more than the {limit} bytes allowed")
+            raise LimitExceeded(f"{where}: larger than {limits.named(name) if name else f'the {limit} bytes allowed'}")
         yield chunk
 
 
-def read_all(chunks: Iterable[bytes], limit: int, *, where: str) -> bytes:
-    """Return a small stream as one bytes object of at most `limit` bytes; raises LimitExceeded."""
-    return b"".join(bounded(chunks, limit, where=where))
+def read_all(chunks: Iterable[bytes], limit: int, *, where: str, name: str = "") -> bytes:
+    """Return a small stream as one bytes object of at most `limit` bytes; see `bounded`."""
+    return b"".join(bounded(chunks, limit, where=where, name=name))

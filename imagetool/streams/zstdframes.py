@@ -29,6 +29,10 @@ def is_skippable(magic: bytes) -> bool:
     return magic in _SKIPPABLE
 
 
+def _named(window: int) -> str:
+    return limits.named("ZSTD_WINDOW_LOG") if window == 1 << limits.ZSTD_WINDOW_LOG else f"the {window} allowed"
+
+
 def skippable(data: bytes) -> bytes:
     """Return a skippable frame that holds `data`."""
     return b"\x50\x2a\x4d\x18" + len(data).to_bytes(4, "little") + data
@@ -85,7 +89,7 @@ def _header(source: _Source, window: int, where: str) -> tuple[bytes, bool]:
         wanted = base + base // 8 * (rest[0] & 7)
     if wanted > window:
         raise LimitExceeded(
-            f"{where}: a zstd frame asks for a window of {wanted} bytes of memory, more than the {window} allowed"
+            f"{where}: a zstd frame asks for a window of {wanted} bytes of memory, more than {_named(window)}"
         )
     return first + rest, bool(flags & 4)
 

@@ -102,7 +102,7 @@ def choose(source: Fetcher, root: Descriptor, platform: Platform | None) -> Desc
         if not isinstance(document, Index):
             return root
         root = select(document, platform, where=f"index {root.digest}")
-    raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.INDEX_DEPTH}")
+    raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.named('INDEX_DEPTH')}")
 
 
 def read_graph(source: Fetcher, root: Descriptor) -> Graph:
@@ -121,13 +121,13 @@ def read_graph(source: Fetcher, root: Descriptor) -> Graph:
             return
         begun.add(descriptor.digest)
         if depth > limits.INDEX_DEPTH:
-            raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.INDEX_DEPTH}")
+            raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.named('INDEX_DEPTH')}")
         document = _fetch(source, descriptor, root)
         held += len(document.raw)
-        if held > limits.GRAPH_BYTES or len(begun) > limits.GRAPH_DOCUMENTS:
-            raise LimitExceeded(
-                f"index {root.digest}: more than {limits.GRAPH_DOCUMENTS} documents, or {limits.GRAPH_BYTES} bytes"
-            )
+        if len(begun) > limits.GRAPH_DOCUMENTS:
+            raise LimitExceeded(f"index {root.digest}: more documents than {limits.named('GRAPH_DOCUMENTS')}")
+        if held > limits.GRAPH_BYTES:
+            raise LimitExceeded(f"index {root.digest}: its documents are larger than {limits.named('GRAPH_BYTES')}")
         for child in document.manifests if isinstance(document, Index) else ():
             if child.media_type in mediatype.DOCUMENTS:
                 visit(child, depth + 1)

@@ -112,7 +112,7 @@ class _Work:
         if descriptor.digest in self._documents:
             return
         if depth > limits.INDEX_DEPTH:
-            raise LimitExceeded(f"index {descriptor.digest}: indexes nested deeper than {limits.INDEX_DEPTH}")
+            raise LimitExceeded(f"index {descriptor.digest}: indexes nested deeper than {limits.named('INDEX_DEPTH')}")
         document = fetch_document(self._source, descriptor)
         self._documents[descriptor.digest] = document
         if isinstance(document, Index):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from imagetool import limits
 from imagetool.appc.manifest import ImageManifest
 from imagetool.content.layout import LayoutStore
 from imagetool.content.staging import new_file
@@ -26,7 +27,6 @@ from imagetool.layer.merge import flatten, merge
 from imagetool.layer.tarcodec import write
 from imagetool.layer.tarreader import read
 from imagetool.layer.whiteout import is_reserved
-from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest, new_hasher
 from imagetool.progress import Note, Observer, phase
@@ -169,7 +169,8 @@ def _rootfs(chunks: Iterator[bytes], found: dict[str, bytes], where: str) -> Ite
             raise InvalidArchive(f"{where}: {display(entry.name)} is there twice")
         seen.add(entry.name)
         if entry.name == b"manifest" and entry.kind == "file":
-            found["manifest"] = read_all(content, DOCUMENT_BYTES, where=f"{where}: manifest")
+            what = f"{where}: manifest"
+            found["manifest"] = read_all(content, limits.DOCUMENT_BYTES, where=what, name="DOCUMENT_BYTES")
         elif entry.name == b"rootfs" and entry.kind == "dir":
             found["rootfs"] = b""
             yield entry._replace(name=b"."), ()

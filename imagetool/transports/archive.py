@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from imagetool import limits
 from imagetool.content.layout import REF_NAME, LayoutStore
 from imagetool.content.staging import new_file, storage_errors
 from imagetool.content.store import fetch_bytes, fetch_document, push_bytes
@@ -24,7 +25,6 @@ from imagetool.image.write import tar_digest, write_layer
 from imagetool.layer.entry import Entry, Item, display
 from imagetool.layer.scan import file_content
 from imagetool.layer.tarcodec import write
-from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import document, mediatype
 from imagetool.oci.config import ImageConfig
 from imagetool.oci.descriptor import Descriptor
@@ -175,7 +175,7 @@ def _name(tag: str) -> str:
 def _read_document(path: Path) -> bytes:
     """Return a document, of one that is too big no more than shows that it is."""
     with open(path, "rb") as file:
-        return file.read(DOCUMENT_BYTES + 1)
+        return file.read(limits.DOCUMENT_BYTES + 1)
 
 
 def _member(folder: Path, name: str, where: str) -> Path:
@@ -235,7 +235,7 @@ def _archive_items(store: LayoutStore, tag: str, time: int) -> Iterator[Item]:
 
 
 def _file(name: bytes, data: bytes, time: int) -> Item:
-    if len(data) > DOCUMENT_BYTES:
+    if len(data) > limits.DOCUMENT_BYTES:
         raise InvalidArchive(f"{display(name)} would be too big")
     return Entry(name, "file", 0o644, size=len(data), mtime=time), (data,)
 

@@ -42,14 +42,8 @@ def image_archive(chunks: Iterator[bytes], *, where: str) -> Iterator[Item]:
     left = limits.ARCHIVE_BYTES
     for number, (entry, content) in enumerate(read(plain, where=where)):
         if number >= limits.ARCHIVE_ENTRIES:
-            raise LimitExceeded(
-                f"{where}: more than {limits.ARCHIVE_ENTRIES} entries, which no archive of images needs;"
-                " if this one does, set archive-entries in IMAGETOOL_LIMITS"
-            )
+            raise LimitExceeded(f"{where}: more entries than {limits.named('ARCHIVE_ENTRIES')}")
         left -= entry.size
         if left < 0:
-            raise LimitExceeded(
-                f"{where}: unpacks to more than the {limits.ARCHIVE_BYTES} bytes allowed;"
-                " if you have the room, set archive-bytes in IMAGETOOL_LIMITS"
-            )
+            raise LimitExceeded(f"{where}: unpacks to more than {limits.named('ARCHIVE_BYTES')}")
         yield entry, content

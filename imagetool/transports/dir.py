@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from imagetool import limits
 from imagetool.content.staging import StagedFile, make_folder, open_stored, replace_file, storage_errors, sweep
 from imagetool.content.store import walk
 from imagetool.errors import NotFound, StorageError, UsageError
-from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci import mediatype
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.manifest import parse
@@ -65,7 +65,7 @@ class DirStore:
         """Return the directory's manifest."""
         try:
             with open_stored(self._folder / "manifest.json") as file:
-                raw = file.read(DOCUMENT_BYTES + 1)
+                raw = file.read(limits.DOCUMENT_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"{self} has no manifest.json") from None
         except OSError as error:

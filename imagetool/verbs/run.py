@@ -17,7 +17,6 @@ from imagetool.image.image import Image, opener
 from imagetool.layer.entry import Item
 from imagetool.layer.merge import flatten, merge
 from imagetool.layer.unpack import Ownership, unpack
-from imagetool.limits import PASSWD_BYTES
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer
 from imagetool.runtime.emulation import emulated
@@ -195,7 +194,7 @@ def _process(image: Image, files: Callable[[], Root], options: RunOptions) -> Im
     wanted = image.config.run.user if options.wishes.user is None else options.wishes.user
     databases = [b"", b""]
     if wanted not in ("", "0", "root", "0:0", "root:root"):
-        databases = [files().files.read(name, PASSWD_BYTES) or b"" for name in (b"etc/passwd", b"etc/group")]
+        databases = [files().files.read(name, "PASSWD_BYTES") or b"" for name in (b"etc/passwd", b"etc/group")]
     elif wanted:
         options = replace(options, wishes=replace(options.wishes, user=""))
     return process_of(image.config, passwd=databases[0], group=databases[1], wishes=options.wishes)

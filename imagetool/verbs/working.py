@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagetool import limits
 from imagetool.build import steps
 from imagetool.build.contexts import Opened
 from imagetool.build.files import FolderSource, Trees
@@ -25,7 +26,6 @@ from imagetool.content.staging import open_stored
 from imagetool.dockerfile import Add, Copy, IgnoreRules, Instruction, Workdir, is_remote, parse_trigger
 from imagetool.errors import DockerfileError, NotFound, StorageError, UsageError
 from imagetool.image.image import Image, Layer, load
-from imagetool.limits import DOCKERFILE_BYTES
 from imagetool.oci.platform import Platform
 from imagetool.oci.reference import Reference
 from imagetool.progress import Note
@@ -251,7 +251,7 @@ def _rules(context: Path, ignorefile: str | None) -> IgnoreRules:
         return folder_ignore(context)
     try:
         with open_stored(Path(ignorefile)) as file:
-            raw = file.read(DOCKERFILE_BYTES + 1)
+            raw = file.read(limits.DOCKERFILE_BYTES + 1)
     except FileNotFoundError:
         raise NotFound(f"--ignorefile {ignorefile}: there is no such file") from None
     except OSError as error:

@@ -94,10 +94,7 @@ def test_a_dense_bomb_ends_at_the_ratio_where_one_is_set(tmp_path: Path) -> None
     path = tmp_path / "bomb"
     path.write_bytes(zstd_bomb(10 << 30))
     error, seen, _, growth = read_in_child(path, ratio=1000)
-    assert error == (
-        "LimitExceeded: layer 3: unpacks to more than 1000 times its size, a decompression bomb;"
-        " if it is none, set zstd-ratio in IMAGETOOL_LIMITS"
-    )
+    assert error == "LimitExceeded: layer 3: unpacks to more than 1000 times its size, a decompression bomb"
     assert seen <= limits.LAYER_RATIO_FLOOR
     assert growth < 24
 

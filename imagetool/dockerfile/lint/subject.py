@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from imagetool import limits
 from imagetool.dockerfile.ignore import IgnoreRules
 from imagetool.dockerfile.instructions import Arg, Env, Instruction, Shell, Workdir
 from imagetool.dockerfile.parser import Dockerfile, Stage
 from imagetool.dockerfile.source import Source
 from imagetool.dockerfile.words import Expansion, expand_traced
 from imagetool.errors import DockerfileError
-from imagetool.limits import DOCKERFILE_CHECKED
 from imagetool.oci.platform import Platform
 from imagetool.values import dataclass, field
 
@@ -142,8 +142,8 @@ def _check_size(dockerfile: Dockerfile) -> None:
         *(i for stage in dockerfile.stages for i in (stage.base, *stage.instructions)),
     ]
     variables = sum(len(i.pairs) for i in instructions if isinstance(i, Arg | Env))
-    if max(len(instructions), variables) > DOCKERFILE_CHECKED:
-        message = f"more than {DOCKERFILE_CHECKED} instructions or variables are not checked"
+    if max(len(instructions), variables) > limits.DOCKERFILE_CHECKED:
+        message = f"not checked: it has more instructions or variables than {limits.named('DOCKERFILE_CHECKED')}"
         raise DockerfileError(message, file=dockerfile.file)
 
 

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from imagetool import limits
 from imagetool.content.staging import storage_errors, sync_folder
 from imagetool.errors import BuildError, StorageError, Unsupported, UsageError
 from imagetool.image.image import Image, opener
 from imagetool.layer.scan import scan_upper
 from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership, unpack
-from imagetool.limits import PASSWD_BYTES
 from imagetool.runtime.imageprocess import ImageProcess, Wishes, process_of, volumes_of
 from imagetool.runtime.mountpoints import canonical
 from imagetool.safefs.openat2 import open_beneath, open_in_root
@@ -200,7 +200,7 @@ def _database(rootfs: Path, name: str) -> bytes:
     finally:
         os.close(root)
     with open(fd, "rb") as file:
-        return file.read(PASSWD_BYTES) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        return file.read(limits.PASSWD_BYTES) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
 
 
 def write_text(path: Path, content: str, *, mode: int = 0o644) -> None:

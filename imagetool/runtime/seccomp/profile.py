@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from imagetool import limits
 from imagetool.errors import NotFound, UsageError
-from imagetool.limits import DOCUMENT_BYTES
 from imagetool.oci.document import decode
 from imagetool.runtime.seccomp.compiler import ACTIONS, OPERATORS
 from imagetool.runtime.seccomp.default import PROFILE
@@ -57,7 +57,7 @@ def read_profile(path: Path) -> Mapping[str, Any]:
     """
     try:
         with open(path, "rb") as file:
-            raw = file.read(DOCUMENT_BYTES + 1)
+            raw = file.read(limits.DOCUMENT_BYTES + 1)
     except OSError as error:
         raise NotFound(f"the seccomp profile {path} cannot be read: {error.strerror}") from None
     try:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from imagetool import limits
 from imagetool.content.memory import MemoryStore
 from imagetool.content.store import push_bytes
-from imagetool.errors import DigestMismatch, InvalidDocument, NotFound
+from imagetool.errors import DigestMismatch, InvalidDocument, LimitExceeded, NotFound
 from imagetool.image.append import append_layer
 from imagetool.image.image import Image, Layer, load, open_tar, select
 from imagetool.image.write import tar_digest, write_image, write_layer
@@ -165,7 +165,7 @@ def nested(store: MemoryStore, root: Descriptor, depth: int) -> Descriptor:
 def test_indexes_may_be_nested_so_deep_and_no_deeper(store: MemoryStore) -> None:
     image = add_image(store)
     assert load(store, nested(store, image, limits.INDEX_DEPTH)).descriptor.digest == image.digest
-    with pytest.raises(InvalidDocument, match="nested too deep"):
+    with pytest.raises(LimitExceeded, match="nested deeper than the limit index-depth=4,"):
         load(store, nested(store, image, limits.INDEX_DEPTH + 1))
 
 

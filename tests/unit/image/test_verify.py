@@ -251,7 +251,7 @@ def test_indexes_nested_without_end_are_a_problem_and_no_recursion() -> None:
             assert problems(store, root) == []
     ((what, _, problem),) = problems(store, root)
     assert what == "document"
-    assert problem == f"indexes are nested deeper than {limits.INDEX_DEPTH}"
+    assert problem == f"indexes are nested deeper than {limits.named('INDEX_DEPTH')}"
 
 
 def test_what_is_reached_on_many_ways_is_read_once() -> None:

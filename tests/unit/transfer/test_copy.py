@@ -141,7 +141,7 @@ def test_graphs_without_end_are_refused(source: MemoryStore, monkeypatch: pytest
         copy(source, MemoryStore(), root)
     monkeypatch.setattr(limits, "GRAPH_DOCUMENTS", 5)
     wide = add_index(source, ["linux/amd64", "linux/arm64", "linux/386", "linux/arm", "linux/s390x"])
-    with pytest.raises(LimitExceeded, match="more than 5 documents"):
+    with pytest.raises(LimitExceeded, match="more documents than the limit graph-documents=5,"):
         copy(source, MemoryStore(), wide)
 
 
