@@ -85,9 +85,8 @@ class Inputs:
         A linked step sees nothing of its parent, so that its layer is good on any other.
         """
         worker = self.worker
-        times = "preserve" if worker.times.preserve else worker.times.epoch
         chain = "" if inputs.get("link") else str(self.state.chain)
-        about = {"parent": chain, "codec": worker.codec.identity, "times": times, **inputs}
+        about = {"parent": chain, "codec": worker.codec.identity, "times": worker.times.key, **inputs}
         self.asked.update(about)
         return key_of(**about)
 

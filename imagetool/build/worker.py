@@ -34,10 +34,19 @@ class Times:
 
     epoch: SOURCE_DATE_EPOCH, in seconds.
     preserve: keep the times of files instead of clamping them to the epoch.
+    rewrite: clamp those of the build context, too, instead of giving them the epoch itself.
+    told: somebody said the epoch: with `preserve`, too, it is what the image was created at.
     """
 
     epoch: int = DEFAULT_EPOCH
     preserve: bool = False
+    rewrite: bool = False
+    told: bool = False
+
+    @property
+    def key(self) -> str | int | list[str | int]:
+        """What of this the result of a step hangs on, for cache keys."""
+        return "preserve" if self.preserve else ["rewrite", self.epoch] if self.rewrite else self.epoch
 
     @property
     def clamp(self) -> int | None:
@@ -54,7 +63,7 @@ class Times:
 
         A checkout gives files the time it was made, so it is not kept at all: the epoch itself.
         """
-        return mtime if self.preserve else self.epoch * _SECOND
+        return self.of_layer(mtime) if self.preserve or self.rewrite else self.epoch * _SECOND
 
     def of_layer(self, mtime: int) -> int:
         """Return the time of a file that comes from another layer or archive."""
@@ -63,7 +72,7 @@ class Times:
     @property
     def created(self) -> str:
         """The `created` of the image and its history."""
-        seconds = time.time() if self.preserve else self.epoch
+        seconds = time.time() if self.preserve and not self.told else self.epoch
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 

@@ -147,6 +147,7 @@ def _options(
     target: str | None,
     platform: str | None,
     timestamps: str,
+    rewrite_timestamp: bool,
     compression: str,
     reproducible_compression: bool,
     isolation: str,
@@ -170,8 +171,11 @@ def _options(
     from imagetool.api import BuildOptions
     from imagetool.cli.options import wanted_codec
     from imagetool.config.environment import network_fallback
+    from imagetool.errors import UsageError
     from imagetool.oci.platform import Platform
 
+    if rewrite_timestamp and timestamps == "preserve":
+        raise UsageError("--rewrite-timestamp and --timestamps preserve exclude each other")
     return BuildOptions(
         file=Path(file) if file and file != "-" else None,
         text=from_stdin() if file == "-" else None,
@@ -182,6 +186,7 @@ def _options(
         platform=Platform.parse(platform) if platform else None,
         **how,
         preserve_times=timestamps == "preserve",
+        rewrite_times=rewrite_timestamp or timestamps == "rewrite",
         codec=wanted_codec(compression, reproducible_compression),
         isolation=isolation,
         runtime=runtime,

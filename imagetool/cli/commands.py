@@ -70,7 +70,11 @@ def _make() -> dict[str, Command]:
             Option("--unsetlabel", many=True, help="A label that the image must not have, whoever set it."),
             Option("--squash", kind="flag", help="Make one layer of those that the build adds to its base."),
             Option("--squash-all", kind="flag", help="Make one layer of all, the base's too."),
-            Option("--timestamp", help="The moment of the build, seconds since 1970. [default: SOURCE_DATE_EPOCH]"),
+            Option(
+                "--timestamp",
+                "--source-date-epoch",
+                help="The moment of the build, seconds since 1970. [default: SOURCE_DATE_EPOCH]",
+            ),
             Option("--target", help="The stage to build. [default: the last]"),
             Option("--platform", help="Build for os/arch[/variant], or several with commas. [default: this machine's]"),
             Option(
@@ -118,9 +122,11 @@ def _make() -> dict[str, Command]:
             Option(
                 "--timestamps",
                 default="clamp",
-                choices=("clamp", "preserve"),
-                help="Times of files: clamp to SOURCE_DATE_EPOCH, or preserve.",
+                choices=("clamp", "rewrite", "preserve"),
+                help="Times of files in new layers: at most SOURCE_DATE_EPOCH, those of the context just that; "
+                "rewrite: at most that for all; preserve.",
             ),
+            Option("--rewrite-timestamp", kind="flag", help="--timestamps rewrite."),
             Option("--compression", default="gzip", help=f"{_CODECS}."),
             _REPRODUCIBLE,
             *_EXECUTOR,

@@ -100,6 +100,7 @@ def _named(value: str, opening: dict[str, Any], stack: ExitStack) -> Any:
 
 def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: Workplace, witness: Witness) -> Image:
     from imagetool.build.contexts import find_ignore
+    from imagetool.build.graph import EPOCH_ARG
     from imagetool.dockerfile import parse
 
     path, text = dockerfile_of(opened, options, witness)
@@ -113,7 +114,8 @@ def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: 
     with ExitStack() as stack:
         stack.enter_context(store.session())
         made = stack.enter_context(OnDemand(options, place, namespaced=in_namespace != "root"))
-        worker = worker_of(opened, options, place, store, witness, made)
+        declared = dict(pair for arg in dockerfile.global_args for pair in arg.pairs).get(EPOCH_ARG)
+        worker = worker_of(opened, options, place, store, witness, made, declared=declared or "")
         image = _solved(request, worker, options, place, store)
         for name in names or [""]:
             store.tag(image.descriptor, name)

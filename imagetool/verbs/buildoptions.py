@@ -33,6 +33,7 @@ class BuildOptions:
     contexts: what --build-context gives, by name.
     allow: what steps may have beyond the usual; None for nothing.
     epoch: the moment of the build, in seconds; None for SOURCE_DATE_EPOCH or the commit's.
+    preserve_times, rewrite_times: see `build.worker.Times`.
     """
 
     file: Path | None = None
@@ -44,6 +45,7 @@ class BuildOptions:
     platform: Platform | None = None
     use_cache: bool = True
     preserve_times: bool = False
+    rewrite_times: bool = False
     codec: Codec | None = None
     isolation: str = "auto"
     runtime: str | None = None

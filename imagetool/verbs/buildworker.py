@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from imagetool.config.environment import cdi_folders, source_date_epoch
 from imagetool.content.layout import REF_NAME, LayoutStore
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from imagetool.runtime.network import Network
     from imagetool.runtime.sandbox import Sandbox
     from imagetool.snapshot.overlay import OverlaySnapshotter
+
+#: What SOURCE_DATE_EPOCH may be instead of seconds.
+_OF_CONTEXT: Final = "context"
 
 
 class OnDemand:
@@ -122,13 +125,24 @@ class OnDemand:
 
 
 def worker_of(
-    opened: Opened, options: BuildOptions, place: Workplace, store: LayoutStore, witness: Witness, made: OnDemand
+    opened: Opened,
+    options: BuildOptions,
+    place: Workplace,
+    store: LayoutStore,
+    witness: Witness,
+    made: OnDemand,
+    *,
+    declared: str = "",
 ) -> Worker:
-    """Return the worker of one build, over a store whose session is the caller's; `made` is entered already."""
+    """Return the worker of one build, over a store whose session is the caller's; `made` is entered already.
+
+    declared: what the Dockerfile says that SOURCE_DATE_EPOCH is.
+    """
     from imagetool.build.filedigests import FileDigests
     from imagetool.build.worker import Times, Worker
     from imagetool.streams.codecs import Codec
 
+    epoch, told = _epoch(opened, options, place, witness, declared)
     return Worker(
         store=store,
         snapshots=made.snapshots,
@@ -142,7 +156,7 @@ def worker_of(
         scratch=place.root / "scratch",
         caches=place.root / "cache-mounts",
         codec=options.codec or Codec(),
-        times=Times(_epoch(opened, options, place, witness), options.preserve_times),
+        times=Times(epoch, options.preserve_times, options.rewrite_times, told=told),
         user_namespace=made.namespaced,
         single_id=made.namespaced and _has_single_id(),
         sandbox=_sandbox(options, namespaced=made.namespaced),
@@ -152,8 +166,14 @@ def worker_of(
     )
 
 
-def _epoch(opened: Opened, options: BuildOptions, place: Workplace, witness: Witness) -> int:
-    """Return the moment of the build: as told, else that of the context's commit, else a fixed one."""
+def _epoch(
+    opened: Opened, options: BuildOptions, place: Workplace, witness: Witness, declared: str
+) -> tuple[int, bool]:
+    """Return the moment of the build, and whether it was told; else it is that of the context's commit, or a fixed one.
+
+    An option tells it, else a build argument, the environment, the Dockerfile. Any of the last three may say
+    `context`, which means the commit.
+    """
     from imagetool.build.commit import commit_time
     from imagetool.build.graph import EPOCH_ARG
     from imagetool.build.worker import DEFAULT_EPOCH
@@ -162,11 +182,13 @@ def _epoch(opened: Opened, options: BuildOptions, place: Workplace, witness: Wit
         witness.opaque()  # it hangs on more than the commit
         place.observer(Note(text, "warning"))
 
-    given = {EPOCH_ARG: options.build_args[EPOCH_ARG]} if EPOCH_ARG in options.build_args else os.environ
-    epoch = source_date_epoch(given) if options.epoch is None else options.epoch
-    if epoch is None:
-        epoch = opened.time if opened.foreign else commit_time(opened.folder, warn=untimed)
-    return DEFAULT_EPOCH if epoch is None else epoch
+    text = options.build_args.get(EPOCH_ARG, os.environ.get(EPOCH_ARG, "") or declared)
+    if text != _OF_CONTEXT:
+        told = source_date_epoch({EPOCH_ARG: text}) if options.epoch is None else options.epoch
+        if told is not None:
+            return told, True
+    epoch = opened.time if opened.foreign else commit_time(opened.folder, warn=untimed)
+    return DEFAULT_EPOCH if epoch is None else epoch, text == _OF_CONTEXT and epoch is not None
 
 
 def _sandbox(options: BuildOptions, *, namespaced: bool) -> Sandbox | None:

@@ -215,7 +215,53 @@ def test_times_can_be_preserved(store: Path, context: Path) -> None:
     assert times["file"] == 1_234_567_890_123_456_789
     assert times["epoch"] > 1_700_000_000 * 10**9, "written now"
     assert times["seen"] == 1_000_000_000
+    assert created == "2001-09-09T01:46:40Z", "who says when, is told that"
+    _, created = built(store, context, "--timestamps", "preserve", env={"SOURCE_DATE_EPOCH": ""})
     assert created > "2023"
+
+
+@pytest.mark.parametrize("flags", [("--rewrite-timestamp",), ("--timestamps", "rewrite")])
+def test_later_times_can_be_rewritten_and_earlier_ones_kept(store: Path, context: Path, flags: tuple[str, ...]) -> None:
+    epoch, second = "1300000000", 10**9
+    times, created = built(store, context, *flags, "--source-date-epoch", epoch)
+    assert times == {
+        "file": 1_234_567_890_123_456_789,
+        "epoch": 1_300_000_000 * second,
+        "old": 172_800 * second,
+        "seen": 1_300_000_000,
+    }
+    assert created == "2011-03-13T07:06:40Z"
+    times, _ = built(store, context, *flags, "--timestamp", "1000000000")
+    assert times["file"] == times["epoch"] == 1_000_000_000 * second
+
+
+def test_times_cannot_be_both_rewritten_and_preserved(store: Path, context: Path) -> None:
+    flags = ("--rewrite-timestamp", "--timestamps", "preserve")
+    done = imagetool("build", *flags, context, root=store, check=False)
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr
+
+
+def test_a_dockerfile_may_say_when_too(store: Path, context: Path) -> None:
+    dockerfile = context / "Dockerfile"
+    dockerfile.write_text("ARG SOURCE_DATE_EPOCH=1200000000\n" + dockerfile.read_text())
+    assert built(store, context)[1] == "2008-01-10T21:20:00Z"
+    assert built(store, context, env={"SOURCE_DATE_EPOCH": "1300000000"})[1] == "2011-03-13T07:06:40Z"
+    assert built(store, context, "--build-arg", "SOURCE_DATE_EPOCH=1400000000")[1] == "2014-05-13T16:53:20Z"
+    flags = ("--timestamp", "1500000000", "--build-arg", "SOURCE_DATE_EPOCH=1400000000")
+    assert built(store, context, *flags)[1] == "2017-07-14T02:40:00Z"
+
+
+def test_the_context_may_be_named_as_the_one_that_says_when(store: Path, context: Path) -> None:
+    env = {**os.environ, "GIT_COMMITTER_DATE": "1500000000 +0200"}
+    commit = ["-c", "user.name=n", "-c", "user.email=e@example.com", "commit", "-q", "-m", "x"]
+    for command in (["init", "-q"], ["add", "."], commit):
+        subprocess.run(["git", "-C", context, *command], check=True, env=env)
+    flags = ("--build-arg", "SOURCE_DATE_EPOCH=context", "--timestamps", "preserve")
+    assert built(store, context, *flags, env={"SOURCE_DATE_EPOCH": "7"})[1] == "2017-07-14T02:40:00Z"
+    done = imagetool("build", "--build-arg", "SOURCE_DATE_EPOCH=first", context, root=store, check=False)
+    assert done.returncode == 2
+    assert "'first'" in done.stderr
 
 
 def test_layers_of_the_base_stay_as_they_are(store: Path, context: Path) -> None:
