@@ -147,19 +147,9 @@ def build_step_spec(
 
     Raises UsageError for an empty command, a NUL anywhere, a relative `cwd`.
     """
-    if not args or not args[0]:
-        raise UsageError("the command to run is empty")
-    if not cwd.startswith("/"):
-        raise UsageError(f"the working directory {cwd[:80]!r} is not an absolute path")
-    _refuse_nul("the command", *args)
-    _refuse_nul("the environment", *env, *env.values())
-    _refuse_nul("the container", cwd, hostname)
+    _check(args, env, cwd, hostname)
     sandbox = sandbox or Sandbox()
-    kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network.own else [])]
-    if sandbox.userns != "host":
-        kinds.append("user")
-    security, ceilings = sandbox.security, sandbox.ceilings
-    names, seccomp = list(security.capabilities), security.seccomp_tree()
+    ceilings = sandbox.ceilings
     return RuntimeSpec(
         {
             "ociVersion": "1.0.2",
@@ -174,27 +164,54 @@ def build_step_spec(
                 "args": list(args),
                 "env": [f"{name}={value}" for name, value in env.items()],
                 "cwd": cwd,
-                "capabilities": {"bounding": names, "effective": names, "permitted": names},
-                "noNewPrivileges": security.no_new_privileges,
-                **({"rlimits": [ulimit.tree() for ulimit in ceilings.ulimits]} if ceilings.ulimits else {}),
+                **_privileges(sandbox),
             },
             "root": {"path": "rootfs", "readonly": readonly},
             "hostname": hostname,
             "mounts": [mount.tree() for mount in (*_default_mounts(ceilings), *mounts)],
-            "linux": {
-                "namespaces": [{"type": kind} for kind in kinds],
-                "maskedPaths": list(MASKED_PATHS),
-                "readonlyPaths": list(READONLY_PATHS),
-                **({} if seccomp is None else {"seccomp": seccomp}),
-                **(ID_MAPPINGS if sandbox.userns != "host" else {}),
-                **({"resources": resources} if (resources := ceilings.resources()) else {}),
-            },
+            "linux": _linux(sandbox, network),
         },
         timeout=ceilings.timeout,
         measured=sandbox.measured,
         may_be_unmapped=sandbox.userns == "default",
         helper=network.helper,
     )
+
+
+def _check(args: Sequence[str], env: Mapping[str, str], cwd: str, hostname: str) -> None:
+    if not args or not args[0]:
+        raise UsageError("the command to run is empty")
+    if not cwd.startswith("/"):
+        raise UsageError(f"the working directory {cwd[:80]!r} is not an absolute path")
+    _refuse_nul("the command", *args)
+    _refuse_nul("the environment", *env, *env.values())
+    _refuse_nul("the container", cwd, hostname)
+
+
+def _privileges(sandbox: Sandbox) -> dict[str, Any]:
+    """Return what the process may do, and how much."""
+    names, ulimits = list(sandbox.security.capabilities), sandbox.ceilings.ulimits
+    return {
+        "capabilities": {"bounding": names, "effective": names, "permitted": names},
+        "noNewPrivileges": sandbox.security.no_new_privileges,
+        **({"rlimits": [ulimit.tree() for ulimit in ulimits]} if ulimits else {}),
+    }
+
+
+def _linux(sandbox: Sandbox, network: Network) -> dict[str, Any]:
+    """Return what keeps the container apart from the machine."""
+    kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network.own else [])]
+    if sandbox.userns != "host":
+        kinds.append("user")
+    seccomp = sandbox.security.seccomp_tree()
+    return {
+        "namespaces": [{"type": kind} for kind in kinds],
+        "maskedPaths": list(MASKED_PATHS),
+        "readonlyPaths": list(READONLY_PATHS),
+        **({} if seccomp is None else {"seccomp": seccomp}),
+        **(ID_MAPPINGS if sandbox.userns != "host" else {}),
+        **({"resources": resources} if (resources := sandbox.ceilings.resources()) else {}),
+    }
 
 
 def _default_mounts(ceilings: Ceilings) -> Iterator[Mount]:

@@ -28,7 +28,7 @@ from imagetool.runtime.rootfs import Overlay
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.security import CONTAINER_CAPABILITIES, Security
 from imagetool.runtime.session import Session
-from imagetool.runtime.spec import Mount, build_step_spec
+from imagetool.runtime.spec import Mount, RuntimeSpec, build_step_spec
 from imagetool.safefs.openat2 import open_beneath
 from imagetool.snapshot.overlay import OverlaySnapshotter, Workspace
 from imagetool.transports import Surroundings
@@ -139,30 +139,35 @@ def run(
             warn=warn,
         )
         workspace = stack.enter_context(snapshotter.prepare(image.layers, lambda layer: opener(image.content, layer)))
-        files = cache(partial(_files, image))
-        process = _process(image, files, options)
-        hostname = options.hostname or secrets.token_hex(6)
-        mounts = [
-            *_names(options, network, workspace, hostname),
-            *_working_directory(files, process, workspace),
-            *(_image_volumes(image, workspace, lenient=namespaced) if options.readonly else ()),
-            *(Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777")) for target in options.tmpfs),
-            *(Mount(one.target, "bind", str(one.source), ("rbind", one.mode)) for one in options.volumes),
-        ]
-        spec = build_step_spec(
-            args=process.args,
-            env={"HOSTNAME": hostname, **({"TERM": "xterm"} if options.terminal else {}), **process.env},
-            cwd=process.cwd,
-            user=process.user,
-            hostname=hostname,
-            mounts=mounts,
-            network=network,
-            sandbox=sandbox,
-            readonly=options.readonly,
-            terminal=options.terminal,
-        )
+        spec = _spec(image, workspace, replace(options, sandbox=sandbox), network, lenient=namespaced)
         root = Overlay(workspace.lowers, workspace.upper, workspace.work, userxattr=namespaced)
         return executor.run(spec, root, output=output, session=session)
+
+
+def _spec(image: Image, workspace: Workspace, options: RunOptions, network: Network, *, lenient: bool) -> RuntimeSpec:
+    """Describe the container; `lenient` as of `Ownership`. What it needs besides is put beside the workspace."""
+    files = cache(partial(_files, image))
+    process = _process(image, files, options)
+    hostname = options.hostname or secrets.token_hex(6)
+    mounts = [
+        *_names(options, network, workspace, hostname),
+        *_working_directory(files, process, workspace),
+        *(_image_volumes(image, workspace, lenient=lenient) if options.readonly else ()),
+        *(Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777")) for target in options.tmpfs),
+        *(Mount(one.target, "bind", str(one.source), ("rbind", one.mode)) for one in options.volumes),
+    ]
+    return build_step_spec(
+        args=process.args,
+        env={"HOSTNAME": hostname, **({"TERM": "xterm"} if options.terminal else {}), **process.env},
+        cwd=process.cwd,
+        user=process.user,
+        hostname=hostname,
+        mounts=mounts,
+        network=network,
+        sandbox=options.sandbox,
+        readonly=options.readonly,
+        terminal=options.terminal,
+    )
 
 
 def _host() -> Platform:
