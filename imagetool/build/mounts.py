@@ -132,7 +132,9 @@ def _cache(
         else:
             os.chmod(folder, mount.mode if mount.mode is not None else 0o755)
             folder.with_name(f"{name}.id").write_text(mount.id or target)
-            if mount.uid or mount.gid:
+            if (
+                mount.uid or mount.gid
+            ) and not inputs.worker.single_id:  # with one id all is root's, and everybody is root
                 os.chown(folder, mount.uid or 0, mount.gid or 0)
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, fd)

@@ -57,7 +57,7 @@ def secret_mounts(
             agents += 1
             environment.setdefault("SSH_AUTH_SOCK", inputs.state.path(target))
             stack.enter_context(agent_socket(path, inputs.secrets.agents[_id(mount)]))
-            _dress(path, mount, 0o600)
+            _dress(path, mount, 0o600, single_id=inputs.worker.single_id)
         else:
             value = inputs.secrets.values[_id(mount)]
             if mount.env is not None:
@@ -67,7 +67,7 @@ def secret_mounts(
             target = mount.target or f"/run/secrets/{_id(mount)}"
             with storage_errors("cannot write a secret to memory"), open(path, "xb") as file:
                 file.write(value)
-            _dress(path, mount, 0o400)
+            _dress(path, mount, 0o400, single_id=inputs.worker.single_id)
         yield Mount(inputs.state.path(target).rstrip("/"), "bind", str(path), ("bind", "ro"))
 
 
@@ -99,10 +99,10 @@ def _text(value: bytes, mount: RunMount) -> str:
     return text
 
 
-def _dress(path: Path, mount: RunMount, mode: int) -> None:
+def _dress(path: Path, mount: RunMount, mode: int, *, single_id: bool) -> None:
     with storage_errors("cannot give a secret its owner"):
         os.chmod(path, mount.mode if mount.mode is not None else mode)
-        if mount.uid or mount.gid:
+        if (mount.uid or mount.gid) and not single_id:  # with one id all is root's, and everybody is root
             os.chown(path, mount.uid or 0, mount.gid or 0)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def cache(globals: Globals, *, action: str, place: str | None, id: Sequence[str]
     if (action in ("export", "import")) != (place is not None):
         raise UsageError(f"cache {action}: " + ("write where to or from" if place is None else "takes no place"))
     with workplace(globals, progress) as here:
-        folder = here.root / "cache-mounts"
+        folder = _of_these_ids(here.root / "cache-mounts")
         if action == "ls" and json:
             sys.stdout.write(f"{cachemounts.listing(folder)}\n")
         elif action == "ls":
@@ -39,3 +41,13 @@ def cache(globals: Globals, *, action: str, place: str | None, id: Sequence[str]
         else:
             names = cachemounts.import_mounts(folder, str(place), here.surroundings, here.observer)
             sys.stdout.write("".join(f"{name}\n" for name in names))
+
+
+def _of_these_ids(folder: Path) -> Path:
+    """Return where the cache mounts of this user's builds are, and become who may touch their files."""
+    from imagetool.runtime.namespaces import enter_user_namespace
+    from imagetool.snapshot.folders import of_these_ids
+
+    if os.geteuid() != 0:
+        enter_user_namespace()
+    return of_these_ids(folder)

@@ -140,6 +140,7 @@ def worker_of(
     """
     from imagetool.build.filedigests import FileDigests
     from imagetool.build.worker import Times, Worker
+    from imagetool.snapshot.folders import of_these_ids
     from imagetool.streams.codecs import Codec
 
     epoch, told = _epoch(opened, options, place, witness, declared)
@@ -154,7 +155,7 @@ def worker_of(
         base=lambda name, platform: _base(name, platform, options.pull, place, store, witness),
         download=download,
         scratch=place.root / "scratch",
-        caches=place.root / "cache-mounts",
+        caches=of_these_ids(place.root / "cache-mounts"),
         codec=options.codec or Codec(),
         times=Times(epoch, options.preserve_times, options.rewrite_times, told=told),
         user_namespace=made.namespaced,

@@ -152,6 +152,55 @@ def test_a_store_used_with_other_ids_shows_the_owners_that_the_image_has(
         assert owners == ["0:0" if way == "single" else "5:6", "y"]
 
 
+CACHE = """\
+FROM busybox
+RUN --mount=type=cache,target=/kept,mode=0700 echo x >> /kept/lines && chown 7:7 /kept/lines && wc -l < /kept/lines
+RUN --mount=type=cache,target=/others,uid=7,mode=0700 --network=none echo x >> /others/lines && cat /others/lines
+"""
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [("range", "single", "range"), ("single", "range", "single"), ("range", "root"), ("root", "single")],
+    ids=" then ".join,
+)
+def test_cache_mounts_are_apart_by_the_ids_that_they_were_made_with(place: Place, ways: tuple[str, ...]) -> None:
+    seen: dict[str, int] = {}
+    for way in ways:
+        seen[way] = seen.get(way, 0) + 1
+        said = place.build(way, CACHE, "--no-cache")
+        assert f"\n  {seen[way]}\n" in said, said
+        if way == "root":
+            subprocess.run(
+                ["chown", "-R", f"{NOBODY}:{NOBODY}", place.root / "layout", place.root / "cache"], check=True
+            )
+
+
+@pytest.mark.parametrize("way", ["range", "single", "root"])
+def test_who_made_cache_mounts_lists_exports_and_removes_them(place: Place, way: str) -> None:
+    place.build(way, CACHE)
+
+    def cache(*args: str | Path) -> str:
+        command = ["cache", *args]
+        done = imagetool(*command, root=place.root) if way == "root" else place.user(way, *command)
+        return done.stdout
+
+    assert {line.split()[-1] for line in cache("ls").splitlines()} == {"/kept", "/others"}
+    cache("export", f"oci:{place.folder}/exported:c")
+    assert "2 cache mounts" in cache("prune")
+    assert cache("ls") == ""
+    assert cache("import", f"oci:{place.folder}/exported:c").split() == ["/kept", "/others"]
+    assert "\n  2\n" in place.build(way, CACHE, "--no-cache")
+
+
+@pytest.mark.parametrize("way", ["range", "single"])
+def test_a_secret_for_another_user_is_read_by_that_user(place: Place, way: str) -> None:
+    (place.folder / "secret").write_text("hidden")
+    (place.folder / "secret").chmod(0o644)
+    text = "FROM busybox\nUSER 7\nRUN --mount=type=secret,id=s,uid=7 test $(wc -c < /run/secrets/s) = 6 && echo read\n"
+    assert "\n  read\n" in place.build(way, text, "--secret", f"id=s,src={place.folder}/secret")
+
+
 def in_container(place: Place, security: Security, *args: str) -> tuple[int, str]:
     """Run the program as root of a real container with the host's files, the user's folder at /mnt."""
     command = [sys.executable, "-m", "imagetool", "--root", "/mnt/store", *args]
