@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from imagetool.runtime.cgroups import reachable, remove_group
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 _NO_NAMESPACES = """\
@@ -57,6 +59,7 @@ def as_user(
     subordinate: bool = False,
     namespaces: bool = True,
     masked_proc: bool = False,
+    groups: Sequence[Path] = (),
     env: Mapping[str, str] | None = None,
     cwd: Path = CHECKOUT,
 ) -> subprocess.CompletedProcess[str]:
@@ -66,6 +69,7 @@ def as_user(
         subordinate: whether /etc/subuid and /etc/subgid give the user 65536 ids.
         namespaces: whether the user may make user namespaces.
         masked_proc: whether a file of /proc is hidden, as in a container, so that no new /proc can be mounted.
+        groups: control groups that the command is put into; see `delegated`.
     """
     environment = {"PATH": _path(), "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8", **(env or {})}
     assignments = [f"{name}={value}" for name, value in environment.items()]
@@ -73,7 +77,7 @@ def as_user(
     wrapped = [*drop, *map(str, command)]
     if not namespaces:
         wrapped = [sys.executable, "-c", _NO_NAMESPACES, *wrapped]
-    lines = ["set -e", *_open_places(folder)]
+    lines = ["set -e", *(f"echo $$ > {group}/cgroup.procs" for group in groups), *_open_places(folder)]
     if subordinate:
         lines += [f"echo nobody:300000:65536 > {folder}/subids"]
         lines += [f"mount --bind {folder}/subids /etc/{name}" for name in ("subuid", "subgid")]
@@ -87,6 +91,28 @@ def as_user(
         timeout=110,
         check=False,
     )
+
+
+@contextmanager
+def delegated(controllers: frozenset[str]) -> Iterator[list[Path]]:
+    """Make the user a control group of version 1 for each of these controllers; remove them at the end."""
+    made = []
+    try:
+        for place in reachable():
+            if place.version != 1 or not place.controllers & controllers:
+                continue
+            group = Path(place.folder, f"delegated-{os.getpid()}")
+            group.mkdir()
+            made.append(group)
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if (group / name).exists():
+                    (group / name).write_text((group.parent / name).read_text())
+            for path in (group, *group.iterdir()):
+                os.chown(path, NOBODY, NOBODY)
+        yield made
+    finally:
+        for group in made:
+            remove_group(str(group))
 
 
 def _path() -> str:

@@ -20,7 +20,7 @@ from imagetool.runtime.spec import Mount
 from tests.support.bases import store_with
 from tests.support.command import imagetool
 from tests.support.containers import overlay, run
-from tests.support.users import CHECKOUT, NOBODY, as_user, users_folder
+from tests.support.users import CHECKOUT, NOBODY, as_user, delegated, users_folder
 
 pytestmark = pytest.mark.root
 
@@ -281,6 +281,34 @@ def test_a_limit_that_cannot_be_set_is_an_error_that_says_what_to_do(
         assert "cannot be put into force" in line
         assert "Delegate=yes" in line
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("way", ["range", "single"])
+def test_limits_are_in_force_where_control_groups_were_delegated(place: Place, way: str) -> None:
+    controllers = frozenset(("memory", "pids", "cpu", "cpuset"))
+    with delegated(controllers) as groups:
+        if len(groups) < len(controllers):
+            pytest.skip("needs control groups of version 1")
+
+        def run(*args: str, check: int) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "imagetool", "--root", place.root, *args]
+            done = as_user(command, folder=place.folder, groups=groups, **WAYS[way])
+            assert done.returncode == check, done.stderr
+            return done
+
+        hungry = ["/bin/sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=100"]
+        done = run("run", "--memory", "16m", "--shm-size", "200m", "busybox", *hungry, check=137)
+        assert "met its memory limit of 16.0 MiB" in done.stderr
+        many = ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait"]
+        assert "limit of 5 processes" in run("run", "--pids-limit", "5", "busybox", *many, check=2).stderr
+        (place.context / "Dockerfile").write_text("FROM busybox\nRUN grep Cpus_allowed_list /proc/self/status\n")
+        limits = ["--cpus", "0.5", "--cpu-shares", "100", "--cpuset-cpus", "0", "--stats"]
+        done = run("build", "--progress", "plain", *limits, str(place.context), check=0)
+        assert "Cpus_allowed_list:\t0\n" in done.stderr
+        assert "s of CPU time" in done.stderr
+        found = {one["name"]: one for one in json.loads(run("doctor", "--json", check=0).stdout)["findings"]}
+        assert found["limits"]["state"] == "ok"
+        assert not [path for group in groups for path in group.iterdir() if path.is_dir()], "nothing is left"
 
 
 def test_limits_that_need_no_control_group_are_in_force_without_root(place: Place) -> None:
