@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from imagetool import limits
 from imagetool.content.store import Fetcher, fetch_bytes, fetch_document
 from imagetool.errors import DigestMismatch, InvalidDocument, LimitExceeded, NotFound
-from imagetool.layer.merge import Opener
 from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest, chain_ids
 from imagetool.oci.manifest import Index, Manifest
 from imagetool.oci.platform import Platform
-from imagetool.streams.codecs import decompress
 from imagetool.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from imagetool.layer.merge import Opener
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ def open_tar(content: Fetcher, layer: Layer) -> Iterator[Iterator[bytes]]:
     The error of a wrong digest comes at the end of the stream, so what was made of it before
     must not be visible yet.
     """
+    from imagetool.streams.codecs import decompress
+
     where = f"layer {layer.descriptor.digest}"
     with content.fetch(layer.descriptor) as chunks:
         yield _checked(decompress(chunks, where=where), layer.diff_id, where)

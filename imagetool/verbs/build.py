@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from imagetool.content.layout import LayoutStore
 from imagetool.errors import UsageError
-from imagetool.image.image import Image
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
 from imagetool.progress import phase
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from imagetool.build.solver import BuildRequest
     from imagetool.build.worker import Witness, Worker
     from imagetool.dockerfile import Dockerfile, IgnoreRules
+    from imagetool.image.image import Image
 
 #: Asks for a cache in the image, as `--cache-to type=inline` does; the name is BuildKit's.
 _INLINE_ARG: Final = "BUILDKIT_INLINE_CACHE"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from imagetool.config.environment import cdi_folders, source_date_epoch
 from imagetool.content.layout import REF_NAME, LayoutStore
 from imagetool.errors import NetworkError, NotFound
-from imagetool.image.image import Image, load
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer
 from imagetool.transports import find
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from imagetool.build.contexts import Opened
     from imagetool.build.solver import BuildRequest
     from imagetool.build.worker import Download, Witness, Worker
+    from imagetool.image.image import Image
     from imagetool.runtime.executors import Executor
     from imagetool.runtime.network import Network
     from imagetool.runtime.sandbox import Sandbox
@@ -239,6 +239,8 @@ def _has_single_id() -> bool:
 
 def _base(name: str, platform: Platform, pull: str, place: Workplace, store: LayoutStore, witness: Witness) -> Image:
     """Find a base image in the local store, else in its registry; `pull` as of --pull."""
+    from imagetool.image.image import load
+
     if name.startswith("oci-layout://"):
         return _from_layout(name, platform, place, store)
     name = name.removeprefix("docker-image://")
@@ -274,6 +276,7 @@ def _base(name: str, platform: Platform, pull: str, place: Workplace, store: Lay
 
 def _from_layout(name: str, platform: Platform, place: Workplace, store: LayoutStore) -> Image:
     """Take an image of an OCI layout into the local store: oci-layout://DIR[:TAG] or oci-layout://DIR@DIGEST."""
+    from imagetool.image.image import load
     from imagetool.transfer import copy as transfer
 
     reader, rest = find("oci:" + name.removeprefix("oci-layout://").replace("@sha256:", ":sha256:"))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagetool.errors import ChecksFailed, InvalidReference, NotFound
-from imagetool.image.image import load
 from imagetool.oci.platform import Platform
 from imagetool.transports.local import resolve
 from imagetool.verbs.buildoptions import BuildOptions, dockerfile_of, shown_name
@@ -46,6 +45,7 @@ def refuse_findings(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildO
 
 def _lint(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, place: Workplace) -> Report:
     from imagetool.dockerfile.lint import BaseImage, lint
+    from imagetool.image.image import load
 
     platform = options.platform or Platform.parse(f"linux/{os.uname().machine}")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.content.layout import LayoutStore
 from imagetool.errors import UsageError
-from imagetool.image.image import Image, load
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note
 from imagetool.transports import find
 from imagetool.verbs.workplace import Workplace, opened, pull_into
 
 if TYPE_CHECKING:
+    from imagetool.image.image import Image
     from imagetool.streams.codecs import Codec
     from imagetool.transfer import CopyReport
 
@@ -86,6 +86,7 @@ def convert(source: str, destination: str, place: Workplace) -> str:
     """
     if not destination.startswith("aci:"):
         return str(copy(source, destination, place).root.digest)
+    from imagetool.image.image import load
     from imagetool.transports.aci import export_aci
     from imagetool.transports.docker import Docker
     from imagetool.transports.local import Local
