@@ -146,12 +146,27 @@ def repack(
     )
 
 
-def squash(source: str, destination: str, place: Workplace, *, codec: Codec | None = None) -> Descriptor:
-    """Make an image of one layer with the same root filesystem; see `rootfs.squash`."""
-    from imagetool.streams.codecs import Codec
-    from imagetool.verbs.rootfs import squash
+def squash(
+    source: str,
+    destination: str,
+    place: Workplace,
+    *,
+    codec: Codec | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    base: str | None = None,
+) -> Descriptor:
+    """Make an image with the same root filesystem of which all layers, or some, are one.
 
-    return squash(source, destination, place.surroundings, codec=codec or Codec(), observer=place.observer)
+    Args:
+        first, last: which: numbers, 1 for the base, or beginnings of digests.
+        base: an image whose layers stay as they are, instead of `first`.
+    """
+    from imagetool.streams.codecs import Codec
+    from imagetool.verbs.rootfs import Span, squash
+
+    around, span = place.surroundings, Span(first, last, base)
+    return squash(source, destination, around, codec=codec or Codec(), span=span, observer=place.observer)
 
 
 def diff(left: str, right: str, place: Workplace, *, platform: Platform | None = None) -> ImageDifference:

@@ -31,11 +31,23 @@ def squashed(files: LayerFiles, below: Tree, *, time: int) -> Iterator[Item]:
         if entry.kind == "file" and first.setdefault(identity, name) != name:
             entry = entry._replace(kind="link", linkname=first[identity], size=0)
         taken.append(Taken(name, entry))
-    for name in sorted(below.inodes):
+    yield from _removed(tree, below, time)
+    yield from _implied(tree, below)
+    yield from files.stream(taken)
+
+
+def _removed(tree: Tree, below: Tree, time: int) -> Iterator[Item]:
+    for name in sorted((below.inodes.keys() | below.children.keys()) - {b"."}):
         folder, _, base = name.rpartition(b"/")
         if name not in tree.inodes and name not in tree.children and _is_folder(tree, folder):
             yield Entry(folder + b"/" + PREFIX + base if folder else PREFIX + base, "file", 0o644, mtime=time), ()
-    yield from files.stream(taken)
+
+
+def _implied(tree: Tree, below: Tree) -> Iterator[Item]:
+    """Yield the directories that no layer describes, where nothing else would make them, or make them as they are."""
+    for name in sorted(tree.children.keys() - tree.inodes.keys() - {b"."}):
+        if name in below.inodes or (not tree.children[name] and name not in below.children):
+            yield Entry(name, "dir", 0o755), ()
 
 
 def _is_folder(tree: Tree, name: bytes) -> bool:

@@ -302,7 +302,11 @@ def _make() -> dict[str, Command]:
         Command(
             "squash",
             "rootfs:squash",
-            "Merge the layers of an image into one, without unpacking them; print the new image's digest.",
+            "Merge the layers of an image, or some of them, into one, without unpacking them; print the new image's "
+            "digest.",
+            Option("--from", help="The first layer to merge: its number or the beginning of its digest. [default: 1]"),
+            Option("--to", help="The last one. [default: the last there is]"),
+            Option("--keep-base", kind="image", help="Merge only what is on top of this image's layers."),
             Option("--compression", default="gzip", help="gzip[:0-9], zstd[:1-22] or none."),
             _PROGRESS,
             _image("source"),

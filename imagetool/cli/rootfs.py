@@ -167,10 +167,21 @@ def repack(
     sys.stdout.write(f"{made.image.digest}\n")
 
 
-def squash(globals: Globals, *, source: str, destination: str, compression: str, progress: str) -> None:
-    """Merge the layers of an image into one; print the new digest."""
+def squash(
+    globals: Globals,
+    *,
+    source: str,
+    destination: str,
+    from_: str | None,
+    to: str | None,
+    keep_base: str | None,
+    compression: str,
+    progress: str,
+) -> None:
+    """Merge layers of an image into one; print the new digest."""
     from imagetool.streams.codecs import Codec
 
+    codec = Codec.parse(compression)
     with workplace(globals, progress) as place:
-        made = api.squash(source, destination, place, codec=Codec.parse(compression))
+        made = api.squash(source, destination, place, codec=codec, first=from_, last=to, base=keep_base)
     sys.stdout.write(f"{made.digest}\n")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagetool.content.store import Fetcher
 from imagetool.errors import UsageError
-from imagetool.image.image import Image, load
+from imagetool.image.image import Image, Layer, load
 from imagetool.oci.config import History, ImageConfig
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
@@ -25,8 +25,9 @@ from imagetool.transports import Surroundings, find
 from imagetool.values import dataclass, replace
 
 if TYPE_CHECKING:
+    from imagetool.build.files import Trees
     from imagetool.image.contents import ImageDifference
-    from imagetool.layer.entry import Entry
+    from imagetool.layer.entry import Entry, Item
     from imagetool.snapshot.bundle import Bundle
     from imagetool.streams.codecs import Codec
 
@@ -120,28 +121,94 @@ def _copy(image: Image, lower: Fetcher, destination: str, around: Surroundings, 
         copy(Stacked(around.store, lower), target.store, image.descriptor, tags=target.tags, observer=observer)
 
 
-def squash(reference: str, destination: str, around: Surroundings, *, codec: Codec, observer: Observer) -> Descriptor:
-    """Make an image of one layer that has the same root filesystem; return its manifest.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which layers to merge; all that is not said means as many as there are.
 
-    The layers are merged as streams: nothing is unpacked. History keeps its steps; the layers
-    they made are in the last one.
+    first, last: numbers, 1 for the base, or beginnings of digests, as `entries` takes them.
+    base: an image whose layers stay as they are, those below `first`.
     """
+
+    first: str | None = None
+    last: str | None = None
+    base: str | None = None
+
+
+def squash(
+    reference: str,
+    destination: str,
+    around: Surroundings,
+    *,
+    codec: Codec,
+    span: Span | None = None,
+    observer: Observer,
+) -> Descriptor:
+    """Make an image with the same root filesystem, of whose layers some, or all, are one; return its manifest.
+
+    The layers are merged as streams: nothing is unpacked. The others stay, byte for byte. History
+    keeps its steps; the layers they made are in one that says so.
+    """
+    from imagetool.build.files import Trees
     from imagetool.image.write import write_image, write_layer
-    from imagetool.layer.merge import flatten
     from imagetool.layer.tarcodec import write
     from imagetool.oci.document import decode, encode
 
     with _opened(reference, around) as image, around.store.session():
-        layer = write_layer(write(flatten(image.openers())), around.store, codec)
+        low, high = _spanned(image, reference, span or Span(), around)
+        items = _merged(Trees(image.content), image.layers[:high], low, around.epoch * 10**9)
+        layer = write_layer(write(items), around.store, codec)
+        layers = (*image.layers[:low], layer, *image.layers[high:])
         tree = decode(image.config.raw, what="config")
-        tree["rootfs"] = {"type": "layers", "diff_ids": [str(layer.diff_id)]}
-        steps = [replace(step, empty_layer=True).tree() for step in image.config.history]
+        tree["rootfs"] = {"type": "layers", "diff_ids": [str(one.diff_id) for one in layers]}
         made = History(created=image.config.created or _created(around), created_by="imagetool squash")
-        tree["history"] = [*steps, made.tree()]
-        written = write_image(around.store, ImageConfig.parse(encode(tree)), [layer])
-        squashed = Image(written, ImageConfig.parse(encode(tree)), (layer,), around.store)
-        _copy(squashed, image.content, destination, around, observer)
+        tree["history"] = [step.tree() for step in _retold(image.config.history, low, high, made)]
+        config = ImageConfig.parse(encode(tree))
+        written = write_image(around.store, config, layers)
+        _copy(Image(written, config, layers, around.store), image.content, destination, around, observer)
     return written.descriptor
+
+
+def _spanned(image: Image, reference: str, span: Span, around: Surroundings) -> tuple[int, int]:
+    """Return the layers of a span: from, counted from 0, and up to."""
+    low = 0 if span.first is None else _number(image, span.first, "--from")
+    high = len(image.layers) if span.last is None else _number(image, span.last, "--to") + 1
+    if span.base is not None:
+        if span.first is not None:
+            raise UsageError("--keep-base says where to begin, and so does --from: give one of them")
+        with _opened(span.base, around, image.config.platform) as base:
+            kept = [layer.diff_id for layer in base.layers]
+        if [layer.diff_id for layer in image.layers[: len(kept)]] != kept:
+            raise UsageError(f"{span.base} is no base of {reference}: its layers are not the first of that")
+        low = len(kept)
+    if low >= high:
+        raise UsageError(f"{reference} has {len(image.layers)} layers, of which none is left to be merged")
+    return low, high
+
+
+def _merged(trees: Trees, layers: Sequence[Layer], low: int, time: int) -> Iterator[Item]:
+    """Yield one layer that does what those from `low` on do to those below."""
+    from imagetool.build.squash import squashed
+    from imagetool.layer.merge import flatten
+
+    files = trees.files(layers)
+    if low == 0:
+        return flatten(files.layers, files.tree)
+    return squashed(files, trees.files(layers[:low]).tree, time=time)
+
+
+def _retold(history: Sequence[History], low: int, high: int, made: History) -> Iterator[History]:
+    """Yield the steps; those of the merged layers have none any more, and `made` follows the last of them."""
+    seen, told = 0, False
+    for step in history:
+        if not step.empty_layer:
+            if seen == high and not told:
+                yield made
+                told = True
+            seen += 1
+            step = replace(step, empty_layer=True) if low < seen <= high else step
+        yield step
+    if not told:
+        yield made
 
 
 def compare(left: str, right: str, around: Surroundings, *, platform: Platform | None = None) -> ImageDifference:
@@ -163,10 +230,10 @@ def entries(
     from imagetool.image.contents import entries as listed
 
     with _opened(reference, around, platform) as image:
-        yield from listed(image, layer=None if layer is None else _number(image, layer))
+        yield from listed(image, layer=None if layer is None else _number(image, layer, "--layer"))
 
 
-def _number(image: Image, text: str) -> int:
+def _number(image: Image, text: str, option: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 5 and 0 < int(text) <= len(image.layers):
         return int(text) - 1
     wanted = text.removeprefix("sha256:")
@@ -176,7 +243,9 @@ def _number(image: Image, text: str) -> int:
         if len(wanted) >= 4 and any(_starts(digest, wanted) for digest in (layer.descriptor.digest, layer.diff_id))
     ]
     if len(found) != 1:
-        raise UsageError(f"--layer {text[:80]!r}: give a number from 1 to {len(image.layers)}, or a digest's beginning")
+        raise UsageError(
+            f"{option} {text[:80]!r}: give a number from 1 to {len(image.layers)}, or a digest's beginning"
+        )
     return found[0]
 
 

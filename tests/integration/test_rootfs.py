@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +117,50 @@ def test_a_squashed_image_differs_in_nothing_but_its_layers(store: Path, tmp_pat
     assert len(json.loads(imagetool("history", "--json", "flat", root=store).stdout)) == 4
 
 
+def inspected(store: Path, name: str) -> list[dict[str, Any]]:
+    layers: list[dict[str, Any]] = json.loads(imagetool("inspect", name, root=store).stdout)["layers"]
+    return layers
+
+
+def layers_of(store: Path, name: str) -> list[str]:
+    return [layer["diffID"] for layer in inspected(store, name)]
+
+
+@pytest.mark.parametrize(
+    ("args", "kept"),
+    [
+        ((), []),
+        (("--from", "2"), [0]),
+        (("--from=3", "--to=4"), [0, 1, 4]),
+        (("--to", "3"), [3, 4]),
+        (("--keep-base", "app"), [0, 1]),
+        (("--keep-base", "app", "--to", "4"), [0, 1, 4]),
+    ],
+    ids=lambda words: "-".join(map(str, words)) or "all",
+)
+def test_some_layers_are_merged_and_the_others_stay(
+    store: Path, tmp_path: Path, args: tuple[str, ...], kept: list[int]
+) -> None:
+    context = tmp_path / "more"
+    context.mkdir()
+    (context / "new").write_text("new\n")
+    steps = "COPY new /etc/conf\nENV A=b\nCOPY new /etc/new\nCOPY --chmod=600 new /bin/new\n"
+    (context / "Dockerfile").write_text(f"FROM app\n{steps}")
+    imagetool("build", "--tag", "more", context, root=store)
+    before = layers_of(store, "more")
+    assert len(before) == 5
+    imagetool("squash", *args, "more", "less", root=store)
+    after = layers_of(store, "less")
+    assert [layer for layer in after if layer in before] == [before[number] for number in kept]
+    assert len(after) == len(kept) + 1
+    assert imagetool("diff", "--total", "--exit-code", "more", "less", root=store).stdout.endswith(": 0 entries\n")
+    imagetool("verify", "less", root=store)
+    told = json.loads(imagetool("history", "--json", "less", root=store).stdout)
+    assert len(told) == len(json.loads(imagetool("history", "--json", "more", root=store).stdout)) + 1
+    (merged,) = (step for step in told if step["created_by"] == "imagetool squash")
+    assert merged["size"] == next(layer["size"] for layer in inspected(store, "less") if layer["diffID"] not in before)
+
+
 def test_a_difference_is_told_by_the_exit_code_when_asked(store: Path, tmp_path: Path) -> None:
     imagetool("unpack", "app", tmp_path / "b", root=store)
     (tmp_path / "b/rootfs/etc/conf").chmod(0o600)
@@ -136,6 +181,11 @@ def test_a_difference_is_told_by_the_exit_code_when_asked(store: Path, tmp_path:
         (("ls", "--layer", "9", "app"), 2, "number from 1 to 2"),
         (("ls", "--layer", "ffff", "app"), 2, "number from 1 to 2"),
         (("diff", "app", "nowhere"), 3, "nowhere"),
+        (("squash", "--from", "3", "app", "x"), 2, "--from '3': give a number from 1 to 2"),
+        (("squash", "--from", "2", "--to", "1", "app", "x"), 2, "none is left"),
+        (("squash", "--from", "2", "--keep-base", "app", "app", "x"), 2, "give one of them"),
+        (("squash", "--keep-base", "app", "app", "x"), 2, "none is left"),
+        (("squash", "--keep-base", "other", "app", "x"), 2, "no base of app"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
@@ -144,6 +194,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
     (tmp_path / "damaged").mkdir()
+    imagetool("squash", "app", "other", root=store)
     (tmp_path / "damaged/imagetool.scan").write_bytes(b"imagetool scan 1\n" + bytes(100))
     done = imagetool(*args, root=store, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
