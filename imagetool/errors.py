@@ -49,9 +49,16 @@ class Unsupported(UsageError):
 
 
 class BuildError(ImagetoolError):
-    """The build failed because of what the Dockerfile asks for."""
+    """The build failed because of what the Dockerfile asks for.
+
+    `about` is the text of the instruction that asks for it; whoever knows the place finds it there.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, about: str = "") -> None:
+        super().__init__(message)
+        self.about = about
 
 
 class DockerfileError(BuildError):
@@ -78,13 +85,12 @@ class DockerfileError(BuildError):
         about: str = "",
         hint: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, about=about)
         self.message = message
         self.file = file
         self.line = line
         self.column = column
         self.excerpt = excerpt
-        self.about = about
         self.hint = hint
 
     def __str__(self) -> str:
@@ -93,11 +99,15 @@ class DockerfileError(BuildError):
 
 
 class StepFailed(BuildError):
-    """A RUN step ended with a non-zero status; `status` is 128+n when signal n ended it."""
+    """A RUN step ended with a non-zero status; `status` is 128+n when signal n ended it.
+
+    `remains` is what the step left, where that was to be kept (`build.working.Remains`), else None.
+    """
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+        self.remains: object = None
 
 
 class NotFound(ImagetoolError):

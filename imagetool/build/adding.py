@@ -169,7 +169,7 @@ def _place(target: bytes, made: set[bytes], base: Root) -> bytes:
 def _taken(files: FolderFiles, source: str) -> Taken:
     name, entry = files.lookup(posixpath.normpath("/" + source).lstrip("/").encode(errors="surrogateescape"))
     if entry is None:
-        raise BuildError(f"{source!r} not found")
+        raise BuildError(f"{source!r} not found", about=source)
     return Taken(name, entry)
 
 
@@ -213,9 +213,9 @@ def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetch
     with inputs.worker.download(source) as download:
         name = download.name
         if "\0" in name:
-            raise BuildError(f"ADD {source}: the URL ends in no name that a file can have")
+            raise BuildError(f"ADD {source}: the URL ends in no name that a file can have", about=source)
         if instruction.dest.endswith("/") and not name:
-            raise BuildError(f"ADD {source}: the URL ends in no file name; write one as the destination")
+            raise BuildError(f"ADD {source}: the URL ends in no file name; write one as the destination", about=source)
         path = folder / (name or "download")
         with storage_errors(f"cannot store what {source} gives"), open(path, "wb") as file:
             for chunk in bounded(download.chunks, limits.LAYER_BYTES, where=source, name="LAYER_BYTES"):

@@ -34,7 +34,9 @@ class Chmod:
         for part in text.split(","):
             match = _CLAUSE.match(part)
             if not match:
-                raise BuildError(f"--chmod={text[:40]}: should be an octal number from 0 to 07777, or as u=rwX,go=rX")
+                raise BuildError(
+                    f"--chmod={text[:40]}: should be an octal number from 0 to 07777, or as u=rwX,go=rX", about=text
+                )
             actions = tuple((operator, letters) for operator, letters in _ACTION.findall(match[2]))
             clauses.append((match[1] or "a", actions))
         return cls(clauses=tuple(clauses))

@@ -151,7 +151,7 @@ def plan_copy(request: CopyRequest, files: Files, base: Base) -> CopyPlan:
     dest, there = base.kind(request.dest.encode(errors="surrogateescape"), follow=True)
     is_folder = into or there == "dir"
     if there not in (None, "dir") and into:
-        raise BuildError(f"cannot copy to {request.dest!r}: it is not a directory")
+        raise BuildError(f"cannot copy to {request.dest!r}: it is not a directory", about=request.dest)
     for plan.source, name in enumerate(names):
         if name not in request.skip:
             _take(plan, files, name, dest, is_folder)
@@ -164,7 +164,7 @@ def _check_length(path: str) -> None:
     """Refuse a destination that no Linux can have: NAME_MAX bytes in a name, PATH_MAX in all."""
     raw = path.encode(errors="surrogateescape")
     if len(raw) >= 4096 or max(map(len, raw.split(b"/"))) > 255:
-        raise BuildError(f"cannot copy to {path[:60]!r}…: the name is too long for a file system")
+        raise BuildError(f"cannot copy to {path[:60]!r}…: the name is too long for a file system", about=path)
 
 
 def sources(request: CopyRequest, files: Files) -> list[str]:
@@ -175,11 +175,11 @@ def sources(request: CopyRequest, files: Files) -> list[str]:
         if has_wildcard(source):
             found += _glob(files, cleaned, deep=request.parents)
         elif files.lookup(cleaned.encode(errors="surrogateescape"))[1] is None:
-            raise BuildError(f"{source!r} not found{_why_missing(files, cleaned)}")
+            raise BuildError(f"{source!r} not found{_why_missing(files, cleaned)}", about=source)
         else:
             found.append(cleaned)
     if not found and not request.texts:
-        raise BuildError(f"no file matches {' '.join(request.sources)!r}")
+        raise BuildError(f"no file matches {' '.join(request.sources)!r}", about=request.sources[0])
     return found
 
 
@@ -251,7 +251,7 @@ def _take(plan: _Plan, files: Files, source: str, dest: bytes, is_folder: bool) 
     written = source.encode(errors="surrogateescape")
     name, entry = files.lookup(written)
     if entry is None:
-        raise BuildError(f"{source!r} not found")
+        raise BuildError(f"{source!r} not found", about=source)
     below = _join(dest, kept.encode(errors="surrogateescape"))
     if kept:
         _take_parents(plan, files, written, kept, dest)
@@ -385,7 +385,7 @@ def _check_target(plan: _Plan, name: bytes, kind: Kind) -> None:
         return  # below a directory that is new, nothing can be in the way
     _, there = plan.base.kind(name, follow=False)
     if there is not None and there != "dir" and kind == "dir":
-        raise BuildError(f"cannot copy a directory to {display(name)}: a {there} is there")
+        raise BuildError(f"cannot copy a directory to {display(name)}: a {there} is there", about=plan.request.dest)
     if there == "dir" and kind != "dir":
         raise BuildError(f"cannot copy a file to {display(name)}: a directory is there")
 
@@ -411,7 +411,7 @@ def _need_folder(plan: _Plan, name: bytes) -> None:
     if there == "dir":
         return
     if there is not None:
-        raise BuildError(f"cannot copy below {display(name)}: a {there} is there")
+        raise BuildError(f"cannot copy below {display(name)}: a {there} is there", about=plan.request.dest)
     for above in parents(name):
         _need_folder(plan, above)
     uid, gid = plan.request.owner or (0, 0)

@@ -45,7 +45,7 @@ def step_mounts(inputs: Inputs, instruction: Run, workspace: Workspace, stack: E
             continue  # see `secretmounts`
         target = inputs.state.path(mount.target or "").rstrip("/")
         if not target:
-            raise BuildError(f"RUN --mount={mount.text}: the target cannot be /")
+            raise BuildError(f"RUN --mount={mount.text}: the target cannot be /", about=mount.text)
         if mount.type == "tmpfs":
             size = (f"size={mount.size}",) if mount.size else ()
             yield Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777", *size))

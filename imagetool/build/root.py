@@ -82,5 +82,5 @@ class Root:
 def _number(text: str, whole: str) -> int:
     value = int(text)
     if value > 0xFFFFFFFE:
-        raise BuildError(f"--chown={whole[:80]}: {text[:20]} is not a user or group number")
+        raise BuildError(f"--chown={whole[:80]}: {text[:20]} is not a user or group number", about=whole)
     return value

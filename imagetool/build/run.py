@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetool.build.entitlements import check_device, check_entitled
+from imagetool.build.graph import PROXY_ARGS
 from imagetool.build.mounts import mount_inputs, step_mounts
 from imagetool.build.root import Root
 from imagetool.build.state import run_environment, run_history
 from imagetool.build.steps import Inputs, Made, record, store
 from imagetool.dockerfile import ExecutableHeredoc, Run, script_of
-from imagetool.errors import NotFound, StepFailed
+from imagetool.errors import ImagetoolError, NotFound, StepFailed
 from imagetool.image.image import Layer, opener
 from imagetool.progress import Note, StepMeasured, StepOutput
 from imagetool.runtime.users import User
@@ -71,10 +72,15 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     cached = inputs.lookup(key)
     if cached is not None:
         return Made(cached.layer, history, cached=True, key=key)
-    command = StepCommand(argv, text, environment, network, devices)
+    command = StepCommand(argv, (argv[0], text) if text else None, environment, network, devices)
     with step_container(inputs, instruction, command) as (spec, workspace):
         steady = _is_steady(inputs, instruction, mounted)
-        _execute(inputs, instruction, spec, workspace)
+        try:
+            _execute(inputs, instruction, spec, workspace)
+        except StepFailed as failed:
+            if inputs.keeps:
+                _keep_remains(inputs, instruction, command, workspace, failed)
+            raise
         layer = commit_step(inputs, workspace)
         inputs.worker.snapshots().adopt(workspace, (*state.layers, layer))
     return record(inputs, key, layer, history, steady=steady)
@@ -82,14 +88,15 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
 
 @dataclass(frozen=True, slots=True)
 class StepCommand:
-    """What a step runs: the program and its arguments, the script it is when it is one, its variables, its network.
+    """What a step runs: the program and its arguments, its variables, its network.
 
+    script: the path and the text of a program that the step brings along, None for none.
     devices: those that it was given.
     mounts, hostname, terminal: what a command run by hand may have beyond those of a Dockerfile.
     """
 
     argv: tuple[str, ...]
-    script: str
+    script: tuple[str, str] | None
     environment: dict[str, str]
     network: str
     devices: tuple[Device, ...] = ()
@@ -119,7 +126,7 @@ def step_container(inputs: Inputs, instruction: Run, command: StepCommand) -> It
         mounts += step_mounts(inputs, instruction, workspace, stack)
         mounts += secret_mounts(inputs, instruction.mounts, environment, stack)
         if command.script:
-            mounts.append(_script(workspace, command.argv[0], command.script))
+            mounts.append(_script(workspace, *command.script))
         spec = build_step_spec(
             args=command.argv,
             env=environment,
@@ -236,6 +243,37 @@ def commit_step(inputs: Inputs, workspace: Workspace) -> Layer:
     times = inputs.worker.times
     items = scan_upper(workspace.upper, clamp=times.clamp, warn=warn)
     return store(inputs, items)
+
+
+def _keep_remains(
+    inputs: Inputs, instruction: Run, command: StepCommand, workspace: Workspace, failed: StepFailed
+) -> None:
+    """Put what a failed step left behind, its secrets apart, on its error; say so there when that cannot be."""
+    from imagetool.build.working import FailedStep, Remains
+
+    state, source = inputs.state, instruction.source
+    try:
+        layer = commit_step(inputs, workspace)
+    except ImagetoolError as error:  # as a secret in a file of the step; the failure itself is what counts
+        failed.add_note(f"what the step left cannot be kept: {error}")
+        return
+    mounts = [mount for mount in instruction.mounts if mount.type not in ("secret", "ssh")]
+    named = {mount.from_ for mount in mounts if mount.from_}
+    sources = {name: found for name in named if isinstance(found := inputs.source(name, instruction), tuple)}
+    step = FailedStep(
+        text=source.text,
+        place=f"{source.file}:{source.first_line}",
+        argv=command.argv,
+        status=failed.status,
+        script=command.script,
+        network=command.network,
+        mounts=tuple(mount.text for mount in mounts),
+        context=str(inputs.context.absolute()),
+        sources=sources,
+        proxies={name: value for name, value in inputs.build_args.items() if name in PROXY_ARGS},
+    )
+    line = f"{run_history(state, command.argv)} # exit code {failed.status}"
+    failed.remains = Remains(state.with_history(inputs.worker.times.created, line, layer=layer), step)
 
 
 def _script(workspace: Workspace, target: str, text: str) -> Mount:

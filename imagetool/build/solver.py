@@ -66,6 +66,7 @@ class BuildRequest:
     uncached: labels of stages that are not taken from the cache.
     explain: tell of each step whether the cache had it, and if not, why.
     entitlements: what steps may have beyond the usual.
+    keeps: whether what a failing RUN leaves goes with its error.
     jobs: how many steps, of stages that do not wait for each other, are done at once.
     """
 
@@ -85,6 +86,7 @@ class BuildRequest:
     jobs: int = field(default_factory=default_jobs)
     secrets: Secrets = field(default_factory=Secrets)
     entitlements: Entitlements = field(default_factory=Entitlements)
+    keeps: bool = False
 
 
 def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent) -> Image:
@@ -289,7 +291,7 @@ class _Build:
             raise instruction.source.error(str(error)) from error
         except BuildError as error:
             if instruction.source.first_line:
-                error.add_note(instruction.source.error("").excerpt)
+                error.add_note(instruction.source.error("", about=error.about).excerpt)
                 error.add_note(f"at {instruction.source.file}:{instruction.source.first_line}")
             raise
         except ImagetoolError as error:
@@ -357,4 +359,5 @@ class _Build:
             secrets=self._request.secrets,
             entitlements=self._request.entitlements,
             known=self._known,
+            keeps=self._request.keeps,
         )

@@ -44,6 +44,7 @@ class Inputs:
 
     source: gives the layers, or the directory, that `--from=NAME` means.
     asked: where a step leaves what its cache key was made of.
+    keeps: whether what a failing RUN leaves is wanted, with the error that it raises.
     """
 
     worker: Worker
@@ -61,6 +62,7 @@ class Inputs:
     asked: dict[str, Any] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=Secrets)
     entitlements: Entitlements = field(default_factory=Entitlements)
+    keeps: bool = False
 
     def context_files(self, times: Callable[[int], int] | None = None) -> FolderFiles:
         """Return the files of the build context, to be opened; what is read of them the witness gets to know."""
@@ -189,7 +191,7 @@ def workdir(inputs: Inputs, instruction: Workdir) -> Made:
     if kind == "dir":
         return record(inputs, key, None, history)
     if kind is not None:
-        raise BuildError(f"WORKDIR {path}: a {kind} is there")
+        raise BuildError(f"WORKDIR {path}: a {kind} is there", about=instruction.path)
     uid, gid = (0, 0)
     if inputs.state.run.user not in ("", "0", "root", "0:0", "root:root"):
         user, _ = root.user(inputs.state.run.user)

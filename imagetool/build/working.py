@@ -49,20 +49,22 @@ _LEAST_ID: Final = 4  # digits of an identity that are enough to name a containe
 class FailedStep:
     """The RUN of a Dockerfile that a container was left by.
 
-    text: the instruction as written; place: its file and line. argv, script: what ran. status: how it ended.
-    network: of the step. mounts: its --mount options, secrets and agents left out.
-    context: the build context. sources: the layers that mounts name by `from`.
+    text: the instruction as written; place: its file and line. argv: what ran; script: path and text of a
+    program that it brought along. status: how it ended. network: of the step. mounts: its --mount options,
+    secrets and agents left out. context: the build context. sources: the layers that mounts name by `from`.
+    proxies: the proxy settings that were build arguments.
     """
 
     text: str
     place: str
     argv: tuple[str, ...]
     status: int
-    script: str = ""
+    script: tuple[str, str] | None = None
     network: str = "default"
     mounts: tuple[str, ...] = ()
     context: str = ""
     sources: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
 
     def tree(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -71,11 +73,12 @@ class FailedStep:
             "place": self.place,
             "argv": list(self.argv),
             "status": self.status,
-            "script": self.script,
+            "script": list(self.script or ()),
             "network": self.network,
             "mounts": list(self.mounts),
             "context": self.context,
             "sources": {name: [_layer_tree(layer) for layer in layers] for name, layers in self.sources.items()},
+            "proxies": dict(self.proxies),
         }
 
     @classmethod
@@ -83,17 +86,27 @@ class FailedStep:
         """Read the JSON form."""
         at = "$.failed"
         sources = get(tree, "sources", dict, {}, path=at, what=what)
+        script = get_strings(tree, "script", path=at, what=what)
         return cls(
             text=get(tree, "text", str, None, path=at, what=what),
             place=get(tree, "place", str, "", path=at, what=what),
             argv=get_strings(tree, "argv", path=at, what=what),
             status=get(tree, "status", int, None, path=at, what=what),
-            script=get(tree, "script", str, "", path=at, what=what),
+            script=(script[0], script[1]) if len(script) == 2 else None,
             network=get(tree, "network", str, "default", path=at, what=what),
             mounts=get_strings(tree, "mounts", path=at, what=what),
             context=get(tree, "context", str, "", path=at, what=what),
             sources={name: _layers(sources, name, path=f"{at}.sources", what=what) for name in sources},
+            proxies=get_string_map(tree, "proxies", path=at, what=what),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What a failed step left: the stage with the step's changes as its last layer, and which step it was."""
+
+    state: StageState
+    step: FailedStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ def build(
     cache_from: Sequence[str],
     cache_to: Sequence[str],
     jobs: str | None,
+    keep_on_failure: bool,
     output: Sequence[str],
     iidfile: str | None,
     metadata_file: str | None,
@@ -81,6 +82,7 @@ def build(
         "uncached": uncached,
         "explain": explain_cache,
         "jobs": _jobs(jobs),
+        "keep_on_failure": keep_on_failure,
     }
     if cache_from or cache_to:
         from imagetool.verbs.buildcache import CachePlace

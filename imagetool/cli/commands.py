@@ -117,6 +117,11 @@ def _make() -> dict[str, Command]:
                 many=True,
                 help="type=oci|docker|local|tar,dest=PATH[,tar=true], type=registry,ref=NAME, a directory, or -.",
             ),
+            Option(
+                "--keep-on-failure",
+                kind="flag",
+                help="Keep what a failing RUN leaves as a working container, for `imagetool debug`.",
+            ),
             Option("--iidfile", kind="file", help="Write the image ID to a file."),
             Option("--metadata-file", kind="file", help="Write the digests to a JSON file."),
             Option(

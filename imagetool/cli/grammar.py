@@ -102,6 +102,12 @@ class Command:
         """Whether all that follows so many arguments is another program's command line."""
         return words == len(self.arguments) - 1 and self.arguments[-1].kind == "command"
 
+    def skipped(self, words: int) -> int:
+        """Return how many arguments a `--` after so many leaves out, because another program's command line follows."""
+        left = self.arguments[words:-1]
+        ends = self.arguments and self.arguments[-1].kind == "command"
+        return len(left) if ends and not any(one.required for one in left) else 0
+
 
 class Parsed:
     """A right command line: the command, the global options and the command's values, by name."""
@@ -121,7 +127,8 @@ class Wrong(Exception):
 def parse(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence[Option]) -> Parsed:
     """Parse a command line; raises Wrong for one that is not right, or that asks for help.
 
-    Options and arguments may be mixed; `--` ends the options. The shared (global) options may
+    Options and arguments may be mixed; `--` ends the options, and where the command line of another
+    program follows, also the arguments that may be left out: those are "". The shared (global) options may
     stand anywhere.
     """
     command: Command | None = None
@@ -145,6 +152,7 @@ def parse(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence
                     break
         elif text == "--":
             only_words = True
+            words += [""] * (command.skipped(len(words)) if command else 0)
         else:
             name, value = _split(text)
             option = options.get(name)
@@ -221,7 +229,8 @@ def plain(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence
         text = args[at]
         at += 1
         if text == "--":
-            rest.append([*args[at - 1 :]])
+            skipped = [""] * (command.skipped(words) if command else 0)
+            rest.append([*skipped, *args[at - 1 :]])
             break
         if text == "-" or not text.startswith("-"):
             rest.append([text])

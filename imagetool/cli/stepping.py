@@ -135,6 +135,10 @@ def run_in(globals: Globals, container: str, options: RunOptions, mounts: Sequen
     from imagetool.verbs.byhand import HandMounts, HandRun
     from imagetool.verbs.byhand import run_in as run
 
+    if options.readonly:
+        raise UsageError("run --read-only: a working container keeps what is changed in it; run an image instead")
+    if not options.wishes.args:
+        raise UsageError(f"run {container}: name the command to run, as in run {container} -- COMMAND")
     wanted = HandRun(options, HandMounts.parse(mounts, folder=Path.cwd()))
     stdin = sys.stdin.fileno() if sys.stdin is not None else None
     with workplace(globals, progress) as place, Session(source=stdin, terminal=options.terminal) as session:
@@ -248,6 +252,52 @@ def commit(
     record(answer, [name] if name else [], iidfile, metadata_file)
     result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
     result.write(f"{answer.identity}\n")
+
+
+def debug(
+    globals: Globals,
+    *,
+    container: str | None,
+    command: Sequence[str],
+    env: Sequence[str],
+    user: str | None,
+    workdir: str | None,
+    network: str,
+    isolation: str,
+    runtime: str | None,
+    progress: str,
+    **sandbox: Any,
+) -> int:
+    """Open a shell in a working container, or run a command there; return its exit code."""
+    from imagetool.cli.lines import printable
+    from imagetool.cli.running import told, write
+    from imagetool.cli.systems import wishes
+    from imagetool.config.environment import network_fallback
+    from imagetool.runtime.sandbox import parse_sandbox
+    from imagetool.runtime.session import Session
+    from imagetool.verbs import debug as verb
+    from imagetool.verbs.run import RunOptions
+
+    if command[:1] == ["--"]:
+        command = command[1:]
+    stdin = sys.stdin.fileno() if sys.stdin is not None else None
+    terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    with workplace(globals, progress) as place, Session(source=stdin, terminal=terminal) as session:
+        name = place.containers.named(container) if container else verb.last_failed(place)
+        options = RunOptions(
+            wishes=wishes(None, None, env, user, workdir),
+            terminal=terminal,
+            network=network,  # type: ignore[arg-type]
+            network_fallback=network_fallback(),
+            sandbox=parse_sandbox(**sandbox),
+            isolation=isolation,
+            runtime=runtime,
+        )
+        if terminal or not command:
+            for line in verb.told(name, place.containers.read(name)).splitlines():
+                sys.stderr.write(f"imagetool: {printable(line)}\n")
+        status = verb.debug(name, command, options, place, output=write, session=session)
+    return told(status, options)
 
 
 def containers(globals: Globals, *, quiet: bool, noheading: bool, notruncate: bool, json: bool) -> None:

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from imagetool.cli.grammar import Argument, Command, Option
-from imagetool.cli.parameters import CODECS, JSON, PLACES, PROGRESS
+from imagetool.cli.parameters import (
+    CODECS,
+    ENV,
+    EXECUTOR,
+    JSON,
+    NETWORK,
+    NETWORKS,
+    PLACES,
+    PROGRESS,
+    SANDBOX,
+    USER,
+    WORKDIR,
+)
 
 _CONTAINER = Argument("container", kind="container", help="A working container: its name, or the beginning of its ID.")
 _HABIT = Option("--add-history", kind="flag", help="Accepted for habit: every step is in the image's history.")
@@ -98,6 +110,25 @@ def step_commands() -> tuple[Command, ...]:
             Option("--quiet", "-q", kind="flag", help="Show nothing but the image ID; --progress quiet."),
             _CONTAINER,
             Argument("reference", kind="image", required=False, help=f"The image's name: {PLACES}."),
+        ),
+        Command(
+            "debug",
+            "stepping:debug",
+            "Open a shell in what a failed step left, as the step saw it but without secrets, or run a command there.",
+            ENV,
+            USER,
+            WORKDIR,
+            Option("--network", default="default", choices=NETWORKS, help=f"Its network: {NETWORK}"),
+            *EXECUTOR,
+            *SANDBOX,
+            PROGRESS,
+            Argument(
+                "container",
+                kind="container",
+                required=False,
+                help="The working container. [default: that of the step that failed last]",
+            ),
+            Argument("command", kind="command", many=True, required=False, help="Command in place of the shell."),
         ),
         Command(
             "containers",

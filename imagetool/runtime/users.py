@@ -41,7 +41,7 @@ def resolve_user(text: str, passwd: bytes, group: bytes) -> tuple[User, str]:
     if entry is None and _is_number(name):
         entry = next((row for row in _rows(passwd, 7) if int(name) == int(row[2])), None)
     if entry is None and not _is_number(name):
-        raise BuildError(f"user {name[:_SHOWN]!r} is not in /etc/passwd of the image")
+        raise BuildError(f"user {name[:_SHOWN]!r} is not in /etc/passwd of the image", about=name)
     uid = int(entry[2] if entry else name)
     home = "/root" if uid == 0 else "/"
     if entry and entry[5].startswith("/") and entry[5].isprintable():
@@ -61,7 +61,7 @@ def _group(name: str, group: bytes) -> int:
             return int(row[2])
     if _is_number(name):
         return int(name)
-    raise BuildError(f"group {name[:_SHOWN]!r} is not in /etc/group of the image")
+    raise BuildError(f"group {name[:_SHOWN]!r} is not in /etc/group of the image", about=name)
 
 
 def _rows(database: bytes, fields: int) -> Iterator[list[str]]:

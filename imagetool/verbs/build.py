@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from imagetool.content.layout import LayoutStore
-from imagetool.errors import UsageError
+from imagetool.errors import StepFailed, UsageError
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
 from imagetool.progress import phase
@@ -116,7 +116,14 @@ def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: 
         made = stack.enter_context(OnDemand(options, place, namespaced=in_namespace != "root"))
         declared = dict(pair for arg in dockerfile.global_args for pair in arg.pairs).get(EPOCH_ARG)
         worker = worker_of(opened, options, place, store, witness, made, declared=declared or "")
-        image = _solved(request, worker, options, place, store)
+        try:
+            image = _solved(request, worker, options, place, store)
+        except StepFailed as failed:
+            if options.keep_on_failure:
+                from imagetool.verbs.debug import keep_remains
+
+                keep_remains(failed, opened, options, worker, place)
+            raise
         for name in names or [""]:
             store.tag(image.descriptor, name)
     return image
@@ -154,6 +161,7 @@ def _request(
         named=named,
         uncached=frozenset(name.lower() for name in options.uncached),
         explain=options.explain,
+        keeps=options.keep_on_failure,
         entitlements=options.allow or Entitlements(network_host=options.network == "host"),
     )
 

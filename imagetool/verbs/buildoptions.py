@@ -32,6 +32,7 @@ class BuildOptions:
     text: a Dockerfile that is in no file.
     contexts: what --build-context gives, by name.
     allow: what steps may have beyond the usual; None for nothing.
+    keep_on_failure: make a working container of what a failing RUN leaves.
     epoch: the moment of the build, in seconds; None for SOURCE_DATE_EPOCH or the commit's.
     preserve_times, rewrite_times: see `build.worker.Times`.
     """
@@ -65,6 +66,7 @@ class BuildOptions:
     epoch: int | None = None
     cache_from: Sequence[CachePlace] = ()
     cache_to: Sequence[CachePlace] = ()
+    keep_on_failure: bool = False
     allow: Entitlements | None = None
 
 

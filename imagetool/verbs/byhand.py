@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagetool.build.files import FolderSource
 from imagetool.build.run import HOSTNAME, StepCommand, commit_step, step_container
 from imagetool.build.state import StageState, run_environment, run_history
-from imagetool.dockerfile import ExecForm, Run, RunMount
+from imagetool.dockerfile import ExecForm, Instruction, Run, RunMount
 from imagetool.dockerfile.mounts import parse_mount
 from imagetool.errors import DockerfileError, NotFound, UsageError
+from imagetool.image.image import Layer
 from imagetool.runtime.rootfs import Overlay
 from imagetool.runtime.spec import Mount
 from imagetool.values import dataclass, field, replace
@@ -63,10 +65,18 @@ def _bound(mount: RunMount, text: str, folder: Path) -> Mount:
 
 @dataclass(frozen=True, slots=True)
 class HandRun:
-    """How to run a command in a working container: as `run` does, and with further mounts."""
+    """How to run a command in a working container: as `run` does, and with further mounts and variables.
+
+    script: path and text of a program that the container gets for the time. sources: what mounts mean by `from`,
+    before containers and images of that name. context: what binds without `from` are of.
+    """
 
     options: RunOptions
     mounts: HandMounts = field(default_factory=HandMounts)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    script: tuple[str, str] | None = None
+    sources: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict)
+    context: FolderSource | None = None
 
 
 def run_in(name: str, wanted: HandRun, place: Workplace, *, output: Output, session: Session | None) -> ExitStatus:
@@ -76,10 +86,6 @@ def run_in(name: str, wanted: HandRun, place: Workplace, *, output: Output, sess
     is killed is nothing of it kept. A command that changed nothing leaves the container as it was.
     """
     options = wanted.options
-    if options.readonly:
-        raise UsageError("run --read-only: a working container keeps what is changed in it; run an image instead")
-    if not options.wishes.args:
-        raise UsageError(f"run {name}: name the command to run, as in run {name} -- COMMAND")
     for volume in options.volumes:
         if not volume.source.exists():
             raise NotFound(f"--volume: {volume.source} is not there")
@@ -97,13 +103,16 @@ def _run(bench: Bench, wanted: HandRun, output: Output, session: Session | None)
     options, state = wanted.options, bench.held.record.state
     argv = (*(options.wishes.entrypoint or ()), *(options.wishes.args or ()))
     instruction = Run(command=ExecForm(argv), mounts=wanted.mounts.steps, network=options.network)
-    inputs = bench.inputs(state=_as_wished(state, options))
-    environment = run_environment(inputs.state, {}) | {"SOURCE_DATE_EPOCH": str(bench.worker.times.epoch)}
+    inputs = bench.inputs(state=_as_wished(state, options), source=_source(bench, wanted))
+    if wanted.context is not None:
+        inputs = replace(inputs, context=wanted.context.folder, ignore=wanted.context.ignore)
+    environment = run_environment(inputs.state, wanted.variables)
+    environment |= {**wanted.variables, "SOURCE_DATE_EPOCH": str(bench.worker.times.epoch)}
     if options.terminal:
         environment.setdefault("TERM", "xterm")
     command = StepCommand(
         argv,
-        "",
+        wanted.script,
         environment | dict(options.wishes.env),
         options.network,
         mounts=(*wanted.mounts.bound, *_mounts(options)),
@@ -117,6 +126,10 @@ def _run(bench: Bench, wanted: HandRun, output: Output, session: Session | None)
         if _marks(workspace) != before:
             keep(bench, workspace, run_history(state, argv))
     return status
+
+
+def _source(bench: Bench, wanted: HandRun) -> Callable[[str, Instruction], tuple[Layer, ...] | FolderSource]:
+    return lambda name, at: wanted.sources[name] if name in wanted.sources else bench.source(name, at)
 
 
 def keep(bench: Bench, workspace: Workspace, line: str) -> None:

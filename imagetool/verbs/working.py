@@ -83,7 +83,7 @@ def begin(reference: str, beginning: Beginning, place: Workplace) -> tuple[str, 
             image=name,
             digest=digest,
             state=state,
-            created=_now(),
+            created=now(),
             epoch=worker.times.epoch,
             preserve=beginning.preserve_times,
             compression=beginning.compression,
@@ -93,7 +93,8 @@ def begin(reference: str, beginning: Beginning, place: Workplace) -> tuple[str, 
         return place.containers.make(record, name=beginning.name, stem=stem), record.identity
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the moment, as records have it."""
     seconds, rest = divmod(time.time_ns(), 10**9)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09}Z"
 
