@@ -128,9 +128,9 @@ def sweep(place: Path) -> None:
 
 
 def _remove_unheld(folder: Path) -> None:
-    """Remove a folder unless somebody holds it: its maker, or who removes it just now."""
+    """Remove a folder, or a file left in its stead, unless somebody holds it: its maker, or who removes it just now."""
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:

@@ -71,6 +71,12 @@ def test_a_name_that_a_sweep_took_is_not_used_again(tmp_path: Path, monkeypatch:
         assert not taken[0].exists()
 
 
+def test_what_is_discarded_may_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / ".boot.0123456789abcdef").write_text("of a writer that was killed")
+    folders.discard_folder(tmp_path, ".boot.0123456789abcdef")
+    assert os.listdir(tmp_path) == []
+
+
 def test_many_make_and_sweep_at_once(tmp_path: Path) -> None:
     failed: list[BaseException] = []
 
