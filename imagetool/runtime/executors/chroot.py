@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from imagetool.errors import HostError, Unsupported
 from imagetool.runtime.executors.embedded import EmbeddedExecutor
@@ -37,10 +36,8 @@ class ChrootExecutor:
         self._embedded = EmbeddedExecutor(chroot=True).__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._embedded.__exit__(kind, error, trace)
+    def __exit__(self, *problem: Any) -> None:
+        self._embedded.__exit__(*problem)
 
     def stop(self) -> None:
         """End all containers; see `Executor`."""

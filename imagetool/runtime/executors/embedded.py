@@ -5,13 +5,11 @@ from __future__ import annotations
 import binascii
 import os
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
 
 from imagetool.errors import HostError
-from imagetool.runtime.cgroups import GroupTree
-from imagetool.runtime.executors.launcher import Launcher
-from imagetool.runtime.executors.limited import judged, limited, refuse_hooks
+from imagetool.runtime.executors.limited import judged, launching, limited, refuse_hooks
 from imagetool.runtime.executors.networks import Unconnected, Unmappable, Wanted
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.namespaces import has_single_id, is_host_root
@@ -53,15 +51,12 @@ class EmbeddedExecutor:
         self._fake_ids = has_single_id()
         self._told: set[str] = set()
         self._maps = is_host_root() and not self._chroot
-        self._groups = GroupTree().__enter__()
-        self._launcher = Launcher(self._groups.shared, warn=self._tell_once).__enter__()
+        self._ending = ExitStack()
+        self._groups, self._launcher = self._ending.enter_context(launching(warn=self._tell_once))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._launcher.__exit__(kind, error, trace)
-        self._groups.__exit__(kind, error, trace)
+    def __exit__(self, *problem: Any) -> None:
+        self._ending.__exit__(*problem)
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

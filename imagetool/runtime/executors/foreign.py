@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from imagetool.errors import HostError, Unsupported
-from imagetool.runtime.cgroups import GroupTree
-from imagetool.runtime.executors.launcher import Launcher
 from imagetool.runtime.executors.limited import (
     judged,
+    launching,
     limited,
     refuse_hooks,
     without_helper,
@@ -76,15 +75,12 @@ class ForeignExecutor:
         if self._known.needs_root and not is_host_root():
             raise HostError(f"--isolation {self._kind} needs root; without it there are embedded and bwrap")
         self._program = os.path.abspath(program)
-        self._groups = GroupTree().__enter__()
-        self._launcher = Launcher().__enter__()
+        self._ending = ExitStack()
+        self._groups, self._launcher = self._ending.enter_context(launching())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._launcher.__exit__(kind, error, trace)
-        self._groups.__exit__(kind, error, trace)
+    def __exit__(self, *problem: Any) -> None:
+        self._ending.__exit__(*problem)
 
     def stop(self) -> None:
         """End all containers; see `Executor`."""

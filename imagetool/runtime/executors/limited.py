@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from imagetool.errors import Unsupported
 from imagetool.runtime.cgroups import Group, GroupTree, Outcome
+from imagetool.runtime.executors.launcher import Launcher
 from imagetool.runtime.executors.protocol import ExitStatus
 from imagetool.runtime.spec import RuntimeSpec, unmapped
 from imagetool.values import replace
+
+
+@contextmanager
+def launching(*, warn: Callable[[str], None] | None = None) -> Iterator[tuple[GroupTree, Launcher]]:
+    """Yield the control groups for an executor's containers, and what launches them; both end with the context.
+
+    With `warn`, the launcher and what it starts join the shared group; see `Launcher`.
+    """
+    with GroupTree() as groups, Launcher() if warn is None else Launcher(groups.shared, warn=warn) as launcher:
+        yield groups, launcher
 
 
 @contextmanager

@@ -7,14 +7,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from imagetool.errors import HostError
-from imagetool.runtime.cgroups import GroupTree
-from imagetool.runtime.executors.launcher import Launcher
-from imagetool.runtime.executors.limited import judged, limited, without_helper, without_user_namespace
+from imagetool.runtime.executors.limited import judged, launching, limited, without_helper, without_user_namespace
 from imagetool.runtime.executors.protocol import ExitStatus, Output
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.spec import RuntimeSpec
@@ -45,15 +43,12 @@ class RuncExecutor:
             raise HostError(f"the runtime {self._name} is not installed; the embedded one needs no installation")
         self._program = os.path.abspath(program)
         self._is_crun = Path(self._program).name.startswith("crun")
-        self._groups = GroupTree().__enter__()
-        self._launcher = Launcher().__enter__()
+        self._ending = ExitStack()
+        self._groups, self._launcher = self._ending.enter_context(launching())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._launcher.__exit__(kind, error, trace)
-        self._groups.__exit__(kind, error, trace)
+    def __exit__(self, *problem: Any) -> None:
+        self._ending.__exit__(*problem)
 
     def stop(self) -> None:
         """End all containers; see `Executor`."""

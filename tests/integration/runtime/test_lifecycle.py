@@ -17,7 +17,7 @@ import pytest
 from imagetool.errors import HostError
 from imagetool.runtime.ceilings import Ceilings
 from imagetool.runtime.cgroups import GroupTree, hierarchies
-from imagetool.runtime.executors import EmbeddedExecutor, Executor, RuncExecutor
+from imagetool.runtime.executors import EmbeddedExecutor, Executor, RuncExecutor, limited
 from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
@@ -276,3 +276,19 @@ def test_an_empty_step_starts_fast(tmp_path: Path) -> None:
             run(executor, root, "true")
             times.append(time.perf_counter() - start)
     assert statistics.median(times) < 0.5  # 10 to 20 ms on an idle machine; this one may be shared
+
+
+def test_an_executor_that_does_not_start_leaves_no_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[GroupTree] = []
+
+    def noted() -> GroupTree:
+        made.append(GroupTree())
+        return made[-1]
+
+    monkeypatch.setattr(limited, "GroupTree", noted)
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(HostError, match="the helper process for containers does not start"), EmbeddedExecutor():
+        pass
+    (groups,) = made
+    assert groups.name
+    assert not [folder for folder in groups.folders if os.path.exists(folder)]
