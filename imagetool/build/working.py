@@ -118,7 +118,7 @@ class WorkingContainer:
     compression: of its layers, as --compression. annotations: of the manifest.
     created_by, comment: of the last line of the image's history, where they are not "".
     base_history: how many lines of history are those of the image it began from.
-    edit: the directory of changes by hand that are no layer yet, "" for none; edit_ids: the user ids it was made with.
+    edit: the directory of changes by hand that are no layer yet, "" for none.
     """
 
     identity: str
@@ -134,7 +134,6 @@ class WorkingContainer:
     comment: str = ""
     base_history: int = 0
     edit: str = ""
-    edit_ids: str = ""
     failed: FailedStep | None = None
 
     @property
@@ -177,7 +176,6 @@ class WorkingContainer:
             "created_by": self.created_by,
             "comment": self.comment,
             "edit": self.edit,
-            "edit_ids": self.edit_ids,
             "failed": self.failed.tree() if self.failed else None,
         }
         return document.encode(tree)
@@ -206,7 +204,6 @@ class WorkingContainer:
             comment=get(tree, "comment", str, "", path="$", what=what),
             base_history=get(tree, "base_history", int, 0, path="$", what=what),
             edit=edit,
-            edit_ids=get(tree, "edit_ids", str, "", path="$", what=what),
             failed=FailedStep.read(failed, what=what) if failed else None,
         )
 
@@ -279,6 +276,10 @@ class Containers:
         except OSError as error:
             raise StorageError(f"cannot read {self._folder}: {error.strerror}") from error
         return sorted(name for name in listed if not name.startswith("."))
+
+    def folder(self, name: str) -> Path:
+        """Return where a container's things are."""
+        return self._folder / name
 
     def read(self, name: str) -> WorkingContainer:
         """Return a container's record as it is now. Raises NotFound when it is, or has just been, removed."""

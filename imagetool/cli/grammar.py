@@ -99,8 +99,8 @@ class Command:
         self.arguments = [one for one in parameters if isinstance(one, Argument)]
 
     def ends_options(self, words: int) -> bool:
-        """Whether all that follows so many arguments is another program's command line."""
-        return words == len(self.arguments) - 1 and self.arguments[-1].kind == "command"
+        """Whether all that follows so many arguments, one at least, is another program's command line."""
+        return bool(self.arguments) and words >= len(self.arguments) - 1 and self.arguments[-1].kind == "command"
 
     def skipped(self, words: int) -> int:
         """Return how many arguments a `--` after so many leaves out, because another program's command line follows."""

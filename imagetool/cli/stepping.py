@@ -254,6 +254,45 @@ def commit(
     result.write(f"{answer.identity}\n")
 
 
+def mount(globals: Globals, *, containers: Sequence[str], json: bool) -> None:
+    """Mount working containers and print where, or list those that are mounted."""
+    from imagetool.verbs import mounting
+
+    with workplace(globals, "plain") as place:
+        found = list(mounting.mount(containers, place) if containers else mounting.mounted(place))
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps([{"container": name, "mountPoint": str(path)} for name, path in found], indent=2) + "\n")
+    elif len(containers) == 1:
+        sys.stdout.write(f"{found[0][1]}\n")
+    else:
+        sys.stdout.write("".join(f"{name} {path}\n" for name, path in found))
+
+
+def umount(globals: Globals, *, containers: Sequence[str], all: bool) -> None:
+    """Unmount working containers; print their IDs."""
+    from imagetool.verbs import mounting
+
+    if all == bool(containers):
+        raise UsageError("umount: name working containers, or --all" if not all else "umount --all: name no containers")
+    with workplace(globals, "plain") as place:
+        for identity in mounting.umount(containers or [name for name, _ in mounting.mounted(place)], place):
+            sys.stdout.write(f"{identity}\n")
+
+
+def unshare(globals: Globals, *, command: Sequence[str]) -> None:
+    """Become a command in namespaces of its own."""
+    from os import environ
+
+    from imagetool.cli.options import plain_workplace
+    from imagetool.progress import silent
+    from imagetool.verbs import mounting
+
+    words = command[1:] if command[:1] == ["--"] else command
+    mounting.unshare(words or [environ.get("SHELL") or "/bin/sh"], plain_workplace(globals, silent))
+
+
 def debug(
     globals: Globals,
     *,

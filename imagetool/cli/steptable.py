@@ -18,6 +18,9 @@ from imagetool.cli.parameters import (
 )
 
 _CONTAINER = Argument("container", kind="container", help="A working container: its name, or the beginning of its ID.")
+_SEVERAL = Argument(
+    "containers", kind="container", many=True, required=False, help="Working containers: names, or beginnings of IDs."
+)
 _HABIT = Option("--add-history", kind="flag", help="Accepted for habit: every step is in the image's history.")
 #: What COPY and ADD have; `copy` takes them for working containers.
 COPYING = (
@@ -112,6 +115,26 @@ def step_commands() -> tuple[Command, ...]:
             Argument("reference", kind="image", required=False, help=f"The image's name: {PLACES}."),
         ),
         Command(
+            "mount",
+            "stepping:mount",
+            "Mount working containers, for other programs to change; print where. Without a name, list those that are.",
+            JSON,
+            _SEVERAL,
+        ),
+        Command(
+            "umount",
+            "stepping:umount",
+            "Unmount working containers; what was changed below is a step of theirs. Print their IDs.",
+            Option("--all", "-a", kind="flag", help="All that are mounted."),
+            _SEVERAL,
+        ),
+        Command(
+            "unshare",
+            "stepping:unshare",
+            "Run a command, or a shell, in namespaces where an ordinary user may mount working containers.",
+            Argument("command", kind="command", many=True, required=False, help="The command. [default: your shell]"),
+        ),
+        Command(
             "debug",
             "stepping:debug",
             "Open a shell in what a failed step left, as the step saw it but without secrets, or run a command there.",
@@ -144,7 +167,7 @@ def step_commands() -> tuple[Command, ...]:
             "stepping:rm",
             "Remove working containers, and what was changed in them and not committed; print their IDs.",
             Option("--all", "-a", kind="flag", help="All of them."),
-            Argument("containers", kind="container", many=True, required=False, help="Names, or beginnings of IDs."),
+            _SEVERAL,
         ),
     )
 

@@ -50,6 +50,10 @@ class Snapshotter(Protocol):
         """Open a workspace over an image's layers, unpacking those that are not yet; it is removed on exit."""
         ...
 
+    def lowers(self, layers: Sequence[Layer], opener: Callable[[Layer], Opener]) -> tuple[Path, ...]:
+        """Return an image's layers as the lower directories of an overlay, topmost first."""
+        ...
+
     def adopt(self, workspace: Workspace, layers: Sequence[Layer]) -> None:
         """Keep a workspace's upper directory as the snapshot of `layers`, whose last one was made from it."""
         ...
@@ -93,16 +97,21 @@ class OverlaySnapshotter:
 
     @contextmanager
     def prepare(self, layers: Sequence[Layer], opener: Callable[[Layer], Opener]) -> Iterator[Workspace]:
-        """Open a workspace; see `Snapshotter`. Layers that are not yet unpacked are so in parallel."""
-        chains = list(chain_ids(layer.diff_id for layer in layers))
-        with self._unpacking:  # each layer once, though several stages begin with it at the same time
-            lowers = self._unpacked(layers, chains, opener)
+        """Open a workspace; see `Snapshotter`."""
+        lowers = self.lowers(layers, opener)
         with new_folder(self._folder) as folder:
             with storage_errors(f"cannot make a workspace in {self._folder}"):
                 (folder / "work").mkdir()
                 (folder / "fs").mkdir()
                 os.chmod(folder / "fs", 0o755)  # whatever the umask: it is the container's /
-            yield Workspace(tuple(reversed(lowers)) or (self._folder / "empty",), folder / "fs", folder / "work")
+            yield Workspace(lowers, folder / "fs", folder / "work")
+
+    def lowers(self, layers: Sequence[Layer], opener: Callable[[Layer], Opener]) -> tuple[Path, ...]:
+        """Return the lower directories; see `Snapshotter`. Layers that are not yet unpacked are so in parallel."""
+        chains = list(chain_ids(layer.diff_id for layer in layers))
+        with self._unpacking:  # each layer once, though several stages begin with it at the same time
+            lowers = self._unpacked(layers, chains, opener)
+        return tuple(reversed(lowers)) or (self._folder / "empty",)
 
     def adopt(self, workspace: Workspace, layers: Sequence[Layer]) -> None:
         """Keep a workspace's upper directory; see `Snapshotter`."""

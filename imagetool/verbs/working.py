@@ -162,14 +162,20 @@ class Bench:
 
 
 @contextmanager
-def at_bench(name: str, place: Workplace, options: BuildOptions, *, root: bool = False) -> Iterator[Bench]:
+def at_bench(
+    name: str, place: Workplace, options: BuildOptions, *, root: bool = False, remounts: bool = True
+) -> Iterator[Bench]:
     """Hold a container and open what its step needs; `root` for steps that run programs or mount.
 
     An ordinary user becomes root of a user namespace then, for which this process must have one thread.
+    What was changed below the container's mount is a layer of it from here on. The mount is away meanwhile; in
+    the end it is there again, with what the step changed, unless not `remounts`.
     """
+    from imagetool.verbs import mounting
+
     known = place.containers
-    known.named(name)
-    namespaced = become_root(place.observer, needed=root) != "root"
+    edited = bool(known.read(known.named(name)).edit)
+    namespaced = become_root(place.observer, needed=root or edited) != "root"
     with ExitStack() as stack:
         held = stack.enter_context(known.held(name, waiting=lambda text: place.observer(Note(text))))
         record = held.record
@@ -183,7 +189,13 @@ def at_bench(name: str, place: Workplace, options: BuildOptions, *, root: bool =
         made = stack.enter_context(OnDemand(options, place, namespaced=namespaced))
         store = place.store
         worker = worker_of(Opened(Path("/")), options, place, store, Unwatched(), made)
-        yield Bench(held, place, worker, Trees(store))
+        bench = Bench(held, place, worker, Trees(store))
+        mounted = mounting.settle(bench)
+        try:
+            yield bench
+        finally:
+            if mounted and remounts:
+                mounting.attach(bench)
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +410,8 @@ def _signed(state: StageState, record: WorkingContainer, wanted: Committing) -> 
 
 def listed(place: Workplace) -> list[dict[str, Any]]:
     """Return what there is to tell of each working container, oldest first; the first five keys are buildah's."""
+    from imagetool.verbs import mounting
+
     return [
         {
             "id": record.identity,
@@ -407,6 +421,7 @@ def listed(place: Workplace) -> list[dict[str, Any]]:
             "containername": name,
             "created": record.created,
             "layers": len(record.state.layers) - record.state.base_layers,
+            "mountpoint": str(path) if (path := mounting.mountpoint(place.containers.folder(name))) else "",
             "failed": record.failed.text if record.failed else "",
         }
         for name, record in place.containers.records()
@@ -418,8 +433,14 @@ def remove(names: Sequence[str], place: Workplace) -> Iterator[str]:
 
     All names are looked up first: with a wrong one among them nothing is removed.
     """
+    from imagetool.verbs import mounting
+
     known = place.containers
-    for name in dict.fromkeys([known.named(name) for name in names] or known.names()):
+    wanted = [known.named(name) for name in names] or known.names()
+    # What was changed below a mount may belong to any user of the namespace that it was mounted in.
+    become_root(place.observer, needed=any(known.read(name).edit for name in wanted))
+    for name in dict.fromkeys(wanted):
         with known.held(name, waiting=lambda text: place.observer(Note(text))) as held:
+            mounting.detach(held.folder)
             known.remove(held)
         yield held.record.identity

@@ -59,7 +59,8 @@ def _option(option: Option) -> st.SearchStrategy[list[str]]:
     forms = [st.tuples(st.just(long), values).map(list), values.map(lambda value: [f"{long}={value}"])]
     for name in short:
         forms.append(st.tuples(st.just(name), values).map(list))
-        forms.append(values.filter(bool).map(lambda value, name=name: [f"{name}{value}"]))
+        glue = "=" if name.startswith("--") else ""
+        forms.append(values.filter(bool).map(lambda value, start=name + glue: [f"{start}{value}"]))
     return st.one_of(forms)
 
 
@@ -155,3 +156,20 @@ def test_after_an_image_to_run_everything_is_the_commands_own() -> None:
     assert parsed.values["command"] == ["sh", "-e", "--root", "--", "x"]
     assert parsed.values["env"] == ["A=1"]
     assert parsed.globals["root"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "container", "command"),
+    [
+        (["debug"], None, []),
+        (["debug", "--", "ls", "-l"], "", ["ls", "-l"]),
+        (["debug", "-u", "1", "box", "ls", "-l"], "box", ["ls", "-l"]),
+        (["debug", "box", "--", "ls"], "box", ["--", "ls"]),
+    ],
+)
+def test_a_command_line_may_follow_in_place_of_what_may_be_left_out(
+    by_typer: Any, args: list[str], container: str | None, command: list[str]
+) -> None:
+    seen = _by_us(args)
+    assert (seen[2]["container"], seen[2]["command"]) == (container, command)
+    assert by_typer(args) == seen
