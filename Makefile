@@ -72,7 +72,9 @@ bench: setup ## Measure against buildah in one run; writes benchmarks/RESULTS.md
 	$(PY) benchmarks/run.py
 
 FUZZ_SECONDS ?= 600
-fuzz: setup ## Search for inputs that break the readers of layers and scans, FUZZ_SECONDS each
+FUZZ_CONTAINERS ?= 10000
+fuzz: setup ## Search for inputs that break readers, FUZZ_SECONDS each, and for containers, FUZZ_CONTAINERS, that get out (root)
+	IMAGETOOL_FUZZ=$(FUZZ_CONTAINERS) $(PY) -m pytest -q -n 2 tests/security/test_runtime_fuzz.py
 	$(PY) -m pip install -q --disable-pip-version-check -e '.[fuzz]' || echo "atheris cannot be installed here: mutating at random"
 	$(PY) -m tests.fuzz.run layer --seconds $(FUZZ_SECONDS)
 	$(PY) -m tests.fuzz.run scan --seconds $(FUZZ_SECONDS)

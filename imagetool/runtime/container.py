@@ -241,9 +241,24 @@ def _terminal(channel: socket.socket, request: dict[str, Any]) -> int:
     if not hosted_there:
         with contextlib.suppress(OSError):  # a single id: it is ours already
             os.fchown(slave, request["spec"]["process"]["user"]["uid"], -1)
+        _bind_console(slave)
     socket.send_fds(channel, [b'{"terminal": true}\n'], [master])
     os.close(master)
     return int(slave)
+
+
+def _bind_console(terminal: int) -> None:
+    """Show the terminal as /dev/console too, as other runtimes do; neither end is looked up by a path of its own."""
+    dev = os.open("/dev", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=dev))
+    except FileExistsError:  # the image's own /dev, or a mount of the caller's
+        pass
+    target = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+    mount = syscalls.clone_mount(b"", dir_fd=terminal, recursive=False)
+    syscalls.attach_mount(mount, target)
+    for fd in (dev, target, mount):
+        os.close(fd)
 
 
 def _pass_signals_on(pid: int) -> None:

@@ -218,6 +218,19 @@ def test_a_terminal_is_a_terminal_on_both_sides(app: App) -> None:
     assert at.end() == 4
 
 
+def test_the_console_is_the_terminal(app: App) -> None:
+    for user in ("root", "app"):
+        options = ("-i", "-t", "--read-only", "--user", user, "-e", "PS1=$ ", "--entrypoint", "/bin/sh", app.name)
+        at = Terminal(sys.executable, "-m", "imagetool", "--root", str(app.root), "run", *options)
+        at.until(b"$ ")
+        at.send(b"stat -c %t:%T:%u /dev/console /dev/pts/0 | sort -u | wc -l; echo shown > /dev/console\n")
+        at.until(b"1\r\nshown\r\n")
+        at.send(b"exit 3\n")
+        assert at.end() == 3
+    command = ["--entrypoint", "/bin/sh", app.name, "-c", "test -e /dev/console || echo none"]
+    assert run(app, *command).stdout == b"none\n"
+
+
 def test_the_end_of_input_ends_a_shell(app: App) -> None:
     at = _shell(app)
     at.until(b"$ ")
