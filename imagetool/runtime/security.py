@@ -51,14 +51,12 @@ class Security:
         if unknown := sorted({*self.capabilities}.difference(NAMES)):
             raise UsageError(f"unknown capabilities: {', '.join(unknown)}")
 
-    def seccomp_tree(self, *, image: str = "") -> dict[str, Any] | None:
-        """Return `linux.seccomp` for this machine; `image` is the image's architecture where it is another."""
+    def seccomp_tree(self) -> dict[str, Any] | None:
+        """Return `linux.seccomp` for this machine."""
         if self.seccomp is None:
             return None
         host = os.uname()
-        return resolve(
-            self.seccomp, capabilities=self.capabilities, machine=host.machine, kernel=host.release, image=image
-        )
+        return resolve(self.seccomp, capabilities=self.capabilities, machine=host.machine, kernel=host.release)
 
 
 def security_of(

@@ -24,3 +24,26 @@ def arm64_program(text: bytes, status: int) -> bytes:
     header = kind + struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, base + start, 64, 0, 0, 64, 56, 1, 64, 0, 0)
     segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
     return header + segment + code + text
+
+
+def i386_socket_program(family: int, kind: int) -> bytes:
+    """Return a static executable for Linux on i386 that makes a socket as glibc does there, by socketcall.
+
+    It ends with the number of the error, or 256 less that of the descriptor.
+    """
+    base, start, length = 0x8048000, 52 + 32, 28
+    code = (
+        b"\xb8\x66\x00\x00\x00"  # mov eax, 102: socketcall
+        b"\xbb\x01\x00\x00\x00"  # mov ebx, 1: socket
+        + struct.pack("<BI", 0xB9, base + start + length)  # mov ecx, its arguments
+        + b"\xcd\x80"  # int 0x80
+        b"\x89\xc3\xf7\xdb"  # mov ebx, eax; neg ebx
+        b"\x31\xc0\x40"  # xor eax, eax; inc eax: exit
+        b"\xcd\x80"
+    ).ljust(length, b"\x90")
+    arguments = struct.pack("<3I", family, kind, 0)
+    size = start + len(code) + len(arguments)
+    header = b"\x7fELF\x01\x01\x01" + bytes(9)
+    header += struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, base + start, 52, 0, 0, 52, 32, 1, 40, 0, 0)
+    segment = struct.pack("<8I", 1, 0, base, base, size, size, 5, 0x1000)
+    return header + segment + code + arguments

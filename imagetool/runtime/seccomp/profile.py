@@ -115,19 +115,16 @@ def _check_rule(rule: Mapping[str, Any]) -> None:
             _version(condition["minKernel"])
 
 
-def resolve(
-    profile: Mapping[str, Any], *, capabilities: Iterable[str], machine: str, kernel: str, image: str = ""
-) -> dict[str, Any]:
+def resolve(profile: Mapping[str, Any], *, capabilities: Iterable[str], machine: str, kernel: str) -> dict[str, Any]:
     """Return the rules that hold for a container, as `linux.seccomp` of the OCI config.
 
     Args:
         profile: a checked one.
         capabilities: what the container's root has.
         machine, kernel: as os.uname() names them.
-        image: the image's architecture where it is not the machine's own, for example "386".
     """
     held = frozenset(capabilities)
-    arches = {_GOARCH.get(machine, machine), {"386": "x86"}.get(image, image)} - {""}
+    arches = {_GOARCH.get(machine, machine)}
     rules = []
     for rule in profile.get("syscalls") or ():
         includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from tests.support.containers import (
     tree,
     unprivileged,
 )
+from tests.support.programs import i386_socket_program
 
 pytestmark = pytest.mark.root
 
@@ -387,3 +389,12 @@ def test_inside_a_container_with_a_masked_proc_the_outer_one_is_seen_read_only_a
     assert ran.stdout.endswith("]\n")
     assert ran.stdout.count("the kernel allows no new /proc here") == 1
     assert "\n0 [" in ran.stdout
+
+
+def test_a_32_bit_program_makes_its_sockets_by_socketcall(executor: Executor, tmp_path: Path) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("i386 is the 32-bit machine of x86-64 only")
+    root = busybox_root(tmp_path / "root")
+    (root / "bin/socket").write_bytes(i386_socket_program(socket.AF_INET, socket.SOCK_STREAM))
+    (root / "bin/socket").chmod(0o755)
+    assert run(executor, Directory(root), "socket").code == 256 - 3
