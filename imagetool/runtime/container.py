@@ -250,10 +250,8 @@ def _terminal(channel: socket.socket, request: dict[str, Any]) -> int:
 def _bind_console(terminal: int) -> None:
     """Show the terminal as /dev/console too, as other runtimes do; neither end is looked up by a path of its own."""
     dev = os.open("/dev", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with contextlib.suppress(FileExistsError):  # the image's own /dev, or a mount of the caller's
         os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=dev))
-    except FileExistsError:  # the image's own /dev, or a mount of the caller's
-        pass
     target = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
     mount = syscalls.clone_mount(b"", dir_fd=terminal, recursive=False)
     syscalls.attach_mount(mount, target)
@@ -289,6 +287,8 @@ def _main(channel: socket.socket, request: dict[str, Any], streams: list[int], g
             os.write(group, b"0")
         if "program" in request:
             hosted.execute(request["program"], streams, process=request["spec"]["process"], bundle=request["bundle"])
+        if any(namespace["type"] == "cgroup" for namespace in request["spec"]["linux"]["namespaces"]):
+            syscalls.unshare(syscalls.CLONE["cgroup"])  # its own groups are the topmost that it sees
         start(request["spec"]["process"], streams, fake_ids=request["fake_ids"], filters=request["filters"])
     except ImageFault as error:
         _report(channel, problem=str(error), image=True)
@@ -328,7 +328,7 @@ def _build(
     if network is not None:
         syscalls.setns(network, syscalls.CLONE["network"])
         kinds -= {"network"}
-    syscalls.unshare(sum(syscalls.CLONE[kind] for kind in kinds - {"pid", "user"}))
+    syscalls.unshare(sum(syscalls.CLONE[kind] for kind in kinds - {"pid", "user", "cgroup"}))
     syscalls.make_mounts_private()
     if outside is None:
         root, changes = attach_root(request["root"], request["target"])

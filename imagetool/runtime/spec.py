@@ -200,7 +200,7 @@ def _privileges(sandbox: Sandbox) -> dict[str, Any]:
 
 def _linux(sandbox: Sandbox, network: Network) -> dict[str, Any]:
     """Return what keeps the container apart from the machine."""
-    kinds = ["mount", "pid", "uts", "ipc", *(["network"] if network.own else [])]
+    kinds = ["mount", "pid", "uts", "ipc", "cgroup", *(["network"] if network.own else [])]
     if sandbox.userns != "host":
         kinds.append("user")
     seccomp = sandbox.security.seccomp_tree()

@@ -38,7 +38,7 @@ def nspawn(program: list[str], spec: dict[str, Any], bundle: str) -> list[str]:
         **spec,
         "ociVersion": "1.0.0",
         "process": process,
-        "linux": {**linux, "namespaces": [*linux["namespaces"], {"type": "cgroup"}]},
+        "linux": linux,
         "mounts": [],
     }
     for mount in spec["mounts"]:
@@ -67,7 +67,7 @@ def _coloned(path: str) -> str:
 def bwrap(program: list[str], spec: dict[str, Any], bundle: str) -> list[str]:
     """Return bubblewrap's command line: root only, without rlimits of its own, always without new privileges."""
     process, linux = spec["process"], spec["linux"]
-    words = [*program, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    words = [*program, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if any(namespace["type"] == "network" for namespace in linux["namespaces"]):
         words.append("--unshare-net")
     words += ["--hostname", spec["hostname"], "--bind", os.path.join(bundle, "rootfs"), "/"]

@@ -107,6 +107,7 @@ def once(executor: Executor, root: Rootfs, describe: Callable[[], dict[str, Any]
     return kind
 
 
+@pytest.mark.timeout(120 + RUNS // 2)
 @pytest.mark.parametrize("kind", ["embedded", "mapped"])
 def test_any_root_and_any_description_give_a_container_or_one_clear_line(kind: str, tmp_path: Path) -> None:
     canary, source = tmp_path / "canary", tmp_path / "source"

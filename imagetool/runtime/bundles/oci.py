@@ -132,7 +132,6 @@ def _tree(source: BundleSource, folder: Path) -> dict[str, Any]:
     )
     tree: dict[str, Any] = json.loads(spec.json())
     tree["annotations"] = annotations_of(source.image.config)
-    tree["linux"]["namespaces"].append({"type": "cgroup"})
     if source.rootless:
         tree["linux"]["namespaces"].append({"type": "user"})
         tree["linux"]["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]

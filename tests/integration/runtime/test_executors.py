@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from imagetool.errors import HostError
+from imagetool.runtime.ceilings import Ceilings
 from imagetool.runtime.executors import EmbeddedExecutor, Executor
 from imagetool.runtime.network import NONE
 from imagetool.runtime.rootfs import Directory
@@ -389,6 +390,13 @@ def test_inside_a_container_with_a_masked_proc_the_outer_one_is_seen_read_only_a
     assert ran.stdout.endswith("]\n")
     assert ran.stdout.count("the kernel allows no new /proc here") == 1
     assert "\n0 [" in ran.stdout
+
+
+def test_no_name_of_a_control_group_of_the_host_is_seen(executor: Executor, tmp_path: Path) -> None:
+    settings: tuple[dict[str, Any], ...] = ({}, {"ceilings": Ceilings(pids=50)})
+    for number, options in enumerate(settings):
+        ran = sh(executor, Directory(full_root(tmp_path / str(number))), "cat /proc/self/cgroup", **options)
+        assert {line.split(":", 2)[2] for line in ran.text.splitlines()} == {"/"}
 
 
 def test_a_32_bit_program_makes_its_sockets_by_socketcall(executor: Executor, tmp_path: Path) -> None:

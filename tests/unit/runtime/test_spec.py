@@ -21,7 +21,7 @@ def step(**changed: Any) -> RuntimeSpec:
 
 def test_a_step_has_fresh_namespaces_and_no_inheritable_capabilities() -> None:
     tree = json.loads(step().json())
-    assert [entry["type"] for entry in tree["linux"]["namespaces"]] == ["mount", "pid", "uts", "ipc"]
+    assert [entry["type"] for entry in tree["linux"]["namespaces"]] == ["mount", "pid", "uts", "ipc", "cgroup"]
     capabilities = tree["process"]["capabilities"]
     assert capabilities["bounding"] == capabilities["effective"] == capabilities["permitted"]
     assert capabilities["bounding"] == list(DEFAULT_CAPABILITIES)
