@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from imagetool.build.filedigests import SUFFIX as FILES_SUFFIX
+from imagetool.build.filestates import SUFFIX as FILES_SUFFIX
 from imagetool.build.unchanged import SUFFIX
 from imagetool.content.staging import StagedFile, storage_errors, sweep
 from imagetool.errors import VerificationError
@@ -24,7 +24,7 @@ from imagetool.oci.digest import Digest
 from imagetool.values import dataclass
 
 #: Part of every key; raised when what a step makes of the same inputs changes.
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ what we do.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
-from hashlib import sha256
+from collections.abc import Iterator
 from typing import Protocol
 
 from imagetool.build.chmod import Chmod
 from imagetool.build.files import Files, Taken, TakenFiles, dressed
+from imagetool.build.filestates import Fingerprint
 from imagetool.build.folderfiles import FolderFiles
 from imagetool.dockerfile.glob import has_wildcard, match
 from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
@@ -20,7 +20,6 @@ from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import BuildError
 from imagetool.layer.entry import Entry, Item, Kind, display, parents
 from imagetool.layer.whiteout import is_reserved
-from imagetool.oci.digest import Digest, Hasher, new_hasher
 from imagetool.values import dataclass, field
 
 Owner = tuple[int, int]
@@ -90,28 +89,27 @@ class CopyPlan:
         yield from files.stream(self.taken)
         yield from self.texts
 
-    def hashed(self, files: FolderFiles, hasher: Hasher) -> Iterator[Item]:
-        """Yield the entries of the layer; when all of them have been read, `hasher` gives what `digest` would."""
+    def seen_items(self, files: FolderFiles, seen: Fingerprint) -> Iterator[Item]:
+        """Yield the entries of the layer; after that, `seen` is what `fingerprint` would give."""
+        self._begin(files, seen)
         for entry in self.made:
-            hasher.update(_line(entry, b""))
             yield entry, ()
-        for entry, content, token in files.told(self.taken):
-            yield entry, content
-            hasher.update(_line(entry, token()))
-        for entry, chunks in self.texts:
-            hasher.update(_line(entry, _token(chunks)))
-            yield entry, chunks
+        yield from files.stream(self.taken, seen)
+        yield from self.texts
 
-    def digest(self, files: FolderFiles) -> Digest:
-        """Return a digest of all that the layer will hold but times; files that are known are not read."""
-        hasher = new_hasher()
+    def fingerprint(self, files: FolderFiles) -> Fingerprint:
+        """Return what tells the layer's content from what `stat` says of the files; none of them is read."""
+        seen = Fingerprint()
+        self._begin(files, seen)
+        files.fingerprint(self.taken, seen)
+        return seen
+
+    def _begin(self, files: FolderFiles, seen: Fingerprint) -> None:
+        seen.times(*files.times_given)
         for entry in self.made:
-            hasher.update(_line(entry, b""))
-        for entry, token in files.digests(self.taken):
-            hasher.update(_line(entry, token))
+            seen.entry(entry)
         for entry, chunks in self.texts:
-            hasher.update(_line(entry, _token(chunks)))
-        return Digest("sha256", hasher.hexdigest())
+            seen.entry(entry, b"".join(chunks))
 
     def sources(self) -> Iterator[bytes]:
         """Yield the name of each path that was taken."""
@@ -120,17 +118,6 @@ class CopyPlan:
                 yield item.source
             else:
                 yield from (source for source, _ in item.names())
-
-
-def _line(entry: Entry, token: bytes) -> bytes:
-    """Return all of an entry but its time; no two entries have the same, since names hold no NUL."""
-    name, kind, mode, uid, gid, size, _, linkname, major, minor, _ = entry
-    about = f"{kind} {mode} {uid} {gid} {size} {major} {minor} {len(token)}"
-    return b"%b\0%b\0%b\0%b" % (about.encode(), name, linkname, token)
-
-
-def _token(chunks: Iterable[bytes]) -> bytes:
-    return sha256(b"".join(chunks)).digest()
 
 
 def copy_items(request: CopyRequest, files: Files, base: Base) -> Iterator[Item]:

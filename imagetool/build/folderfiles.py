@@ -10,36 +10,36 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import blake2s, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from isal.isal_zlib import crc32
+
 from imagetool.build.files import Child, Taken, TakenFiles
+from imagetool.build.unchanged import state_of
 from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
 from imagetool.errors import NotFound, StorageError
 from imagetool.layer.entry import Entry, Item, display
 from imagetool.layer.scan import KIND_OF_TYPE, file_content, read_xattrs
-from imagetool.limits import CHUNK
+from imagetool.limits import CHUNK, MIB
 from imagetool.safefs.openat2 import open_beneath, open_in_root
 
 if TYPE_CHECKING:
-    from imagetool.build.filedigests import FileDigests
+    from imagetool.build.filestates import FileStates, Fingerprint
     from imagetool.build.worker import Witness
 
 _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT: Final = (0, 0)
-
-
-Told = tuple[Entry, Iterable[bytes], Callable[[], bytes]]
-"""An entry, its content, and what returns its token once the content has been read to its end."""
+#: How many bytes of changed files are read to find one whose content is new.
+_LOOKED_INTO: Final = 64 * MIB
 
 
 class FolderFiles:
     """A directory on disk, such as the build context; a context manager that holds it open.
 
-    known: digests of its files, which are looked up and noted there.
+    known: what its files were like in the last build; what they are like now is noted there.
 
     Files belong to 0:0 whoever owns them on disk. What `ignore` excludes is not there.
     """
@@ -51,13 +51,14 @@ class FolderFiles:
         ignore: IgnoreRules,
         times: Callable[[int], int],
         witness: Witness | None = None,
-        known: FileDigests | None = None,
+        known: FileStates | None = None,
     ) -> None:
         self._folder = folder
         self._witness = witness
         self._ignore = ignore
         self._times = times
-        self._known = known
+        self.known = known
+        self._changed: list[bytes] = []  # files, since the last build
         self._judged: dict[bytes, IgnoreMatch] = {b"": IgnoreMatch()}  # directories only
 
     def __enter__(self) -> FolderFiles:
@@ -69,6 +70,11 @@ class FolderFiles:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+    @property
+    def times_given(self) -> tuple[int, int]:
+        """What entries get as the times 0 and 1: one time for all of them, or their own."""
+        return self._times(0), self._times(1)
 
     def is_ignored(self, name: bytes) -> bool:
         """Say whether .dockerignore keeps a path out of the build."""
@@ -115,7 +121,7 @@ class FolderFiles:
         if stat.S_ISDIR(status.st_mode):
             witness.passed(name)
         else:
-            witness.saw(name, status)
+            witness.saw(name, state_of(status))
 
     def _name_of(self, fd: int) -> bytes:
         """Return where the kernel has resolved a path to, relative to this directory."""
@@ -128,7 +134,7 @@ class FolderFiles:
         fd = self._opened(folder, _FOLDER)
         try:
             if self._witness:
-                self._witness.saw(folder, os.fstat(fd))
+                self._witness.saw(folder, state_of(os.fstat(fd)))
             with os.scandir(fd) as entries:
                 listed = sorted((os.fsencode(entry.name), entry) for entry in entries)
             prefix = b"" if folder == b"." else folder + b"/"
@@ -157,7 +163,7 @@ class FolderFiles:
         if entry is None:
             return None
         if self._witness and entry.kind != "dir":  # those are told of when they are listed
-            self._witness.saw(name, status)
+            self._witness.saw(name, state_of(status))
         inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
         return Child(base, entry.kind, entry, inode, excluded)
 
@@ -171,46 +177,72 @@ class FolderFiles:
         mtime = self._times(status.st_mtime_ns)
         return Entry(name, kind, mode, 0, 0, size, mtime, linkname, os.major(device), os.minor(device))
 
-    def stream(self, taken: Sequence[Taken | TakenFiles]) -> Iterator[Item]:
-        """Yield the entries in the order given; see `Files`."""
-        return ((entry, content) for entry, content, _ in self.told(taken))
-
-    def told(self, taken: Sequence[Taken | TakenFiles]) -> Iterator[Told]:
-        """Yield the entries in the order given, with their content and what tells their tokens; see `digests`."""
+    def stream(self, taken: Sequence[Taken | TakenFiles], seen: Fingerprint | None = None) -> Iterator[Item]:
+        """Yield the entries in the order given; see `Files`. `seen` learns of what `fingerprint` tells."""
         links: dict[object, bytes] = {}
         for item in taken:
             if isinstance(item, TakenFiles):
-                with self._listed(item) as folder:
-                    for base, (source, name) in zip(item.bases, item.names(), strict=True):
-                        yield self._read(folder, base, source, name, item, links)
+                yield from self._stream_files(item, links, seen)
             elif item.entry.kind in ("file", "dir"):
-                yield self._told(item)
+                yield self._stream_one(item, seen)
             else:
-                yield item.entry, (), bytes
+                if seen:
+                    seen.entry(item.entry)
+                yield item.entry, ()
 
-    def digests(self, taken: Sequence[Taken | TakenFiles]) -> Iterator[tuple[Entry, bytes]]:
-        """Yield the entries in the order given, with a token: equal when content and attributes are.
+    def fingerprint(self, taken: Sequence[Taken | TakenFiles], seen: Fingerprint) -> None:
+        """Add to `seen` what tells all that these paths become; no file is opened."""
+        for item in taken:
+            if isinstance(item, TakenFiles):
+                seen.files(item, self._states(item))
+            elif item.entry.kind == "dir":
+                self._stream_one(item, seen)
+            else:
+                seen.entry(item.entry)
+                if item.entry.kind == "file":
+                    seen.state(self._state(item.source, item.source, self._fd))
 
-        It has 32 bytes, or none for what has neither. With `known`, a file whose status is as it
-        was is not opened.
+    def has_news(self) -> bool:
+        """Say whether, for all that `fingerprint` has seen, there is content that the last build did not have.
+
+        Only some of the files are looked into: False does not mean that there is none.
         """
-        links: dict[object, bytes] = {}
-        for item in taken:
-            if isinstance(item, TakenFiles):
-                with self._listed(item) as folder:
-                    for base, (source, name) in zip(item.bases, item.names(), strict=True):
-                        status = self._status(base, folder)
-                        token = self._find(source, status)
-                        if token is None or status is None:
-                            yield _read_through(self._read(folder, base, source, name, item, links))
-                        else:
-                            yield self._file(item, name, status, links), token
-            elif item.entry.kind in ("file", "dir"):
-                status = self._status(item.source, self._fd)
-                token = self._find(item.source, status)
-                yield _read_through(self._told(item)) if token is None else (item.entry, token)
-            else:
-                yield item.entry, b""
+        known = self.known
+        if known is None or known.is_empty:
+            return False
+        left = _LOOKED_INTO
+        for name in self._changed:
+            before = known.crc(name)
+            if before is None:
+                return True
+            entry = self.lookup(name, follow=False)[1]
+            left -= entry.size if entry else 0
+            if left < 0:
+                return False
+            if entry is not None and entry.kind == "file":
+                crc = 0
+                for _, content in self.stream([Taken(name, entry)]):
+                    for chunk in content:
+                        crc = crc32(chunk, crc)
+                if crc != before:
+                    return True
+        return False
+
+    def _states(self, files: TakenFiles) -> list[bytes]:
+        with self._listed(files) as folder:
+            names = zip(files.bases, files.names(), strict=True)
+            return [self._state(source, base, folder) for base, (source, _) in names]
+
+    def _state(self, source: bytes, base: bytes, folder: int) -> bytes:
+        try:
+            state = state_of(os.stat(base, dir_fd=folder, follow_symlinks=False))
+        except OSError as error:
+            raise self._unreadable(source, error) from error
+        if self._witness:
+            self._witness.saw(source, state)
+        if self.known and not self.known.holds(source, state):
+            self._changed.append(source)
+        return state
 
     @contextmanager
     def _listed(self, files: TakenFiles) -> Iterator[int]:
@@ -220,38 +252,30 @@ class FolderFiles:
         finally:
             os.close(folder)
 
-    def _status(self, name: bytes, folder: int) -> os.stat_result | None:
-        """Look again: to keep what was seen before would take a kilobyte a file."""
-        try:
-            return os.stat(name, dir_fd=folder, follow_symlinks=False) if self._known else None
-        except OSError:  # gone; the reading tells of it
-            return None
-
-    def _find(self, source: bytes, status: os.stat_result | None) -> bytes | None:
-        found = self._known.find(source, status) if self._known and status else None
-        if found is not None and status is not None and self._witness:
-            self._witness.saw(source, status)
-        return found
-
-    def _read(
-        self, folder: int, base: bytes, source: bytes, name: bytes, files: TakenFiles, links: dict[object, bytes]
-    ) -> Told:
-        """Open a file by its name in its directory."""
-        try:
-            fd = os.open(base, _READ, dir_fd=folder)
-        except OSError as error:
-            raise self._unreadable(source, error) from error
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
-            raise StorageError(f"{display(source)} in {self._folder} changed while it was read; try again")
-        if self._witness:
-            self._witness.saw(source, status)
-        entry = self._file(files, name, status, links)
-        if entry.kind == "link":
-            os.close(fd)
-            return entry, (), bytes
-        return self._content(fd, source, status, entry)
+    def _stream_files(self, files: TakenFiles, links: dict[object, bytes], seen: Fingerprint | None) -> Iterator[Item]:
+        """Open files by their names in their directory, and yield them."""
+        witness, states = self._witness, []
+        with self._listed(files) as folder:
+            for base, (source, name) in zip(files.bases, files.names(), strict=True):
+                try:
+                    fd = os.open(base, _READ, dir_fd=folder)
+                except OSError as error:
+                    raise self._unreadable(source, error) from error
+                status = os.fstat(fd)
+                state = state_of(status)
+                states.append(state)
+                if witness:
+                    witness.saw(source, state)
+                entry = self._file(files, name, status, links)
+                if entry.kind == "file" and stat.S_ISREG(status.st_mode):
+                    yield self._content(fd, source, state, entry)
+                    continue
+                os.close(fd)
+                if entry.kind == "file":
+                    raise StorageError(f"{display(source)} in {self._folder} changed while it was read; try again")
+                yield entry, ()
+        if seen:
+            seen.files(files, states)
 
     def _file(self, files: TakenFiles, name: bytes, status: os.stat_result, links: dict[object, bytes]) -> Entry:
         """Return a regular file's entry: a hard link for every name of a file but the first."""
@@ -266,53 +290,56 @@ class FolderFiles:
                 return Entry(name, "link", mode, uid, gid, 0, mtime, first)
         return Entry(name, "file", mode, uid, gid, status.st_size, mtime)
 
-    def _told(self, item: Taken) -> Told:
+    def _stream_one(self, item: Taken, seen: Fingerprint | None) -> Item:
         """Open a file or directory that was taken by itself."""
         fd = self._opened(item.source, _READ)
         status = os.fstat(fd)
+        state = state_of(status)
         if self._witness:
-            self._witness.saw(item.source, status)
+            self._witness.saw(item.source, state)
+        if item.entry.kind == "dir":
+            try:
+                xattrs = _portable(read_xattrs(fd))
+            except OSError as error:
+                raise self._unreadable(item.source, error) from error
+            finally:
+                os.close(fd)
+            if seen:
+                seen.entry(item.entry, repr(sorted(xattrs.items())).encode())
+            return item.entry._replace(xattrs=xattrs) if xattrs else item.entry, ()
+        if seen:
+            seen.entry(item.entry)
+            seen.state(state)
         entry = item.entry
-        if entry.kind == "file" and stat.S_ISREG(status.st_mode):
+        if stat.S_ISREG(status.st_mode):
             entry = entry._replace(size=status.st_size)  # it may have changed since it was looked up
-        return self._content(fd, item.source, status, entry)
+        return self._content(fd, item.source, state, entry)
 
-    def _content(self, fd: int, source: bytes, status: os.stat_result, entry: Entry) -> Told:
-        """Return an entry with its attributes, and its content, which is noted when it has been read; closes `fd`."""
-        known, size = self._known, entry.size
+    def _content(self, fd: int, source: bytes, state: bytes, entry: Entry) -> Item:
+        """Return an entry with its attributes, and its content, of which a CRC is noted; closes `fd`."""
+        size = entry.size
         try:
-            xattrs = _portable(read_xattrs(fd))
+            xattrs = read_xattrs(fd)
             if xattrs:
-                entry = entry._replace(xattrs=xattrs)
+                entry = entry._replace(xattrs=_portable(xattrs))
             if size > CHUNK:
-                return self._large(os.dup(fd), source, status, entry)
+                return entry, self._noted(file_content(os.dup(fd), size), source, state)
             data = os.read(fd, size + 1) if size else b""
         except OSError as error:
             raise self._unreadable(source, error) from error
         finally:
             os.close(fd)
-        token = sha256(data).digest()
-        if xattrs:
-            token = _with_attributes(token, xattrs)
-        if known:
-            known.note(source, status, token)
-        return entry, (data,) if entry.kind == "file" else (), lambda: token
+        if self.known:
+            self.known.note(source, state, crc32(data))
+        return entry, (data,)
 
-    def _large(self, fd: int, source: bytes, status: os.stat_result, entry: Entry) -> Told:
-        hasher = sha256()
-        content = file_content(fd, entry.size)
-
-        def token() -> bytes:
-            return _with_attributes(hasher.digest(), entry.xattrs) if entry.xattrs else hasher.digest()
-
-        def noted() -> Iterator[bytes]:
-            for chunk in content:
-                hasher.update(chunk)
-                yield chunk
-            if self._known:
-                self._known.note(source, status, token())
-
-        return entry, noted(), token
+    def _noted(self, content: Iterable[bytes], source: bytes, state: bytes) -> Iterator[bytes]:
+        crc = 0
+        for chunk in content:
+            crc = crc32(chunk, crc)
+            yield chunk
+        if self.known:
+            self.known.note(source, state, crc)
 
     def _opened(self, name: bytes, flags: int) -> int:
         try:
@@ -322,18 +349,6 @@ class FolderFiles:
 
     def _unreadable(self, name: bytes, error: OSError) -> StorageError:
         return StorageError(f"cannot read {display(name)} in {self._folder}: {error.strerror}")
-
-
-def _read_through(told: Told) -> tuple[Entry, bytes]:
-    entry, content, token = told
-    for _ in content:
-        pass
-    return entry, token()
-
-
-def _with_attributes(token: bytes, xattrs: Mapping[bytes, bytes]) -> bytes:
-    """Return the token of a file with attributes: of another hash, so that no content can pass for both."""
-    return blake2s(token + repr(sorted(xattrs.items())).encode()).digest()
 
 
 def _portable(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

@@ -14,10 +14,10 @@ from typing import Any
 
 from imagetool.build.cache import Result, key_of
 from imagetool.build.chmod import Chmod
-from imagetool.build.copying import CopyRequest, copy_items, plan_copy
+from imagetool.build.copying import CopyPlan, CopyRequest, copy_items, plan_copy
 from imagetool.build.entitlements import Entitlements
-from imagetool.build.filedigests import FileDigests
 from imagetool.build.files import Files, FolderSource, Trees
+from imagetool.build.filestates import FileStates, Fingerprint
 from imagetool.build.folderfiles import FolderFiles
 from imagetool.build.root import Root
 from imagetool.build.secrets import Secrets
@@ -30,7 +30,7 @@ from imagetool.image.write import tar_digest, write_layer
 from imagetool.layer.entry import Entry, Item
 from imagetool.layer.tarcodec import write
 from imagetool.oci.config import History, ImageConfig
-from imagetool.oci.digest import Digest, new_hasher
+from imagetool.oci.digest import Digest
 from imagetool.progress import Observer
 from imagetool.values import dataclass, field, replace
 
@@ -58,7 +58,7 @@ class Inputs:
     source: Callable[[str, Instruction], tuple[Layer, ...] | FolderSource]
     trees: Trees
     observer: Observer
-    known: FileDigests | None = None
+    known: FileStates | None = None
     asked: dict[str, Any] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=Secrets)
     entitlements: Entitlements = field(default_factory=Entitlements)
@@ -217,8 +217,9 @@ def run(inputs: Inputs, instruction: Run) -> Made:
 def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
     """Make a layer of files of the build context, whose content is part of the key.
 
-    The first time, the files' digests fall out of making the layer. Later, those that are not
-    known, or have changed, are read to look for it.
+    The content is told by the digest of the layer's tar. What it was for files in certain states is
+    remembered, so that they need not be read again. When some have changed, and what was read of
+    those is new, the layer is made at once; otherwise all are read to look for it.
     """
     skeleton = inputs.key(step="copy-context", **copy_inputs(inputs, instruction))
     facts = inputs.worker.cache.facts(skeleton) if inputs.use_cache else None
@@ -230,25 +231,45 @@ def _from_context(inputs: Inputs, instruction: Copy, history: str) -> Made:
         plan = plan_copy(request, files, base)
         key = partial(inputs.key, skeleton=skeleton, link=instruction.link)
         if facts is not None:
-            found = key(content=str(plan.digest(files)))
-            cached = inputs.lookup(found)
-            if cached is not None:
-                return Made(cached.layer, history, cached=True, key=found)
-            if inputs.known:
-                inputs.asked["changed"] = inputs.known.difference(plan.sources())
-        hasher = new_hasher()
-        layer = store(inputs, plan.hashed(files, hasher))
+            same = _known_content(plan, files)
+            if same is None and (inputs.worker.asks_others or not files.has_news()):
+                same = _read_content(plan, files)
+            if same is not None:
+                found = key(content=str(same))
+                cached = inputs.lookup(found)
+                if cached is not None:
+                    return Made(cached.layer, history, cached=True, key=found)
+        # What is recorded is the tar that was stored: files may have changed since they were looked up.
+        seen = Fingerprint()
+        layer = store(inputs, plan.seen_items(files, seen))
+        if files.known:
+            files.known.note_content(seen, layer.diff_id)
+            if facts is not None:
+                inputs.asked["changed"] = files.known.difference(plan.sources())
         inputs.worker.cache.record_facts(skeleton, base.facts)
-        # This is the digest of what was stored: files may have changed since they were looked up.
-        stored = Digest("sha256", hasher.hexdigest())
-        return record(inputs, key(content=str(stored)), layer, history)
+        return record(inputs, key(content=str(layer.diff_id)), layer, history)
 
 
 def content(request: CopyRequest, files: Files) -> Digest:
     """Return the digest of files that are copied to an empty root."""
     if isinstance(files, FolderFiles):
-        return plan_copy(request, files, Root.empty()).digest(files)
+        plan = plan_copy(request, files, Root.empty())
+        return _known_content(plan, files) or _read_content(plan, files)
     return tar_digest(write(copy_items(request, files, Root.empty())))
+
+
+def _known_content(plan: CopyPlan, files: FolderFiles) -> Digest | None:
+    """Return the digest of the tar that a copy makes when `stat` tells; otherwise None."""
+    return files.known.content(plan.fingerprint(files)) if files.known else None
+
+
+def _read_content(plan: CopyPlan, files: FolderFiles) -> Digest:
+    """Return the digest of the tar that a copy makes; every file is read."""
+    seen = Fingerprint()
+    made = tar_digest(write(plan.seen_items(files, seen)))
+    if files.known:
+        files.known.note_content(seen, made)
+    return made
 
 
 def copy_inputs(inputs: Inputs, instruction: Copy | Add) -> dict[str, Any]:

@@ -28,12 +28,13 @@ SUFFIX = ".unchanged.json"
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 
-#: A file that changed this short a time before the build began may change again without `stat`
-#: showing it: the coarsest clocks of file systems tick every two seconds.
-_RACY_NS = 2_000_000_000
+_COARSE_TICK = 2_000_000_000
+_FINE_TICK = 100_000_000  # ten times what it is, for kernels that are late
 
-_pack = struct.Struct("<6Q").pack
-_WORD = (1 << 64) - 1  # times before 1970 and after 2262 are taken modulo this
+_STATE = struct.Struct("=6Q")
+STATE_BYTES = _STATE.size
+_WORD = (1 << 64) - 1  # times before 1970 are taken modulo this
+_PAST = 1 << 63  # what is more was before 1970
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -145,19 +146,37 @@ def _files_hold(context: str, files: dict[str, Any]) -> bool:
     from hashlib import sha256
 
     lstat, prefix = os.lstat, f"{context}/"
-    states = b"".join([_state(lstat(prefix + path)) for path in files["paths"]])
+    states = b"".join([state_of(lstat(prefix + path)) for path in files["paths"]])
     return bool(sha256(states).hexdigest() == files["digest"])
 
 
-def _state(status: os.stat_result) -> bytes:
+def state_of(status: os.stat_result) -> bytes:
     """Return what identifies a file's content and attributes; any change of them shows in it."""
-    return _pack(
+    return _STATE.pack(
         status.st_dev,
         status.st_ino,
         status.st_mode,
         status.st_size,
         status.st_mtime_ns & _WORD,
         status.st_ctime_ns & _WORD,
+    )
+
+
+def settled(states: bytes, moment: int) -> bool:
+    """Say whether any change after a moment, in nanoseconds, would show in these states, one after another.
+
+    A file that is changed twice within a tick of its file system's clock may look the same after
+    both. Clocks that tell parts of a second tick every 10 ms at least, others every two seconds.
+    """
+    words = memoryview(states).cast("Q")
+    times = (words[4::6], words[5::6])
+    if all(max(part, default=0) + _COARSE_TICK <= moment for part in times):
+        return True  # nearly always, and three times as fast
+    return all(
+        time + (_FINE_TICK if time % 1_000_000_000 else _COARSE_TICK) <= moment
+        for part in times
+        for time in part
+        if time < _PAST
     )
 
 
@@ -214,9 +233,8 @@ class Watch:
         self._started = time.time_ns()
         self._opaque = asked is None
         self._context = asked["context"] if asked else ""
-        self._seen: dict[bytes, bytes] = {}  # states; to keep what `stat` says would take ten times as much
-        self._steady = True
-        self._newest = 0
+        self._names: list[bytes] = []
+        self._states: list[bytes] = []  # to keep what `stat` says would take ten times as much
         self._folders: dict[str, tuple[int, int]] = {}
         self._outside: dict[str, os.stat_result] = {}
         self._absent: list[str] = []
@@ -228,12 +246,10 @@ class Watch:
         """See `Witness`."""
         self._opaque = True
 
-    def saw(self, name: bytes, status: os.stat_result) -> None:
+    def saw(self, name: bytes, state: bytes) -> None:
         """See `Witness`."""
-        state = _state(status)
-        if self._seen.setdefault(name, state) != state:
-            self._steady = False  # it changed during the build, whatever the clock says
-        self._newest = max(self._newest, status.st_ctime_ns, status.st_mtime_ns)
+        self._names.append(name)
+        self._states.append(state)
 
     def passed(self, name: bytes) -> None:
         """See `Witness`."""
@@ -288,9 +304,12 @@ class Watch:
 
         Raises StorageError when the disk refuses.
         """
-        times = [time for status in self._outside.values() for time in (status.st_ctime_ns, status.st_mtime_ns)]
-        racy = max([self._newest, *times]) > self._started - _RACY_NS
-        if self._opaque or racy or not self._steady or self._asked is None:
+        seen = dict(zip(self._names, self._states, strict=True))
+        # What changed during the build has two states, whatever the clock says.
+        steady = len(seen) == len(self._names) or [seen[name] for name in self._names] == self._states
+        states = b"".join(seen.values())
+        racy = not settled(states + b"".join(map(state_of, self._outside.values())), self._started)
+        if self._opaque or racy or not steady or self._asked is None:
             return False
         import json
         from hashlib import sha256
@@ -299,8 +318,8 @@ class Watch:
         from imagetool.content.staging import StagedFile, storage_errors
 
         files = {
-            "paths": [os.fsdecode(name) for name in self._seen],
-            "digest": sha256(b"".join(self._seen.values())).hexdigest(),
+            "paths": [os.fsdecode(name) for name in seen],
+            "digest": sha256(states).hexdigest(),
             "folders": [[path, *identity] for path, identity in self._folders.items()],
             "outside_paths": list(self._outside),
             "outside": [_line(path, status) for path, status in self._outside.items()],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from imagetool.build.cache import BuildCache
-from imagetool.build.filedigests import FileDigests
+from imagetool.build.filestates import FileStates
 from imagetool.content.store import Fetcher, Ingester, Pusher
 from imagetool.image.image import Image
 from imagetool.oci.platform import Platform
@@ -99,8 +98,11 @@ Downloader = Callable[[str], AbstractContextManager[Download]]
 class Witness(Protocol):
     """Is told of everything outside the store that a build looks at; see `unchanged`."""
 
-    def saw(self, name: bytes, status: os.stat_result) -> None:
-        """A file's content and attributes, a directory's names, or a link's target; `name` is as of `Entry.name`."""
+    def saw(self, name: bytes, state: bytes) -> None:
+        """A file's content and attributes, a directory's names, or a link's target.
+
+        `name` is as of `Entry.name`, `state` as of `unchanged.state_of`.
+        """
         ...
 
     def passed(self, name: bytes) -> None:
@@ -123,7 +125,7 @@ class Witness(Protocol):
 class Unwatched:
     """The witness of builds that are not recorded."""
 
-    def saw(self, name: bytes, status: os.stat_result) -> None:
+    def saw(self, name: bytes, state: bytes) -> None:
         """Do nothing."""
 
     def passed(self, name: bytes) -> None:
@@ -155,6 +157,7 @@ class Worker:
     `network` says what a network that a step asks for is here, and raises HostError when it may not be had.
     `device_folders` hold the specs of devices, see `runtime.cdi`.
     `known` gives what is remembered of the files of a directory; None to read them every time.
+    `asks_others` says that the cache may have what was made elsewhere: it is asked even for what is new here.
     `single_id` says that all files of steps belong to root, because there is no other id.
     `witness` must be told by whatever reads anything that is not in the store.
     """
@@ -173,7 +176,8 @@ class Worker:
     single_id: bool = False
     sandbox: Sandbox | None = None
     witness: Witness = field(default_factory=Unwatched)
-    known: Callable[[Path], FileDigests] | None = None
+    known: Callable[[Path], FileStates] | None = None
+    asks_others: bool = False
     stop: Callable[[], None] = lambda: None
     emulate: Callable[[Platform], None] = lambda _: None
     network: Callable[[str], Network] = _plain_network

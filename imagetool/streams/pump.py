@@ -25,22 +25,25 @@ def reblock(chunks: Iterable[bytes], size: int = CHUNK) -> Iterator[bytes]:
     Compressors whose output depends on how they are fed (isal, zlib-ng) see the same blocks
     whatever the producer did.
     """
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     held = 0
     for chunk in chunks:
-        if not parts and len(chunk) == size:
+        length = len(chunk)
+        if not parts and length == size:
             yield chunk
             continue
-        parts.append(chunk)
-        held += len(chunk)
-        if held >= size:
-            block = b"".join(parts)
-            whole = held - held % size
-            for start in range(0, whole, size):
-                yield block[start : start + size]
-            rest = block[whole:]
-            parts = [rest] if rest else []
-            held = len(rest)
+        if held + length < size:
+            parts.append(chunk)
+            held += length
+            continue
+        view = memoryview(chunk)  # so that each byte is copied once
+        start = size - held
+        yield b"".join((*parts, view[:start]))
+        while start + size <= length:
+            yield bytes(view[start : start + size])
+            start += size
+        parts = [view[start:]] if start < length else []
+        held = length - start
     if parts:
         yield b"".join(parts)
 

@@ -179,7 +179,8 @@ def _solved(
 
     around = place.surroundings
     with shared(worker.cache, store, options.cache_from, around, place.observer) as cache:
-        image = solve(request, replace(worker, cache=cache), observer=place.observer)
+        asking = replace(worker, cache=cache, asks_others=bool(options.cache_from))
+        image = solve(request, asking, observer=place.observer)
     if inline:
         from imagetool.verbs.inlinecache import with_inline_cache
 

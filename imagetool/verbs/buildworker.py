@@ -138,7 +138,7 @@ def worker_of(
 
     declared: what the Dockerfile says that SOURCE_DATE_EPOCH is.
     """
-    from imagetool.build.filedigests import FileDigests
+    from imagetool.build.filestates import FileStates
     from imagetool.build.worker import Times, Worker
     from imagetool.snapshot.folders import of_these_ids
     from imagetool.streams.codecs import Codec
@@ -151,7 +151,7 @@ def worker_of(
         emulate=made.emulate,
         network=made.network,
         cache=place.cache,
-        known=None if opened.foreign else lambda context: FileDigests(place.root / "cache", context),
+        known=None if opened.foreign else lambda context: FileStates(place.root / "cache", context),
         base=lambda name, platform: _base(name, platform, options.pull, place, store, witness),
         download=download,
         scratch=place.root / "scratch",

@@ -59,6 +59,15 @@ def test_min_has_the_steps_of_the_image_only(tmp_path: Path, context: Path) -> N
     assert hits(shown) == 3
 
 
+def test_what_is_new_here_is_looked_for_elsewhere(tmp_path: Path, context: Path) -> None:
+    one, two = machine(tmp_path, "one"), machine(tmp_path, "two")
+    place = tmp_path / "kept"
+    imagetool("build", context, root=two)
+    (context / "a").write_text("another text\n")
+    imagetool("build", "--cache-to", f"type=local,dest={place},mode=max", context, root=one)
+    assert hits(imagetool("build", "--cache-from", f"type=local,src={place}", context, root=two).stderr) == 5
+
+
 def test_a_registry_carries_the_cache(tmp_path: Path, context: Path) -> None:
     one, two = machine(tmp_path, "one"), machine(tmp_path, "two")
     with registry(tmp_path / "registry") as host:
