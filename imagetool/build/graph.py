@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from imagetool.dockerfile import (
+    Add,
     Arg,
     Copy,
     Dockerfile,
@@ -253,5 +254,7 @@ def planned_steps(graph: Graph) -> Iterator[PlannedStep]:
 
 
 def step_name(instruction: Instruction) -> str:
-    """Return what people call a step: its text."""
-    return instruction.source.text or type(instruction).__name__.upper()
+    """Return what people call a step: its text, with its heredocs."""
+    text = instruction.source.text or type(instruction).__name__.upper()
+    heredocs = instruction.heredocs if isinstance(instruction, (Run, Copy, Add)) else ()
+    return "\n".join([text, *(f"{heredoc.content}{heredoc.name}" for heredoc in heredocs)])

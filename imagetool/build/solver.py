@@ -295,7 +295,9 @@ class _Build:
                 error.add_note(f"at {instruction.source.file}:{instruction.source.first_line}")
             raise
         except ImagetoolError as error:
-            error.add_note(f"at {instruction.source.file}:{instruction.source.first_line}: {name}")
+            error.add_note(
+                f"at {instruction.source.file}:{instruction.source.first_line}: {name.partition(chr(10))[0]}"
+            )
             raise
 
     def _do(

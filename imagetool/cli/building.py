@@ -6,7 +6,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from imagetool.api import BuildOptions
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from imagetool.cli.app import Globals
     from imagetool.cli.outputs import Output
     from imagetool.image.image import Image
-    from imagetool.progress import Event, Observer
+    from imagetool.progress import Observer
     from imagetool.runtime.sandbox import Sandbox
 
 
@@ -35,6 +36,7 @@ def build(
     output: Sequence[str],
     iidfile: str | None,
     metadata_file: str | None,
+    timeline: str | None,
     progress: str,
     quiet: bool,
     **wanted: Any,
@@ -61,15 +63,28 @@ def build(
     asked = request(context, epoch=source_date_epoch_text(), **wanted)
     known = None if no_cache or no_cache_filter or explain_cache or cache_to or output else find(root, asked)
     if known is not None:
-        _replay(known, progress)
+        if progress == "plain" or (progress == "auto" and not sys.stderr.isatty()):
+            from imagetool.cli.lines import answered_lines
+
+            sys.stderr.write("".join(f"{line}\n" for line in answered_lines(known.shown)))
+        elif progress != "quiet":
+            from imagetool.cli.replay import replay
+
+            replay(known, progress)
+        if timeline:
+            from imagetool.cli.replay import draw
+
+            secrets = _secrets(wanted["secret"], wanted["ssh"])
+            draw(known, timeline, title=_title(context, wanted["tag"]), redact=_redact(secrets))
         record(known, wanted["tag"], iidfile, metadata_file)
         sys.stdout.write(f"{known.identity}\n")
         return
 
     from imagetool import api
-    from imagetool.cli.display import display, tee
+    from imagetool.cli.display import tee, watched
     from imagetool.cli.options import plain_workplace
     from imagetool.cli.outputs import Output
+    from imagetool.cli.replay import noting
 
     if context == "-" and wanted["file"] == "-":
         from imagetool.errors import UsageError
@@ -91,15 +106,17 @@ def build(
         how["cache_to"] = [CachePlace.parse(text, "--cache-to") for text in cache_to]
     platforms = (wanted["platform"] or "").split(",")
     options = _options(how, **{**wanted, "platform": platforms[0] or None})
+    seen = watched(progress, timeline, title=_title(context, options.tags), redact=_redact(options.secrets))
     if len(platforms) > 1:
-        _build_for(globals, context, platforms, options, outputs, iidfile, metadata_file, progress)
+        _build_for(globals, context, platforms, options, outputs, iidfile, metadata_file, seen)
         return
     watch = Watch(root, asked)
-    with display(progress) as shown:
-        place = plain_workplace(globals, tee(_noting(watch), shown))
+    with seen as (shown, built):
+        place = plain_workplace(globals, tee(noting(watch), shown))
         image = api.build(context, options, place, witness=watch, stdin=sys.stdin.buffer)
         for one in outputs:
             one.write(image, place, name=options.tags[0] if options.tags else "")
+        built(str(image.config.descriptor.digest))
     answer = _remember(watch, image, options.tags)
     record(answer, options.tags, iidfile, metadata_file)
     result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
@@ -114,19 +131,18 @@ def _build_for(
     outputs: Sequence[Output],
     iidfile: str | None,
     metadata_file: str | None,
-    progress: str,
+    seen: AbstractContextManager[tuple[Observer, Callable[[str], None]]],
 ) -> None:
     """Build for several platforms; print the digest of the index."""
     from imagetool import api
     from imagetool.build.unchanged import Answer
-    from imagetool.cli.display import display
     from imagetool.cli.options import plain_workplace
     from imagetool.errors import Unsupported
     from imagetool.oci.platform import Platform
 
     if any(one.kind not in ("oci", "registry") or one.is_stdout for one in outputs):
         raise Unsupported("several platforms are written to type=oci,dest=PATH and type=registry,ref=NAME only")
-    with display(progress) as shown:
+    with seen as (shown, built):
         place = plain_workplace(globals, shown)
         index = api.build_index(context, [Platform.parse(text) for text in platforms], options, place)
         for one in outputs:
@@ -134,9 +150,29 @@ def _build_for(
             prefix = "docker://" if one.kind == "registry" else "oci-archive:" if packed else "oci:"
             name = f":{options.tags[0]}" if options.tags and one.kind == "oci" else ""
             api.copy(str(index.digest), f"{prefix}{one.dest}{name}", place)
+        built(str(index.digest))
     answer = Answer(str(index.digest), index.tree(), [])
     record(answer, options.tags, iidfile, metadata_file)
     sys.stdout.write(f"{index.digest}\n")
+
+
+def _title(context: str, tags: Sequence[str]) -> str:
+    """Return what a build is called where people read of it."""
+    from os.path import abspath, isdir
+
+    return ", ".join(tags) or (abspath(context) if isdir(context) else context)
+
+
+def _redact(secrets: Secrets | None) -> Callable[[str], str]:
+    """Return what takes a build's secrets out of a text."""
+
+    def redact(text: str) -> str:
+        if secrets is None:
+            return text
+        redactor = secrets.redactor()
+        return (redactor.feed(text.encode(errors="surrogatepass")) + redactor.end()).decode("utf-8", "replace")
+
+    return redact
 
 
 def _options(
@@ -259,24 +295,6 @@ def _sandbox(options: dict[str, Any]) -> Sandbox | None:
     return parse_sandbox(**options)
 
 
-def _noting(watch: Watch) -> Observer:
-    """Return an observer that notes what will be shown when the build need not be carried out."""
-    from imagetool.progress import BuildPlanned, Note, StepFinished, StepStarted
-
-    def note(event: Event) -> None:
-        match event:
-            case StepStarted(number=number, total=total, name=name, stage=stage):
-                watch.step(number, total, name, stage)
-            case BuildPlanned(platform=platform, total=total, steps=steps):
-                watch.planned(platform, total, [[one.number, one.stage, one.name, one.needs] for one in steps])
-            case StepFinished(number=number, layer=layer, size=size, key=key):
-                watch.done(number, layer, size, key)
-            case Note(text=text, level=level):
-                watch.note(text, level)
-
-    return note
-
-
 def _remember(watch: Watch, image: Image, tags: Sequence[str]) -> Answer:
     """Record what the build gave, so that the same one need not be carried out again; return it."""
     from imagetool.build.unchanged import Answer
@@ -288,41 +306,6 @@ def _remember(watch: Watch, image: Image, tags: Sequence[str]) -> Answer:
     blobs = [(str(one.digest), one.size) for one in (root, config, *(layer.descriptor for layer in image.layers))]
     watch.record(answer, names=names or [(None, str(root.digest))], blobs=blobs)
     return answer
-
-
-def _replay(answer: Answer, progress: str) -> None:
-    """Show what the build showed, its steps as cached ones; lines need no display."""
-    if progress == "quiet":
-        return
-    if progress == "plain" or (progress == "auto" and not sys.stderr.isatty()):
-        from imagetool.cli.lines import cached_line, note_line, step_line
-
-        lines = []
-        for kind, *fields in answer.shown:
-            if kind == "step":
-                lines.append(step_line(*fields))
-            elif kind == "note":
-                lines.append(note_line(*fields))
-            elif kind == "done" and fields[1]:
-                lines.append(cached_line(fields[1]))
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
-        return
-    from imagetool.cli.display import display
-    from imagetool.progress import BuildPlanned, Note, PlannedStep, StepFinished, StepStarted
-
-    with display(progress) as observer:
-        for kind, *fields in answer.shown:
-            if kind == "step":
-                observer(StepStarted(*fields))
-            elif kind == "note":
-                observer(Note(*fields))
-            elif kind == "plan":
-                platform, total, steps = fields
-                planned = (PlannedStep(number, stage, name, tuple(needs)) for number, stage, name, needs in steps)
-                observer(BuildPlanned(platform, total, tuple(planned)))
-            else:
-                number, layer, size, key = fields
-                observer(StepFinished(number, bool(layer), layer, 0.0, size, key))
 
 
 def from_stdin() -> bytes:

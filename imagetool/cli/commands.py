@@ -124,6 +124,7 @@ def _make() -> dict[str, Command]:
             ),
             Option("--iidfile", kind="file", help="Write the image ID to a file."),
             Option("--metadata-file", kind="file", help="Write the digests to a JSON file."),
+            Option("--timeline", kind="file", help="Draw what was built when, as an HTML page; of failed builds too."),
             Option(
                 "--timestamps",
                 default="clamp",

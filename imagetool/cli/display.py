@@ -51,6 +51,25 @@ def display(mode: str) -> Iterator[Observer]:
 
 
 @contextmanager
+def watched(
+    mode: str, timeline: str | None, *, title: str, redact: Callable[[str], str]
+) -> Iterator[tuple[Observer, Callable[[str], None]]]:
+    """Yield the observer for --progress and --timeline, and what is to be told the digest of the image that was built.
+
+    Args:
+        timeline: where the page goes that `timeline.drawn` writes; None for none.
+    """
+    if timeline is None:
+        with display(mode) as shown:
+            yield shown, lambda _: None
+        return
+    from imagetool.cli.timeline import drawn
+
+    with drawn(timeline, title, redact) as chart, display(mode) as shown:
+        yield tee(chart, shown), chart.built
+
+
+@contextmanager
 def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
 
 def printable(text: str) -> str:
     """Return untrusted text without anything a terminal would act on."""
@@ -23,3 +28,14 @@ def cached_line(layer: str) -> str:
 def note_line(text: str, level: str) -> str:
     """Return a note's line."""
     return f"warning: {printable(text)}" if level == "warning" else printable(text)
+
+
+def answered_lines(shown: Iterable[list[Any]]) -> Iterator[str]:
+    """Yield the lines of a build that is answered from a record; `shown` is as of `Answer`."""
+    for kind, *fields in shown:
+        if kind == "step":
+            yield step_line(*fields)
+        elif kind == "note":
+            yield note_line(*fields)
+        elif kind == "done" and fields[1]:
+            yield cached_line(fields[1])

@@ -1,0 +1,65 @@
+"""What a build that is answered from a record shows: the events that it had when it was carried out."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from imagetool.build.unchanged import Answer, Watch
+    from imagetool.progress import Event, Observer
+
+
+def noting(watch: Watch) -> Observer:
+    """Return an observer that notes what will be shown when the build need not be carried out."""
+    from imagetool.progress import BuildPlanned, Note, StepFinished, StepStarted
+
+    def note(event: Event) -> None:
+        match event:
+            case StepStarted(number=number, total=total, name=name, stage=stage):
+                watch.step(number, total, name, stage)
+            case BuildPlanned(platform=platform, total=total, steps=steps):
+                watch.planned(platform, total, [[one.number, one.stage, one.name, one.needs] for one in steps])
+            case StepFinished(number=number, layer=layer, size=size, key=key):
+                watch.done(number, layer, size, key)
+            case Note(text=text, level=level):
+                watch.note(text, level)
+
+    return note
+
+
+def replay(answer: Answer, progress: str) -> None:
+    """Show what the build showed, its steps as cached ones; `lines.answered_lines` is the same in plain lines."""
+    from imagetool.cli.display import display
+
+    with display(progress) as observer:
+        for event in _events(answer):
+            observer(event)
+
+
+def draw(answer: Answer, path: str, *, title: str, redact: Callable[[str], str]) -> None:
+    """Write the page of a build that was not carried out; raises StorageError."""
+    from imagetool.cli.timeline import drawn
+
+    with drawn(path, title, redact) as timeline:
+        timeline.answered = True
+        timeline.identity = answer.identity
+        for event in _events(answer):
+            timeline(event)
+
+
+def _events(answer: Answer) -> Iterator[Event]:
+    from imagetool.progress import BuildPlanned, Note, PlannedStep, StepFinished, StepStarted
+
+    for kind, *fields in answer.shown:
+        if kind == "step":
+            yield StepStarted(*fields)
+        elif kind == "note":
+            yield Note(*fields)
+        elif kind == "plan":
+            platform, total, steps = fields
+            planned = (PlannedStep(number, stage, name, tuple(needs)) for number, stage, name, needs in steps)
+            yield BuildPlanned(platform, total, tuple(planned))
+        else:
+            number, layer, size, key = fields
+            yield StepFinished(number, bool(layer), layer, 0.0, size, key)
