@@ -24,36 +24,19 @@ if TYPE_CHECKING:
 def run(
     globals: Globals,
     *,
-    env: Sequence[str],
-    env_file: Sequence[str],
-    user: str | None,
-    workdir: str | None,
-    entrypoint: str | None,
-    volume: Sequence[str],
     mount: Sequence[str],
-    tmpfs: Sequence[str],
-    read_only: bool,
     interactive: bool,
     tty: bool,
     rm: bool,
-    hostname: str | None,
-    network: str,
-    platform: str | None,
-    isolation: str,
-    runtime: str | None,
     progress: str,
     add_history: bool,
     reference: str,
     command: Sequence[str],
-    **sandbox: Any,
+    **wanted: Any,
 ) -> int:
-    """Run a command; return its exit code, or 128+n when signal n ended it."""
+    """Run a command; return its exit code, or 128+n when signal n ended it. `wanted` are those of `_options`."""
     from imagetool.cli.stepping import container_named, run_in
-    from imagetool.cli.systems import wishes
-    from imagetool.config.environment import network_fallback
-    from imagetool.oci.platform import Platform
     from imagetool.runtime.session import Session
-    from imagetool.verbs.run import RunOptions, Volume
     from imagetool.verbs.run import run as run_image
 
     container = container_named(globals, reference)
@@ -66,21 +49,7 @@ def run(
     stdin = sys.stdin.fileno() if interactive and sys.stdin is not None else None  # it may have been closed
     if tty and interactive and (stdin is None or not os.isatty(stdin)):
         raise UsageError("run -i -t: stdin is not a terminal; leave -t away")
-    folder = Path.cwd()
-    options = RunOptions(
-        wishes(command or None, entrypoint, [*_lines(env_file), *env], user, workdir),
-        Platform.parse(platform) if platform else None,
-        [Volume.parse(text, folder=folder) for text in volume],
-        tmpfs,
-        readonly=read_only,
-        terminal=tty,
-        hostname=hostname or "",
-        network=network,  # type: ignore[arg-type]
-        network_fallback=network_fallback(),
-        sandbox=_sandbox(sandbox),
-        isolation=isolation,
-        runtime=runtime,
-    )
+    options = _options(command, terminal=tty, **wanted)
     if container is not None:
         return run_in(globals, container, options, mount, progress)
     with (
@@ -97,6 +66,47 @@ def run(
             observer=place.observer,
         )
     return told(status, options)
+
+
+def _options(
+    command: Sequence[str],
+    *,
+    terminal: bool,
+    env: Sequence[str],
+    env_file: Sequence[str],
+    user: str | None,
+    workdir: str | None,
+    entrypoint: str | None,
+    volume: Sequence[str],
+    tmpfs: Sequence[str],
+    read_only: bool,
+    hostname: str | None,
+    network: str,
+    platform: str | None,
+    isolation: str,
+    runtime: str | None,
+    **sandbox: Any,
+) -> RunOptions:
+    from imagetool.cli.systems import wishes
+    from imagetool.config.environment import network_fallback
+    from imagetool.oci.platform import Platform
+    from imagetool.verbs.run import RunOptions, Volume
+
+    folder = Path.cwd()
+    return RunOptions(
+        wishes(command or None, entrypoint, [*_lines(env_file), *env], user, workdir),
+        Platform.parse(platform) if platform else None,
+        [Volume.parse(text, folder=folder) for text in volume],
+        tmpfs,
+        readonly=read_only,
+        terminal=terminal,
+        hostname=hostname or "",
+        network=network,  # type: ignore[arg-type]
+        network_fallback=network_fallback(),
+        sandbox=_sandbox(sandbox),
+        isolation=isolation,
+        runtime=runtime,
+    )
 
 
 def told(status: ExitStatus, options: RunOptions) -> int:
