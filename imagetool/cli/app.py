@@ -71,8 +71,7 @@ def _guarded(action: Callable[[], int]) -> int:
         _report(error)
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("imagetool: interrupted\n")
-        return 130
+        return _interrupted()
     except BrokenPipeError:
         _forget_stdout()
         return 141
@@ -84,6 +83,19 @@ def _guarded(action: Callable[[], int]) -> int:
         _report(refused)
         return refused.exit_code
     return code
+
+
+def _interrupted() -> int:
+    """Say so, and hear of no more interrupts: told once more at its end, the interpreter would lose the status."""
+    while True:
+        try:
+            import signal
+
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except KeyboardInterrupt:
+            continue
+        sys.stderr.write("imagetool: interrupted\n")
+        return 130
 
 
 def _forget_stdout() -> None:

@@ -14,7 +14,7 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Final
+from typing import Any, Final
 
 from imagetool.runtime.container import PASSED_ON
 
@@ -41,6 +41,7 @@ class Session:
         self._raw = terminal and source is not None and os.isatty(source)
 
     def __enter__(self) -> Session:
+        self._ignored: dict[int, Any] = {}
         self.stdin, self._sink = os.pipe()
         self._before = termios.tcgetattr(self._source) if self._raw and self._source is not None else None
         if self._terminal or self._source is None:
@@ -50,6 +51,8 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for number, handler in self._ignored.items():
+            signal.signal(number, handler)
         os.close(self.stdin)
         if self._before is not None and self._source is not None:
             termios.tcsetattr(self._source, termios.TCSADRAIN, self._before)
@@ -75,18 +78,24 @@ class Session:
     def forwarding(self, control: socket.socket) -> Iterator[None]:
         """Send signals to us on to the container; one that comes again and again raises KeyboardInterrupt.
 
+        From then on, until the session ends, nothing more is heard of them: what was begun is put away in order.
         From here on its stdin is fed: not before, because a thread forbids to enter a user namespace.
         """
         counts: dict[int, int] = {}
 
         def forward(number: int, _: FrameType | None) -> None:
+            if self._ignored:
+                return
             counts[number] = counts.get(number, 0) + 1
             if counts[number] > _PATIENCE:
+                for passed in PASSED_ON:
+                    self._ignored[passed] = handlers.pop(passed)
+                    signal.signal(passed, signal.SIG_IGN)
                 raise KeyboardInterrupt
             with contextlib.suppress(OSError):  # it has ended by itself
                 control.send(bytes([number]))
 
-        handlers: dict[int, object] = {}
+        handlers: dict[int, Any] = {}
         for passed in PASSED_ON:
             handlers[passed] = signal.signal(passed, forward)
         if self._raw:
@@ -97,7 +106,7 @@ class Session:
             yield
         finally:
             for number, handler in handlers.items():
-                signal.signal(number, handler)  # type: ignore[arg-type]
+                signal.signal(number, handler)
 
     def _resize(self) -> None:
         if self._raw and hasattr(self, "_master"):

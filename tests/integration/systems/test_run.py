@@ -155,8 +155,10 @@ def test_a_program_that_ignores_signals_is_killed_when_told_again_and_again(app:
         while process.poll() is None:
             assert time.monotonic() < deadline
             process.send_signal(signal.SIGINT)
-            time.sleep(0.2)
+            time.sleep(0.05)  # to the very end
         assert process.returncode == 130
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[-1] == b"imagetool: interrupted"
 
 
 class Terminal:
