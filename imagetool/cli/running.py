@@ -129,9 +129,8 @@ def _sandbox(given: dict[str, Any]) -> Sandbox:
     from imagetool.values import replace
 
     sandbox = parse_sandbox(**given)
-    if any(name.upper() == "ALL" for name in given["cap_drop"]):
-        return sandbox
-    names = [*CONTAINER_CAPABILITIES, *given["cap_add"]]
+    everything = any(name.upper() == "ALL" for name in given["cap_drop"])
+    names = [*(() if everything else CONTAINER_CAPABILITIES), *given["cap_add"]]
     security = security_of(cap_add=names, cap_drop=given["cap_drop"], security_opt=given["security_opt"])
     return replace(sandbox, security=security)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from imagetool.runtime.ceilings import Ceilings, parse_ceilings
 from imagetool.runtime.names import Names, parse_names
 from imagetool.runtime.security import Security, security_of
-from imagetool.values import dataclass, field
+from imagetool.values import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,17 @@ def parse_sandbox(
     userns: str | None = None,
     **ceilings: Any,
 ) -> Sandbox:
-    """Return what options in the manner of docker run ask for.
+    """Return what options in the manner of docker run ask for, for the steps of a build.
 
+    Who asks for the host's user namespace gets steps in which setuid programs give nothing: there
+    they would give what root of the host has. --security-opt no-new-privileges=false keeps them.
     `ceilings` are the options of `parse_ceilings`. Raises UsageError, and what a profile's reader does.
     """
+    security = security_of(cap_add=cap_add, cap_drop=cap_drop, security_opt=security_opt)
+    if userns == "host" and not any(option.startswith("no-new-privileges") for option in security_opt):
+        security = replace(security, no_new_privileges=True)
     return Sandbox(
-        security_of(cap_add=cap_add, cap_drop=cap_drop, security_opt=security_opt),
+        security,
         parse_ceilings(**ceilings),
         parse_names(add_host, dns),
         stats,

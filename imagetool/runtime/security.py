@@ -40,7 +40,8 @@ class Security:
     Args:
         capabilities: all that any process in the container can ever have. Raises UsageError for an unknown one.
         seccomp: a checked profile; None for no filter at all.
-        no_new_privileges: setuid programs and file capabilities give nothing; off as elsewhere, for steps use sudo.
+        no_new_privileges: setuid programs and file capabilities give nothing; off as elsewhere, for steps use sudo;
+            see `sandbox.parse_sandbox` for when not.
     """
 
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES

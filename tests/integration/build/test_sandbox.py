@@ -66,8 +66,23 @@ def test_capabilities_and_system_calls(build: Build) -> None:
     build("unshare -U true", "--security-opt", "seccomp=unconfined")
     assert failure(build("chown 5 /tmp", "--cap-drop", "chown", check=False))
     build("chown 5 /tmp", "--cap-drop", "all", "--cap-add", "chown")
-    done = build("grep NoNewPrivs /proc/self/status", "--security-opt", "no-new-privileges")
-    assert "NoNewPrivs:\t1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "there"),
+    [
+        ((), "0"),
+        (("--userns", "auto"), "0"),
+        (("--security-opt", "no-new-privileges"), "1"),
+        (("--userns", "host"), "1"),
+        (("--userns", "host", "--security-opt", "no-new-privileges=false"), "0"),
+        (("--cap-add", "net_raw"), "0"),
+    ],
+)
+def test_setuid_programs_give_nothing_where_root_is_that_of_the_host(
+    build: Build, options: tuple[str, ...], there: str
+) -> None:
+    assert f"NoNewPrivs:\t{there}" in build("grep NoNewPrivs /proc/self/status", *options).stderr
 
 
 def test_root_of_a_step_is_nobody_outside_and_the_image_is_the_same(build: Build) -> None:

@@ -31,6 +31,7 @@ from tests.support.containers import (
     VARIANTS,
     full_root,
     helpers,
+    open_files,
     overlay,
     run,
     sh,
@@ -261,6 +262,22 @@ def test_containers_one_after_another_use_one_network_and_find_nothing_in_it(
         said.append(ran.text.split())
     assert said[0][1:] == ["0", "0", "0"]
     assert said == [said[0]] * 3
+
+
+def test_many_containers_leave_no_descriptor_and_one_helper(
+    executor: Executor, network: Network, tmp_path: Path
+) -> None:
+    lower = full_root(tmp_path / "lower")
+    assert run(executor, overlay(tmp_path / "first", lower), "true", network=network).code == 0
+    (zygote,) = helpers()
+    files, below = open_files(), descendants(zygote)
+    for number in range(50):
+        assert run(executor, overlay(tmp_path / str(number), lower), "true", network=network).code == 0
+    assert open_files() == files
+    end = time.monotonic() + 20
+    while descendants(zygote) != below and time.monotonic() < end:  # the last container's end is still ours to see
+        time.sleep(0.02)
+    assert descendants(zygote) == below
 
 
 def test_containers_at_the_same_time_have_networks_apart(executor: Executor, network: Network, tmp_path: Path) -> None:
