@@ -65,11 +65,11 @@ def _run_steps(bench: Bench) -> None:
         return once
 
     # Steps of buildah's chroot isolation share the host's network; so do ours in the first row. By default
-    # each of ours has a network of its own, where slirp4netns or pasta is installed: that costs what the second shows.
+    # ours have a network of their own, where slirp4netns or pasta is installed: its helper starts once a build.
     shared = [*ours[:-1], "--network", "host", ours[-1]]
     for command, what, target in (
         (shared, "10 RUN steps on busybox, on the host's network as theirs", 3),
-        (ours, "10 RUN steps on busybox, each with a network of its own", 2),
+        (ours, "10 RUN steps on busybox, with a network of their own", 3),
     ):
         bench.compare(what, "buildah", ours=anew(command), theirs=anew(theirs), figure="wall", target=target, pairs=5)
     _fresh(bench)
