@@ -220,7 +220,10 @@ def become_root(observer: Observer, *, needed: bool) -> str:
         return "root"
     from imagetool.runtime.namespaces import enter_user_namespace
 
+    ordinary = os.geteuid() != 0
     kind = enter_user_namespace()
+    if kind == "range" and ordinary:
+        observer(Note("building without root: other users of the image are subordinate ids of this one"))
     if kind == "single":
         observer(Note("building without root and without subordinate ids: all files will belong to root", "warning"))
     return kind

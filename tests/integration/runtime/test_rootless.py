@@ -38,6 +38,7 @@ RUN mkdir /a && echo x > /a/file && chown -R 5:6 /a && chmod 700 /a
 RUN echo y > /a/more
 """
 ONE_ID = "without root and without subordinate ids"
+MANY_IDS = "without root: other users of the image are subordinate ids"
 OUTER_PROC = "the kernel allows no new /proc here"
 
 #: How an ordinary user gets at containers: options of `as_user`.
@@ -105,6 +106,7 @@ def test_an_ordinary_user_builds_and_runs_what_root_does(place: Place, wanted: d
     said = place.build(way, PLAIN)
     assert place.digest == wanted[PLAIN]
     assert said.count(ONE_ID) == ("single" in way)
+    assert said.count(MANY_IDS) == ("range" in way)
     assert said.count(OUTER_PROC) == ("nested" in way)
     warnings = [line for line in said.splitlines() if "warning" in line]
     of_network = [line for line in warnings if "network" in line]  # where no helper can make one of its own
