@@ -93,8 +93,8 @@ def mount_listed(maker: Maker, mount: dict[str, Any], source: int | None) -> str
     if mount["type"] == "cgroup":
         return ""
     warning = ""
-    if mount["type"] == "proc" and (source := _outer_processes(mount)) is not None:
-        warning = SHARED_PROCESSES
+    if mount["type"] in _OUTER and (source := _outer(mount)) is not None:
+        warning = _OUTER[mount["type"]][1]
     made, folder = _detached(mount, source)
     try:
         maker.mount(mount["destination"], folder=folder, attach=lambda target: syscalls.attach_mount(made, target))
@@ -105,19 +105,21 @@ def mount_listed(maker: Maker, mount: dict[str, Any], source: int | None) -> str
     return warning
 
 
-def _outer_processes(mount: dict[str, Any]) -> int | None:
-    """Return a read-only copy of the /proc outside when a user namespace may make none; None when it may.
+#: Filesystems that a user namespace may not make where a part of the one outside is hidden, as in a container:
+#: where that is, and what is told when it is shown instead. Of /sys little more is seen than the names of interfaces.
+_OUTER: Final = {"proc": (b"/proc", SHARED_PROCESSES), "sysfs": (b"/sys", "")}
 
-    It may not where some of the /proc outside is hidden, as container runtimes do.
-    """
+
+def _outer(mount: dict[str, Any]) -> int | None:
+    """Return a read-only copy of the /proc or /sys outside when there may be no new one; None when there may."""
     try:
-        os.close(_filesystem("proc", mount.get("options", [])))
+        os.close(_filesystem(mount["type"], mount.get("options", [])))
     except OSError as error:
         if error.errno != errno.EPERM or initial_user_namespace():
             raise
     else:
         return None
-    fd = syscalls.clone_mount(b"/proc", recursive=True)
+    fd = syscalls.clone_mount(_OUTER[mount["type"]][0], recursive=True)
     syscalls.set_mount_attributes(fd, MOUNT_ATTR["ro"], recursive=True)
     return fd
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from imagetool.errors import HostError, ImagetoolError
 from imagetool.oci.platform import Platform
 from imagetool.runtime import syscalls
+from imagetool.runtime.capabilities import holds
 from imagetool.runtime.cgroups import GroupTree
 from imagetool.runtime.emulation import emulators
 from imagetool.runtime.executors import EmbeddedExecutor
@@ -301,20 +302,20 @@ def _first_line(command: Sequence[str]) -> str:
 def _network(choice: Choice) -> Iterator[Finding]:
     found = [name for name, _ in helpers()]
     if choice.network.own:
-        how = "works" if is_host_root() else f"and {TUNNEL} are there"
+        how = "works" if is_host_root() and holds("CAP_SYS_ADMIN") else f"and {TUNNEL} are there"
         yield Finding("network", "ok", f"{os.path.basename(choice.network.helper[0])} {how}")
     elif not found:
         yield Finding("network", "limited", f"containers use the host's: {choice.lacking}", _HELPER_FIX)
     else:
         fix = f"as root: modprobe tun; chmod 0666 {TUNNEL}; or another helper: {_HELPER_FIX}"
-        if _in_container():
+        if _in_container() and not TUNNEL.exists():
             fix = f"start the outer container with --device {TUNNEL}"
         yield Finding("network", "limited", f"containers use the host's: {choice.lacking}", fix)
 
 
 def _connected() -> Choice:
     """Return the network of containers; root tries the helper, others would have to become another user for it."""
-    if not is_host_root():
+    if not (is_host_root() and holds("CAP_SYS_ADMIN")):
         return choose()
     with EmbeddedExecutor() as executor:
         return choose(lambda network: executor.connect(network, Sandbox()))

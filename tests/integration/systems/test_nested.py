@@ -29,6 +29,11 @@ INNER = """\
 FROM busybox
 RUN mkdir /a && echo x > /a/file && chown -R 5:6 /a && test -c /dev/null && grep -q Pid: /proc/self/status
 """
+ALONE = """\
+FROM busybox
+RUN --network=none test $(ip -o link | wc -l) = 1 && ! touch /sys/x 2>/dev/null && echo /sys is read-only
+RUN ip -o -4 addr
+"""
 OUTER_PROC = "the kernel allows no new /proc here"
 NO_HOST_NAME = "the outer container's filter forbids host names"
 
@@ -66,7 +71,7 @@ def prepared(busybox_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     """A folder with a store, the context, and the outer image's archive; and the digest that the inner image has."""
     folder = tmp_path_factory.mktemp("nested")
     root = store_with(busybox_base, folder)
-    for name, text in (("outer", OUTER), ("context", INNER)):
+    for name, text in (("outer", OUTER), ("context", INNER), ("alone", ALONE)):
         (folder / name).mkdir()
         (folder / name / "Dockerfile").write_text(text)
     imagetool("build", "-t", "outer:1", "--network", "none", folder / "outer", root=root)
@@ -109,6 +114,19 @@ def test_in_a_container_of_docker_it_works_with_one_more_option(in_docker: Nest,
     in_docker.builds_and_runs(*options)
     found = json.loads(in_docker.inside(options, "doctor", "--json").stdout)
     assert found["healthy"] is True
+
+
+def test_a_step_has_a_network_of_its_own_where_the_outer_container_has_the_device(in_podman: Nest) -> None:
+    need("slirp4netns")
+    args = ("build", "--no-cache", "--progress", "plain", "/mnt/alone")
+    said = in_podman.inside(("--device=/dev/net/tun",), *args).stderr
+    assert "/sys is read-only" in said
+    assert " tap0 " in said
+    assert "use the host's network" not in said
+    said = in_podman.inside((), *args).stderr
+    assert "/sys is read-only" in said
+    assert " tap0 " not in said
+    assert said.count("use the host's network") == 1
 
 
 def test_in_a_container_of_docker_as_it_is_one_line_says_what_to_start_it_with(in_docker: Nest) -> None:
