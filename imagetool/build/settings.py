@@ -79,7 +79,7 @@ Change = ConfigInstruction | Callable[[StageState], StageState]
 def changes(settings: Settings, state: StageState) -> Iterator[tuple[Change, str]]:
     """Yield what is to be done to a stage, one thing after the other, each with its line of history, "" for none.
 
-    `state` is the stage before all of it: variables in values are expanded as it has them.
+    `state` is the stage before all of it. A variable's value is expanded as it and the earlier variables have it.
     Raises UsageError for what cannot be.
     """
     if settings.platform or settings.os_feature:
@@ -114,14 +114,17 @@ def _of_run(change: Callable[[RunConfig], RunConfig]) -> Change:
 
 
 def _pairs(settings: Settings, state: StageState) -> Iterator[tuple[Change, str]]:
+    variables = dict(state.variables)
     for name, value in pairs_of(settings.env, "--env"):
         if value is None:
+            variables = without(variables, name)
             yield _unset_variable(name), ""
         else:
             try:
-                expanded = expand(value, state.variables, quotes=False)
+                expanded = expand(value, variables, quotes=False)
             except DockerfileError as error:
                 raise UsageError(f"--env {name}={value[:80]}: {error.message}") from None
+            variables[name] = expanded
             yield Env(pairs=((name, expanded),)), f"ENV {name}={_quoted(expanded)}"
     for name, value in pairs_of(settings.label, "--label"):
         if value is None:

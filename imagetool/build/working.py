@@ -390,6 +390,7 @@ class Containers:
             make_folder(self._folder / _NEW)
             gone = self._folder / _NEW / f"{STAGED}{secrets.token_hex(8)}"  # swept when we are killed from here on
             os.rename(held.folder, gone)
+            sync_folder(gone.parent)
             sync_folder(self._folder)
         remove_folder(gone.parent, gone.name)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from imagetool.build.cache import FolderCache, Result
+from imagetool.build.settings import Settings
 from imagetool.content.layout import LayoutStore
 from imagetool.content.staging import storage_errors
 from imagetool.content.store import push_bytes
@@ -39,7 +40,8 @@ from imagetool.snapshot.overlay import OverlaySnapshotter
 from imagetool.streams.codecs import Codec
 from imagetool.transfer import copy
 from imagetool.transports import Surroundings, find
-from imagetool.verbs import rootfs
+from imagetool.verbs import rootfs, working
+from imagetool.verbs.workplace import Workplace
 from tests.support import tars
 from tests.support.faults import STRIKES, Strike, Struck, each_point
 
@@ -337,6 +339,56 @@ def bundle_after(folder: Path, struck: Struck, strike: Strike) -> None:
         assert sorted(os.listdir(folder / "bundle")) == ["imagetool.scan", "rootfs"]
 
 
+def start_hand(folder: Path) -> None:
+    place = Workplace(folder)
+    store = place.store
+    with store.session():
+        store.tag(image_of(store, "old"), "docker.io/library/old:latest")
+        store.tag(image_of(store, "old"), "old:latest")
+    (folder / "file").write_text("text")
+
+
+def by_hand(folder: Path, tell: Tell) -> None:
+    place = Workplace(folder)
+    if not place.containers.names():
+        working.begin("old", working.Beginning(name="hand", epoch=1), place)
+    tell("begun")
+    working.copy_into("hand", working.Copying([str(folder / "file")], "/copied"), place)
+    tell("copied")
+    working.configure("hand", working.Configuration(Settings(env=["A=1"])), place)
+    tell("configured")
+    working.commit("hand", working.Committing("made"), place, after=lambda _: None)
+    tell("committed")
+    list(working.remove(["hand"], place))
+    tell("removed")
+
+
+def hand_after(folder: Path, struck: Struck, strike: Strike) -> None:
+    assert not struck.error or struck.error.startswith("StorageError: "), struck.error
+    place = Workplace(folder)
+    found = dict(place.containers.records())
+    assert set(found) <= {"hand"}
+    if "begun" in struck.acknowledged and not struck.finished and "committed" not in struck.acknowledged:
+        assert found, "the container is gone"
+    if "removed" in struck.acknowledged:
+        assert not found
+    place.store.collect(keep=place.needed())
+    for record in found.values():
+        for layer in record.layers:
+            names = [entry.name for entry in listed(opener(place.store, layer), "layer")]
+            assert names
+        own = record.state.layers[record.state.base_layers :]
+        assert ("copied" in struck.acknowledged) <= bool(own)
+        assert ("configured" in struck.acknowledged) <= (record.state.run.environment.get("A") == "1")
+    names = place.store.names()
+    assert ("committed" in struck.acknowledged) <= ("made:latest" in names)
+    for root in names.values():
+        assert [check.problem for check in verify(place.store, root) if check.problem] == []
+    if struck.finished and not struck.last:
+        assert os.listdir(folder / "containers") == [".new"]
+        assert os.listdir(folder / "containers/.new") == []
+
+
 @dataclass(frozen=True)
 class Case:
     start: Callable[[Path], None]
@@ -357,6 +409,7 @@ CASES = {
         place.partition(":")[0]: Case(start_copies, partial(send_new, place), partial(sent_after, place), points)
         for place, points in DESTINATIONS.items()
     },
+    "by hand": Case(start_hand, by_hand, hand_after, 60),
     # What is unpacked to be edited is not synced: after a power cut it is unpacked again.
     "unpack and repack": Case(start_bundle, unpack_and_repack, bundle_after, 20, ("full", "broken", "kill")),
 }
