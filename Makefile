@@ -78,6 +78,7 @@ fuzz: setup ## Search for inputs that break readers, FUZZ_SECONDS each, and for 
 	$(PY) -m pip install -q --disable-pip-version-check -e '.[fuzz]' || echo "atheris cannot be installed here: mutating at random"
 	$(PY) -m tests.fuzz.run layer --seconds $(FUZZ_SECONDS)
 	$(PY) -m tests.fuzz.run scan --seconds $(FUZZ_SECONDS)
+	$(PY) -m tests.fuzz.run document --seconds $(FUZZ_SECONDS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

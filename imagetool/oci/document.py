@@ -115,7 +115,7 @@ def _place(raw: bytes, refused: _Refused) -> str:
             path.pop()
             keys.pop()
         elif text == ":" and path and (seen := keys[-1]) is not None:
-            path[-1] = json.loads(pending, strict=False)
+            path[-1] = _key(pending)
             if path[-1] == refused.key and path[-1] in seen:
                 break
             seen.add(str(path[-1]))
@@ -128,6 +128,14 @@ def _place(raw: bytes, refused: _Refused) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in path)
     shown = "".join(parts).encode("utf-8", "backslashreplace").decode("utf-8")
     return f"${shown if len(shown) <= _PATH_LIMIT else shown[:_PATH_LIMIT] + '…'}"
+
+
+def _key(text: str) -> str:
+    """Return what a string says; of one that is none, as too deep a document may have, its text."""
+    try:
+        return str(json.loads(text, strict=False))
+    except ValueError:
+        return text
 
 
 def _refuse_lone_surrogates(tree: Tree, what: str) -> None:
@@ -159,7 +167,10 @@ def _integer(text: str) -> int:
 def _float(text: str) -> float:
     if len(text) > 64:
         raise _Refused(f"is a number of {len(text)} characters", token=text)
-    return float(text)
+    value = float(text)
+    if value in (float("inf"), float("-inf")):  # no document could be written with it again
+        raise _Refused("is a number beyond all that can be kept", token=text)
+    return value
 
 
 def _constant(text: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from typing import Final
 
@@ -11,6 +12,7 @@ from imagetool.layer.merge import flatten, merge
 from imagetool.layer.scanfile import parse, render
 from imagetool.layer.tarcodec import write
 from imagetool.layer.tarreader import read
+from imagetool.oci.document import decode, encode
 from tests.support.tars import chunks, opener
 
 _MOST: Final = 1 << 20  # bytes of content that one input may unpack to here
@@ -50,6 +52,14 @@ def layer(data: bytes) -> None:
         assert set(tree.inodes) <= set(flat)
 
 
+def document(data: bytes) -> None:
+    """Decode a document: what the standard library makes of it, which can be encoded again, or an error."""
+    with contextlib.suppress(ImagetoolError):
+        tree = decode(data, what="fuzz")
+        assert tree == json.loads(data)
+        assert decode(encode(tree), what="again") == tree
+
+
 def scan(data: bytes) -> None:
     """Read a saved scan, with the right checksum: a scan that survives its file, or an error."""
     import hashlib
@@ -59,4 +69,4 @@ def scan(data: bytes) -> None:
         assert parse(render(found, notes), where="again") == (found, notes)
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"layer": layer, "scan": scan}
+TARGETS: dict[str, Callable[[bytes], None]] = {"layer": layer, "scan": scan, "document": document}

@@ -83,6 +83,17 @@ def test_nesting_at_the_bound_and_one_deeper() -> None:
     assert decode(b'{"a":"' + b"[{" * 1000 + b'"}', what="doc"), "brackets in strings are text"
 
 
+@pytest.mark.parametrize("start", [b'{"a\\q":', b"{:", b'{"\xff":', b'{"a\nb" :', b'{"a":1,"b":{1:'])
+def test_what_is_too_deep_may_be_wrong_in_other_ways_too(start: bytes) -> None:
+    assert "deeper" in refusal(start + b"[" * 100)
+
+
+def test_a_number_that_would_be_infinite_is_refused() -> None:
+    assert decode(b'{"a":1e308}', what="doc") == {"a": 1e308}
+    for text in (b"1e309", b"-1e309"):
+        assert "doc: $.a is a number beyond" in refusal(b'{"a":%b}' % text)
+
+
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_endless_nesting_ends_at_once(opening: bytes) -> None:
     began = time.process_time()
