@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imagetool.cli.app import Globals
     from imagetool.image.image import Image
     from imagetool.oci.platform import Platform
+    from imagetool.verbs.committing import Committing
     from imagetool.verbs.run import RunOptions
 
 
@@ -193,6 +194,47 @@ def commit(
     *,
     container: str,
     reference: str | None,
+    format: str,
+    output: Sequence[str],
+    iidfile: str | None,
+    metadata_file: str | None,
+    progress: str,
+    quiet: bool,
+    **wanted: Any,
+) -> None:
+    """Make an image of a working container; print its ID, or nothing but the tar when an output is stdout.
+
+    `wanted` are those of `_committing`.
+    """
+    from imagetool import api
+    from imagetool.build.unchanged import Answer
+    from imagetool.cli.building import record
+    from imagetool.cli.outputs import Output
+    from imagetool.transports import find
+    from imagetool.transports.local import Local
+    from imagetool.verbs.committing import commit as make
+
+    outputs = [Output.parse(text) for text in output]
+    is_local = not reference or isinstance(find(reference)[0], Local)
+    name = reference if reference and is_local else ""
+    with workplace(globals, "quiet" if quiet else progress) as place:
+
+        def after(image: Image) -> None:
+            if reference and not is_local:
+                api.copy(str(image.descriptor.digest), reference, place)
+            for one in outputs:
+                one.write(image, place, name=name)
+
+        image = make(container, _committing(name, **wanted), place, after=after)
+    answer = Answer(str(image.config.descriptor.digest), image.descriptor.tree(), [])
+    record(answer, [name] if name else [], iidfile, metadata_file)
+    result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
+    result.write(f"{answer.identity}\n")
+
+
+def _committing(
+    name: str,
+    *,
     squash: bool,
     squash_new: bool,
     timestamp: str | None,
@@ -203,29 +245,13 @@ def commit(
     unsetlabel: Sequence[str],
     omit_history: bool,
     rm: bool,
-    format: str,
-    output: Sequence[str],
-    iidfile: str | None,
-    metadata_file: str | None,
-    progress: str,
-    quiet: bool,
-) -> None:
-    """Make an image of a working container; print its ID, or nothing but the tar when an output is stdout."""
-    from imagetool import api
+) -> Committing:
     from imagetool.build.finish import Finish
-    from imagetool.build.unchanged import Answer
-    from imagetool.cli.building import pair, record
-    from imagetool.cli.outputs import Output
+    from imagetool.cli.building import pair
     from imagetool.config.environment import source_date_epoch
-    from imagetool.transports import find
-    from imagetool.transports.local import Local
-    from imagetool.verbs.working import Committing
-    from imagetool.verbs.working import commit as make
+    from imagetool.verbs.committing import Committing
 
-    outputs = [Output.parse(text) for text in output]
-    is_local = not reference or isinstance(find(reference)[0], Local)
-    name = reference if reference and is_local else ""
-    wanted = Committing(
+    return Committing(
         name=name,
         finish=Finish(
             labels=dict(pair(text, "--label") for text in label),
@@ -239,19 +265,6 @@ def commit(
         omit_history=omit_history,
         remove=rm,
     )
-    with workplace(globals, "quiet" if quiet else progress) as place:
-
-        def after(image: Image) -> None:
-            if reference and not is_local:
-                api.copy(str(image.descriptor.digest), reference, place)
-            for one in outputs:
-                one.write(image, place, name=name)
-
-        image = make(container, wanted, place, after=after)
-    answer = Answer(str(image.config.descriptor.digest), image.descriptor.tree(), [])
-    record(answer, [name] if name else [], iidfile, metadata_file)
-    result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
-    result.write(f"{answer.identity}\n")
 
 
 def mount(globals: Globals, *, containers: Sequence[str], json: bool) -> None:
