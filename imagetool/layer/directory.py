@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,7 +24,8 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _PLACE: Final = os.O_PATH | os.O_NOFOLLOW
 _64_BITS: Final = (1 << 64) - 1
 _READABLE: Final = 0o500
-_NODES: Final = (stat.S_IFCHR, stat.S_IFBLK)
+_ENCODING: Final = sys.getfilesystemencoding()
+_NODE: Final = 0o130000  # of the type bits: these are a character device's in those of both kinds of devices
 _new: Final = tuple.__new__  # of a NamedTuple, without going through its own constructor
 
 
@@ -56,11 +58,13 @@ class Scan:
     targets: dict[bytes, bytes] = field(default_factory=dict)
 
 
-def scan_directory(root: Path, *, known: Scan | None = None) -> Scan:
+def scan_directory(root: Path, *, known: Scan | None = None, attributed: Set[int] | None = None) -> Scan:
     """Scan a tree that nobody changes meanwhile.
 
     Args:
         known: an earlier scan of the same tree; what it says is taken over for untouched paths.
+        attributed: inodes of the files that have extended attributes, when that is known
+            (`unpack`); the others are not asked for them.
 
     Raises StorageError.
     """
@@ -74,7 +78,7 @@ def scan_directory(root: Path, *, known: Scan | None = None) -> Scan:
                 found.xattrs[b"."] = xattrs
             waiting = [b""]
             while waiting:
-                waiting += _scan_folder(fd, waiting.pop(), devices, known, found)
+                waiting += _scan_folder(fd, waiting.pop(), devices, known, attributed, found)
     except OSError as error:
         is_gone = isinstance(error, FileNotFoundError) and root.exists()
         why = "it changed meanwhile; try again" if is_gone else error.strerror
@@ -91,13 +95,15 @@ def _opened(root: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _scan_folder(root: int, prefix: bytes, devices: dict[int, int], known: Scan, found: Scan) -> list[bytes]:
+def _scan_folder(
+    root: int, prefix: bytes, devices: dict[int, int], known: Scan, attributed: Set[int] | None, found: Scan
+) -> list[bytes]:
     """Record what is in a directory; return the prefixes of the directories in it."""
     deeper = []
-    records, before, encoded = found.records, known.records.get, os.fsencode
+    records, before = found.records, known.records.get
     with readable(root, prefix or b".", _FOLDER) as (fd, was_closed), os.scandir(fd) as children:
         for child in children:
-            base = encoded(child.name)
+            base = child.name.encode(_ENCODING, "surrogateescape")
             name = prefix + base
             status = child.stat(follow_symlinks=False)
             records[name] = record = _record(status, devices)
@@ -109,6 +115,8 @@ def _scan_folder(root: int, prefix: bytes, devices: dict[int, int], known: Scan,
                     found.xattrs[name] = known.xattrs[name]
                 if name in known.targets:
                     found.targets[name] = known.targets[name]
+                continue
+            if attributed is not None and kind == stat.S_IFREG and status.st_ino not in attributed:
                 continue
             if kind == stat.S_IFLNK:
                 found.targets[name] = os.readlink(base, dir_fd=fd)
@@ -126,12 +134,13 @@ def _scan_folder(root: int, prefix: bytes, devices: dict[int, int], known: Scan,
 
 
 def _record(status: os.stat_result, devices: dict[int, int]) -> Record:
-    mode, place, device = status.st_mode, status.st_ino, status.st_dev
-    if devices.get(device):  # not the file system of the root
-        place = (place ^ devices[device] << 48) & _64_BITS
-    elif device not in devices:
-        devices[device] = len(devices)
-        return _record(status, devices)
+    number = devices.get(status.st_dev)
+    if number is None:
+        number = devices[status.st_dev] = len(devices)
+    place = status.st_ino
+    if number:  # not the file system of the root
+        place = (place ^ number << 48) & _64_BITS
+    mode = status.st_mode
     fields = (
         mode,
         status.st_uid,
@@ -141,7 +150,7 @@ def _record(status: os.stat_result, devices: dict[int, int]) -> Record:
         status.st_ctime_ns,
         place,
         status.st_nlink,
-        status.st_rdev if mode & 0o170000 in _NODES else 0,
+        status.st_rdev if mode & _NODE == stat.S_IFCHR else 0,
     )
     return _new(Record, fields)
 

@@ -19,6 +19,7 @@ from imagetool.safefs.root import Root
 from imagetool.values import dataclass
 
 Warn = Callable[[str], None]
+_ACL: Final = "system.posix_acl_"
 _REFUSED: Final = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -43,15 +44,47 @@ class Dressing:
 
     Args:
         root: the root filesystem that is being unpacked into.
+        attributed: gets the inodes of files that are given extended attributes.
         where: the layer's name for errors and warnings.
     """
 
-    def __init__(self, root: Root, ownership: Ownership, warn: Warn, where: str) -> None:
+    def __init__(self, root: Root, ownership: Ownership, attributed: set[int] | None, warn: Warn, where: str) -> None:
         self._root = root
         self._ownership = ownership
         self._warn = warn
         self._where = where
+        self._attributed = attributed
         self._warned: set[str] = set()
+        self._proven: set[tuple[int, int, int]] = set()
+
+    def enter(self) -> None:
+        """Say that the next files may be in another directory than the last."""
+        self._proven.clear()
+
+    def dress_new(self, fd: int, entry: Entry) -> None:
+        """Dress a file that was made just now with the permissions that its entry states.
+
+        Nearly always the kernel gave it all the rest but the time, as its status shows; the next
+        one of this kind in the same directory then gets the same and is not asked.
+        """
+        _, _, mode, uid, gid, _, mtime, _, _, _, xattrs = entry
+        if not xattrs and (mode, uid, gid) in self._proven:
+            os.utime(fd, ns=(mtime, mtime))
+            return
+        status = os.fstat(fd)
+        if self._ownership.owners:
+            is_owned = status.st_uid == uid and status.st_gid == gid
+        else:
+            is_owned = not self._ownership.recorded or not (uid or gid)
+        has_inherited = _disinherit(fd)
+        if is_owned and not has_inherited and status.st_mode & 0o7777 == mode:
+            self._proven.add((mode, uid, gid))
+        self.dress(fd, entry)
+
+    def dress_folder(self, fd: int, entry: Entry) -> None:
+        """Dress a directory that nothing will be put into any more."""
+        _disinherit(fd)
+        self.dress(fd, entry)
 
     def dress(self, fd: int, entry: Entry) -> None:
         """Set owner, mode, attributes and time of an open file, in the order that keeps setuid and capabilities."""
@@ -64,14 +97,20 @@ class Dressing:
             self._record(fd, entry)
         os.fchmod(fd, self._mode(fd, entry) if entry.mode & 0o6000 else entry.mode)
         if entry.xattrs:
+            self._note(fd)
             self.set_xattrs(entry, partial(os.setxattr, fd))
         os.utime(fd, ns=(entry.mtime, entry.mtime))
 
     def _record(self, fd: int, entry: Entry) -> None:
+        self._note(fd)
         try:
             os.setxattr(fd, OWNER, render_owner(entry.uid, entry.gid))
         except OSError as error:
             self._check_refused(error, f"attribute {OWNER.decode()}", "an extended attribute", entry)
+
+    def _note(self, fd: int) -> None:
+        if self._attributed is not None:
+            self._attributed.add(os.fstat(fd).st_ino)
 
     def set_xattrs(self, entry: Entry, put: Callable[[bytes, bytes], None]) -> None:
         for attribute, value in entry.xattrs.items():
@@ -122,3 +161,16 @@ class Dressing:
             self._warned.add(kind)
             text = f"{self._where}: {display(entry.name)}: {why}"
             self._warn(f"{text}; {kind} is left out, here and wherever else it occurs")
+
+
+def _disinherit(fd: int) -> bool:
+    """Take from a new file the access control lists that its directory gave it; say whether there were any."""
+    try:
+        inherited = [name for name in os.listxattr(fd) if name.startswith(_ACL)]
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:  # a file system without extended attributes
+            return False
+        raise
+    for name in inherited:
+        os.removexattr(fd, name)
+    return bool(inherited)

@@ -51,6 +51,7 @@ def unpack(
     where: str,
     whiteouts: Whiteouts = "apply",
     ownership: Ownership = _AS_STATED,
+    attributed: set[int] | None = None,
     warn: Warn,
 ) -> Unpacked:
     """Apply the entries of one layer to a directory that exists.
@@ -61,6 +62,8 @@ def unpack(
         whiteouts: "apply" removes what is hidden from `target`; "overlay" writes the kernel's
             whiteouts and opaque markers, for a directory that will be a lower layer ("overlay-user"
             with the user.* attribute of mounts inside a user namespace).
+        attributed: gets the inodes of the files that are given extended attributes, for a scan of
+            the same tree.
 
     Raises InvalidArchive or StorageError, naming the layer and the entry; the target is then
     partly written and must be thrown away.
@@ -70,7 +73,7 @@ def unpack(
             root = stack.enter_context(Root(target))
         except OSError as error:
             raise StorageError(f"{where}: cannot unpack into {target}: {error.strerror}") from error
-        unpacking = _Unpacking(root, whiteouts, ownership, warn, where)
+        unpacking = _Unpacking(root, whiteouts, ownership, attributed, warn, where)
         for entry, content in items:
             try:
                 unpacking.apply(entry, content)
@@ -101,14 +104,16 @@ class _Unpacking:
         root: Root,
         whiteouts: Whiteouts,
         ownership: Ownership,
+        attributed: set[int] | None,
         warn: Warn,
         where: str,
     ) -> None:
         self._root = root
         self._overlay = whiteouts != "apply"
-        self._dressing = Dressing(root, ownership, warn, where)
+        self._dressing = Dressing(root, ownership, attributed, warn, where)
         self._opaque = b"user.overlay.opaque" if whiteouts == "overlay-user" else b"trusted.overlay.opaque"
         self._where = where
+        self._clear: bytes | None = None  # the directory of the last entry, where nothing is in the way
         self._folders: dict[bytes, Entry] = {}  # dressed at the end
         self._touched: dict[bytes, int] = {}  # directories no entry describes, and the time they keep
         self._made: set[bytes] = set()  # by this layer: a whiteout of the same layer does not hide them
@@ -118,7 +123,7 @@ class _Unpacking:
 
     def apply(self, entry: Entry, content: Iterable[bytes]) -> None:
         name = entry.name
-        hidden = whiteout.hidden(name, where=self._where) if whiteout.PREFIX in name else None
+        hidden = whiteout.hidden(name, where=self._where) if name.find(whiteout.PREFIX) >= 0 else None
         if hidden is not None:
             if hidden.endswith(b"/") or not hidden:
                 self._make_opaque(hidden.rstrip(b"/") or b".")
@@ -130,14 +135,21 @@ class _Unpacking:
                 raise InvalidArchive(f"{self._where}: the root is a {entry.kind}, not a directory")
             self._folders[b"."] = entry
             return
-        self._clear_way(name)
-        self._create(entry, content)
+        above = name.rpartition(b"/")[0]
+        if above != self._clear:
+            if above not in self._made:
+                self._clear_way(name)
+            self._clear = above
+            self._dressing.enter()
+        if entry.kind == "file":
+            self._file(entry, content)
+        else:
+            self._create(entry)
+            self._dressing.enter()  # it may stand in for the directory of the last files
         self._made.add(name)
 
     def _clear_way(self, name: bytes) -> None:
         """Make what is above an entry directories, unless this layer has said already what they are."""
-        if name.rpartition(b"/")[0] in self._made:
-            return
         for folder in parents(name):
             if folder in self._made:
                 continue
@@ -152,15 +164,16 @@ class _Unpacking:
                     self._mark_opaque(folder)
             self._made.add(folder)
 
-    def _create(self, entry: Entry, content: Iterable[bytes]) -> None:
+    def _file(self, entry: Entry, content: Iterable[bytes]) -> None:
+        fd = self._root.write_file(entry.name, content, entry.mode & 0o777)
+        try:
+            self._dressing.dress_new(fd, entry)
+        finally:
+            os.close(fd)
+
+    def _create(self, entry: Entry) -> None:
         root, name = self._root, entry.name
-        if entry.kind == "file":
-            fd = root.write_file(name, content)
-            try:
-                self._dressing.dress(fd, entry)
-            finally:
-                os.close(fd)
-        elif entry.kind == "dir":
+        if entry.kind == "dir":
             if root.make_folder(name):
                 if name in self._hidden:
                     self._mark_opaque(name)
@@ -282,7 +295,7 @@ class _Unpacking:
             if name not in self._folders:
                 self._finish(name, partial(os.utime, ns=(mtime, mtime)))
         for name in sorted(self._folders, reverse=True):
-            self._finish(name, partial(self._dressing.dress, entry=self._folders[name]))
+            self._finish(name, partial(self._dressing.dress_folder, entry=self._folders[name]))
 
     def _finish(self, name: bytes, dress: Callable[[int], None]) -> None:
         try:

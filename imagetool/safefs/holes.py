@@ -21,8 +21,13 @@ def write_with_holes(fd: int, content: Iterable[bytes]) -> None:
             skipped += CHUNK
             continue
         size = len(chunk)
+        if size < _HOLE and not skipped:
+            written = os.write(fd, chunk)
+            if written < size:
+                _write_after(fd, 0, memoryview(chunk)[written:])
+            continue
         start = at = 0
-        while at < size and (skipped or size >= _HOLE):
+        while at < size:
             length = min(_HOLE, size - at)
             # Shorter zeros only go on with a run: it may begin in one chunk and end in the next.
             if (length == _HOLE or (skipped and start == at)) and chunk.startswith(_zeros(length), at):

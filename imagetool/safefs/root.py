@@ -142,18 +142,19 @@ class Root:
             os.mkdir(base, 0o700, dir_fd=folder)
         return True
 
-    def write_file(self, name: bytes, content: Iterable[bytes]) -> int:
+    def write_file(self, name: bytes, content: Iterable[bytes], mode: int = 0o600) -> int:
         """Make a regular file in place of whatever is there; return a descriptor of it. Close it.
 
-        Long runs of zeros become holes: they read the same and take no space.
+        Long runs of zeros become holes: they read the same and take no space. Of the mode the
+        umask is taken away.
         """
-        folder, base = self.parent(name)
+        folder, _, base = name.rpartition(b"/")
         try:
-            fd = os.open(base, _NEW_FILE, 0o600, dir_fd=folder)
+            at = self._parent if folder == self._parent_name else self.parent(name)[0]
+            fd = os.open(base, _NEW_FILE, mode, dir_fd=at)
         except FileExistsError:
             self.remove(name)
-            folder, base = self.parent(name)
-            fd = os.open(base, _NEW_FILE, 0o600, dir_fd=folder)
+            fd = os.open(base, _NEW_FILE, mode, dir_fd=self.parent(name)[0])
         try:
             write_with_holes(fd, content)
         except BaseException:
@@ -197,8 +198,7 @@ class Root:
 
     def open(self, name: bytes) -> int:
         """Open a file or directory itself, never through a symlink."""
-        folder, base = self.find(name)
-        return os.open(base or b".", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        return open_in_root(self._fd, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def set_times(self, name: bytes, mtime: int) -> None:
         """Set access and modification time of what is at a path, not of what it points at."""

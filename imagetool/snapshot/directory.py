@@ -36,10 +36,13 @@ def unpack_layers(layers: Sequence[tuple[Opener, str]], target: Path, *, ownersh
 
     Raises InvalidArchive, StorageError or VerificationError; the target is then partly written.
     """
+    attributed: set[int] = set()
     for opener, where in layers:
         with opener() as tar, in_thread(tar) as chunks:
-            unpack(read(chunks, where=where), target, where=where, ownership=ownership, warn=warn)
-    scan = scan_directory(target)
+            unpack(
+                read(chunks, where=where), target, where=where, ownership=ownership, attributed=attributed, warn=warn
+            )
+    scan = scan_directory(target, attributed=attributed)
     _settle(scan)
     return scan
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from imagetool.content.memory import MemoryStore
 from imagetool.image.image import Layer, opener
 from imagetool.image.write import write_layer
+from imagetool.layer.directory import scan_directory
 from imagetool.layer.entry import Item
 from imagetool.layer.merge import flatten
 from imagetool.layer.scan import scan_upper
@@ -88,6 +89,7 @@ def test_overlay_directory_and_flattened_stream_agree(
         with overlays.prepare(layers, tar_of) as workspace, directories.prepare(layers, tar_of) as directory:  # type: ignore[arg-type]
             seen = in_overlay(workspace.lowers, folder / "merged", describe)
             assert describe(directory.root) == seen
+            assert directory.before == scan_directory(directory.root)  # though it asked less
             openers = [(opener(store, layer), "layer") for layer in layers]
             unpack(flatten(openers), folder / "flat", where="flat", warn=quiet)
             assert describe(folder / "flat") == seen

@@ -1,0 +1,105 @@
+"""Files get what their entries say, whatever the process or the directory would have given them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from imagetool.layer.directory import scan_directory
+from imagetool.layer.entry import Entry
+from imagetool.layer.unpack import unpack
+from tests.support.changes import ACL
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: files of others")
+MODES = (0o000, 0o400, 0o644, 0o664, 0o755, 0o777, 0o1644, 0o4755, 0o2711)
+OWN = os.geteuid(), os.getegid()
+
+
+def apply(target: Path, *entries: Entry, attributed: set[int] | None = None) -> None:
+    def warn(text: str) -> None:
+        raise AssertionError(text)
+
+    unpack([(entry, ()) for entry in entries], target, where="t", attributed=attributed, warn=warn)
+
+
+def file(name: str, mode: int = 0o644, owner: tuple[int, int] = OWN, **more: object) -> Entry:
+    return Entry(name.encode(), "file", mode, *owner, **more)  # type: ignore[arg-type]
+
+
+def stated(path: Path) -> tuple[int, int, int, int]:
+    status = os.lstat(path)
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777], ids=oct)
+def test_modes_do_not_depend_on_the_umask(umask: int, tmp_path: Path) -> None:
+    entries = [file(f"{number}-{mode:o}", mode, mtime=number) for number in range(3) for mode in MODES]
+    before = os.umask(umask)
+    try:
+        apply(tmp_path, Entry(b"d", "dir", 0o775, *OWN), *(e._replace(name=b"d/" + e.name) for e in entries), *entries)
+    finally:
+        os.umask(before)
+    for entry in entries:
+        for name in (os.fsdecode(entry.name), "d/" + os.fsdecode(entry.name)):
+            assert stated(tmp_path / name) == (entry.mode, *OWN, entry.mtime)
+
+
+@root
+def test_files_in_a_set_gid_directory_have_the_group_their_entries_say(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    os.chown(tmp_path / "d", 0, 50)
+    os.chmod(tmp_path / "d", 0o2775)
+    apply(tmp_path, file("a"), file("d/a"), file("d/b", owner=(7, 8)), file("d/c"), file("d/d", owner=(0, 50)))
+    groups = {name: stated(tmp_path / name)[1:3] for name in ("a", "d/a", "d/b", "d/c", "d/d")}
+    assert groups == {"a": (0, 0), "d/a": (0, 0), "d/b": (7, 8), "d/c": (0, 0), "d/d": (0, 50)}
+
+
+@root
+def test_a_directory_that_gives_way_to_a_symlink_or_comes_in_its_place_tells_nothing_of_the_next_files(
+    tmp_path: Path,
+) -> None:
+    for name in ("shared", "plain"):
+        (tmp_path / name).mkdir()
+    os.chown(tmp_path / "shared", 0, 50)
+    os.chmod(tmp_path / "shared", 0o2775)
+    (tmp_path / "b").symlink_to("plain")
+    link = Entry(b"a", "symlink", linkname=b"shared")
+    apply(tmp_path, Entry(b"a", "dir", 0o755), file("a/x"), link, file("a/y"))
+    assert stated(tmp_path / "shared" / "y")[:3] == (0o644, 0, 0)
+    os.chmod(tmp_path, 0o2755)
+    os.chown(tmp_path, 0, 60)
+    apply(tmp_path, Entry(b"c", "symlink", linkname=b"plain"), file("c/x"), Entry(b"c", "dir", 0o755), file("c/y"))
+    assert stated(tmp_path / "c" / "y")[:3] == (0o644, 0, 0)
+    assert stated(tmp_path / "c")[:3] == (0o755, 0, 0)
+
+
+def test_nothing_inherits_an_access_control_list(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    os.setxattr(tmp_path / "d", "system.posix_acl_default", ACL)
+    named = {b"user.note": b"kept"}
+    apply(tmp_path, file("d/a"), file("d/b", 0o777), file("d/c", xattrs=named), Entry(b"d/e", "dir", 0o750, *OWN))
+    apply(tmp_path, file("d/e/f", 0o666), file("d/a2"))
+    found = {name: (stated(tmp_path / name)[0], os.listxattr(tmp_path / name)) for name in ("d/a", "d/b", "d/c", "d/e")}
+    assert found == {
+        "d/a": (0o644, []),
+        "d/b": (0o777, []),
+        "d/c": (0o644, ["user.note"]),
+        "d/e": (0o750, []),
+    }
+    assert (stated(tmp_path / "d/e/f")[0], os.listxattr(tmp_path / "d/e/f")) == (0o666, [])
+    assert os.listxattr(tmp_path / "d") == ["system.posix_acl_default"]  # no entry spoke of it
+
+
+def test_a_scan_is_told_which_files_have_attributes(tmp_path: Path) -> None:
+    attributed: set[int] = set()
+    entries = [file("a", xattrs={b"user.a": b"1"}), file("b"), Entry(b"c", "link", linkname=b"a")]
+    apply(tmp_path, *entries, attributed=attributed)
+    assert attributed == {os.stat(tmp_path / "a").st_ino}
+    scan = scan_directory(tmp_path, attributed=attributed)
+    assert scan == scan_directory(tmp_path)
+    assert scan.xattrs == {b"a": {b"user.a": b"1"}, b"c": {b"user.a": b"1"}}
+    os.setxattr(tmp_path / "b", "user.b", b"2")  # which nobody told
+    assert b"b" not in scan_directory(tmp_path, attributed=attributed).xattrs
