@@ -155,7 +155,7 @@ class _Unpacking:
                 continue
             status = self._root.lstat(folder)
             if status is not None and stat.S_ISDIR(status.st_mode):
-                self._touched[folder] = status.st_mtime_ns
+                self._touched.setdefault(folder, status.st_mtime_ns)  # a whiteout in it came before
             else:
                 self._root.make_folder(folder)
                 self._folders[folder] = Entry(folder, "dir", 0o755)
@@ -240,6 +240,7 @@ class _Unpacking:
             return  # nothing of an older layer can be there
         self._touch(folder)
         if self._overlay:
+            self._clear_way(name)
             self._hidden.add(name)
             self._root.device(name, stat.S_IFCHR, 0)
         else:
