@@ -20,6 +20,7 @@ from imagetool.verbs.build import build, build_index
 from imagetool.verbs.buildoptions import BuildOptions
 from imagetool.verbs.check import check
 from imagetool.verbs.copy import convert, copy, export, pull, push
+from imagetool.verbs.graph import graph
 from imagetool.verbs.workplace import Workplace, opened
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ __all__ = [
     "diff",
     "entries",
     "export",
+    "graph",
     "login",
     "opened",
     "pull",

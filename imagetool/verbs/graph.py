@@ -1,0 +1,39 @@
+"""`graph`: the stages of a Dockerfile as a graph, without building."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagetool.oci.platform import Platform
+from imagetool.verbs.buildoptions import BuildOptions, dockerfile_of, shown_name
+
+if TYPE_CHECKING:
+    from imagetool.build.stagegraph import StageGraph
+
+
+def graph(context: Path, options: BuildOptions) -> StageGraph:
+    """Return the stages of the Dockerfile of a directory, and what they are made from. Nothing is built or pulled.
+
+    Of `options` count the Dockerfile, the build arguments, the platform, the target and the names of the contexts.
+    Raises DockerfileError, and UsageError for an unknown target.
+    """
+    from imagetool.build.contexts import Opened
+    from imagetool.build.graph import plan
+    from imagetool.build.stagegraph import stage_graph
+    from imagetool.build.worker import Unwatched
+    from imagetool.dockerfile import parse
+
+    path, text = dockerfile_of(Opened(context), options, Unwatched())
+    host = Platform.parse(f"linux/{os.uname().machine}")
+    platform = options.platform or host
+    planned = plan(
+        parse(text, file=shown_name(path, options)),
+        build_args=options.build_args,
+        target=options.target,
+        platform=platform,
+        host=host,
+        named=frozenset(name.lower() for name in options.contexts),
+    )
+    return stage_graph(planned, platform=str(platform))
