@@ -28,7 +28,6 @@ import signal
 import socket
 import stat
 import struct
-import termios
 from typing import Any, Final, NoReturn
 
 from imagetool.runtime import hosted, mapped, syscalls
@@ -42,6 +41,7 @@ from imagetool.runtime.mounts import (
     mount_listed,
 )
 from imagetool.runtime.process import ImageFault, start
+from imagetool.runtime.terminal import make_terminal
 
 #: What the image's own files can cause when a mount point is looked up or made.
 _IMAGE_ERRORS: Final = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EBUSY, errno.ENAMETOOLONG, errno.ENOENT)
@@ -55,8 +55,6 @@ PASSED_ON: Final = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
-_TIOCSPTLCK: Final = 0x40045431
-_TIOCGPTPEER: Final = 0x5441
 
 
 def watch(zygote: int, control: int, streams: list[int]) -> NoReturn:
@@ -205,7 +203,7 @@ def _init(
         # Nothing in the container may look into this process: it is the host's interpreter.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         if request["spec"]["process"].get("terminal"):
-            streams = [_terminal(channel, request)] * 3
+            streams = [make_terminal(channel, request)] * 3
         pid = os.fork()
         if pid == 0:
             _main(channel, request, streams, groups)
@@ -224,39 +222,6 @@ def _init(
         _report(channel, problem=f"cannot make the container: {_describe(error)}", image=False)
     finally:
         os._exit(0)
-
-
-def _terminal(channel: socket.socket, request: dict[str, Any]) -> int:
-    """Make a pseudoterminal, in the container's own devpts where it has one; send its master to the builder.
-
-    Returns the other end. It is opened through the master: no path of the container is followed.
-    """
-    hosted_there = "program" in request
-    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
-    master = os.open("/dev/ptmx" if hosted_there else "/dev/pts/ptmx", flags)
-    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-    slave = fcntl.ioctl(master, _TIOCGPTPEER, flags)
-    rows, columns = request["size"]
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    if not hosted_there:
-        with contextlib.suppress(OSError):  # a single id: it is ours already
-            os.fchown(slave, request["spec"]["process"]["user"]["uid"], -1)
-        _bind_console(slave)
-    socket.send_fds(channel, [b'{"terminal": true}\n'], [master])
-    os.close(master)
-    return int(slave)
-
-
-def _bind_console(terminal: int) -> None:
-    """Show the terminal as /dev/console too, as other runtimes do; neither end is looked up by a path of its own."""
-    dev = os.open("/dev", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with contextlib.suppress(FileExistsError):  # the image's own /dev, or a mount of the caller's
-        os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=dev))
-    target = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
-    mount = syscalls.clone_mount(b"", dir_fd=terminal, recursive=False)
-    syscalls.attach_mount(mount, target)
-    for fd in (dev, target, mount):
-        os.close(fd)
 
 
 def _pass_signals_on(pid: int) -> None:
