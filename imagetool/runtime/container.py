@@ -42,6 +42,7 @@ from imagetool.runtime.mounts import (
 )
 from imagetool.runtime.process import ImageFault, start
 from imagetool.runtime.terminal import make_terminal
+from imagetool.safefs.openat2 import open_in_root
 
 #: What the image's own files can cause when a mount point is looked up or made.
 _IMAGE_ERRORS: Final = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EBUSY, errno.ENAMETOOLONG, errno.ENOENT)
@@ -307,6 +308,8 @@ def _build(
         warning = _mount(maker, mount, None if outside is None else outside.binds.get(position))
         if warning:
             _report(channel, warning=warning)
+    if registrations := request.get("registrations"):
+        _register_interpreters(root, registrations)
     for path in linux.get("readonlyPaths", ()):
         make_readonly(root, path)
     for path in linux.get("maskedPaths", ()):
@@ -355,6 +358,20 @@ def _set_hostname(channel: socket.socket, name: str) -> None:
         if initial_user_namespace():
             raise
         _report(channel, warning=f"the outer container's filter forbids host names: steps are on {os.uname().nodename}")
+
+
+def _register_interpreters(root: int, lines: list[str]) -> None:
+    """Register them in this user namespace; they live as long as the mount, so that is left where it belongs."""
+    mount = syscalls.new_mount("binfmt_misc", [], 0)
+    for line in lines:
+        register = os.open("register", os.O_WRONLY | os.O_CLOEXEC, dir_fd=mount)
+        with contextlib.suppress(FileExistsError):  # by the container before, in the same namespace
+            os.write(register, line.encode())
+        os.close(register)
+    place = open_in_root(root, b"proc/sys/fs/binfmt_misc", os.O_PATH | os.O_DIRECTORY)
+    syscalls.attach_mount(mount, place)
+    os.close(place)
+    os.close(mount)
 
 
 def _mount(maker: Maker, mount: dict[str, Any], source: int | None) -> str:

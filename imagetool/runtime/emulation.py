@@ -3,7 +3,8 @@
 The kernel starts an interpreter (qemu-user) for a program whose header matches an entry of
 binfmt_misc. The entry must have flag F: then the interpreter was opened when it was registered,
 and need not be in the container. As root the host's entries are used and never changed. In a user
-namespace, since Linux 6.7, there are entries of its own, which are registered here; they vanish with us.
+namespace, since Linux 6.7, there are entries of its own: of ours without root, which vanish with us, and as root,
+where the host has none, of each container's, which it registers itself.
 
 Source: Linux Documentation/admin-guide/binfmt-misc.rst; elf(5).
 """
@@ -17,7 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -98,8 +99,11 @@ def runs_natively(platform: Platform, host: Platform) -> bool:
 
 
 @contextmanager
-def emulated(platform: Platform, host: Platform) -> Iterator[str]:
+def emulated(platform: Platform, host: Platform, *, register: Callable[[str], bool] = lambda _: False) -> Iterator[str]:
     """Make programs of a platform run while this is open; yield the interpreter, "" when none is needed.
+
+    Args:
+        register: has each container register an interpreter in its own user namespace; False when they have none.
 
     Raises HostError, naming what to install, when they cannot.
     """
@@ -116,20 +120,38 @@ def emulated(platform: Platform, host: Platform) -> Iterator[str]:
         if found is not None:
             yield found.interpreter
             return
-        if instance is None or _is_hosts():
+        if instance is not None and not _is_hosts():
+            yield _register(instance, platform)
+            return
+        interpreter = _interpreter(platform) if has_instances() else None
+        if interpreter is None or not register(registration(platform.architecture, interpreter).decode()):
             raise HostError(_advice(platform, host, known))
-        yield _register(instance, platform)
+        yield interpreter
     finally:
         if instance is not None:
             os.close(instance)
 
 
+def has_instances() -> bool:
+    """Say whether a user namespace can have entries of its own on this kernel."""
+    parts = os.uname().release.split("-")[0].split(".")[:2]
+    return tuple(int(part) for part in parts if part.isdigit()) >= (6, 7)
+
+
+def _qemu(platform: Platform) -> str:
+    return f"qemu-{_MACHINES[platform.architecture][3]}-static"
+
+
+def _interpreter(platform: Platform) -> str | None:
+    found = shutil.which(_qemu(platform))
+    return None if found is None else os.path.abspath(found)
+
+
 def _register(instance: int, platform: Platform) -> str:
-    qemu = f"qemu-{_MACHINES[platform.architecture][3]}-static"
-    interpreter = shutil.which(qemu)
+    interpreter = _interpreter(platform)
     if interpreter is None:
         raise HostError(
-            f"programs for {platform} need {qemu}, which is not installed: apt-get install qemu-user-static"
+            f"programs for {platform} need {_qemu(platform)}, which is not installed: apt-get install qemu-user-static"
         )
     try:
         fd = os.open("register", os.O_WRONLY | os.O_CLOEXEC, dir_fd=instance)
@@ -153,7 +175,7 @@ def _advice(platform: Platform, host: Platform, known: list[Entry]) -> str:
         )
     return (
         f"{text}: no emulator is registered for them. As root: apt-get install qemu-user-static binfmt-support; "
-        "without root qemu-user-static is enough, on Linux 6.7 or newer"
+        "without root, or with --userns auto, qemu-user-static is enough, on Linux 6.7 or newer"
     )
 
 

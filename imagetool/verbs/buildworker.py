@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from imagetool.config.environment import cdi_folders, source_date_epoch
@@ -82,13 +83,18 @@ class OnDemand:
                 self._executor = self._ending.enter_context(made)
             return self._executor
 
+    @property
+    def sandbox(self) -> Sandbox:
+        """What holds for every step."""
+        from imagetool.runtime.sandbox import Sandbox
+
+        return _sandbox(self._options, namespaced=self.namespaced) or Sandbox(userns="default")
+
     def network(self, asked: str) -> Network:
         """Return what a network that a step asks for is here; warn once where that is not what a user may think."""
         from imagetool.runtime.network import network_of
-        from imagetool.runtime.sandbox import Sandbox
 
-        executor = self.executor()
-        sandbox = _sandbox(self._options, namespaced=self.namespaced) or Sandbox(userns="default")
+        executor, sandbox = self.executor(), self.sandbox
         with self._first:
             if asked not in self._networks:
                 chosen, warning = network_of(
@@ -109,9 +115,11 @@ class OnDemand:
             return
         from imagetool.runtime.emulation import emulated
 
+        executor, sandbox = self.executor(), self.sandbox
         with self._first:
             if str(platform) not in self._emulated:
-                self._ending.enter_context(emulated(platform, host))
+                register = partial(executor.emulate, sandbox=sandbox)
+                self._ending.enter_context(emulated(platform, host, register=register))
                 self._emulated.add(str(platform))
 
     def stop(self) -> None:

@@ -19,7 +19,7 @@ from imagetool.oci.platform import Platform
 from imagetool.runtime import syscalls
 from imagetool.runtime.capabilities import holds
 from imagetool.runtime.cgroups import GroupTree
-from imagetool.runtime.emulation import emulators
+from imagetool.runtime.emulation import emulators, has_instances
 from imagetool.runtime.executors import EmbeddedExecutor
 from imagetool.runtime.mapped import Refused, make_user_namespace
 from imagetool.runtime.namespaces import is_host_root, subordinate_ids
@@ -333,8 +333,8 @@ def _emulation() -> Iterator[Finding]:
     qemu = sorted(path.name for folder in os.get_exec_path() for path in Path(folder).glob("qemu-*-static"))
     if found:
         yield Finding("emulation", "ok", f"programs for {', '.join(found)} run too")
-    elif os.geteuid() != 0 and qemu and _version() >= (6, 7):
-        yield Finding("emulation", "ok", f"{len(qemu)} emulators can be registered in our own user namespace")
+    elif qemu and has_instances():
+        yield Finding("emulation", "ok", f"{len(qemu)} emulators can be registered in user namespaces of containers")
     else:
         fix = "apt-get install qemu-user-static binfmt-support"
         yield Finding("emulation", "limited", f"RUN works for linux/{host.architecture} only", fix)

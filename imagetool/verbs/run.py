@@ -124,11 +124,12 @@ def run(
         image, _ = stack.enter_context(found_image(reference, around, platform=options.platform, observer=observer))
         if image.config.platform.os not in ("", "linux"):
             raise Unsupported(f"{reference} is an image for {image.config.platform.os}, which cannot run here")
-        stack.enter_context(emulated(image.config.platform, _host()))
         stack.enter_context(around.store.session())
         warn = partial(_warn, observer)
         sandbox = replace(options.sandbox, userns="host") if namespaced else options.sandbox
         executor = stack.enter_context(executor_of(options.isolation, options.runtime, warn=warn))
+        register = partial(executor.emulate, sandbox=sandbox)
+        stack.enter_context(emulated(image.config.platform, _host(), register=register))
         network, warning = network_of(options.network, executor, sandbox, fallback=options.network_fallback)
         if warning:
             warn(warning)

@@ -85,6 +85,10 @@ class InUserNamespace:
         """Try the helper of a network; see `Executor`."""
         return self._executor.connect(network, sandbox)
 
+    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
+        """Have containers register an interpreter; see `Executor`."""
+        return self._executor.emulate(registration, sandbox)
+
     def stop(self) -> None:
         """End all containers; see `Executor`."""
         self._executor.stop()

@@ -64,6 +64,10 @@ class Recorder:
         """There is no network."""
         return "nothing is run"
 
+    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
+        """Nothing is run."""
+        return False
+
     def stop(self) -> None:
         """There is nothing to end."""
 

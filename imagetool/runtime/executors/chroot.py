@@ -47,6 +47,10 @@ class ChrootExecutor:
         """See `Executor`; it starts no helpers."""
         return without_helper("chroot")
 
+    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
+        """See `Executor`; it makes no user namespaces."""
+        return False
+
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`. Raises Unsupported when it must have a network of its own."""
         spec = without_user_namespace(spec, "chroot")

@@ -50,6 +50,7 @@ class EmbeddedExecutor:
     def __enter__(self) -> EmbeddedExecutor:
         self._fake_ids = has_single_id()
         self._told: set[str] = set()
+        self._registrations: list[str] = []
         self._maps = is_host_root() and not self._chroot
         self._ending = ExitStack()
         self._groups, self._launcher = self._ending.enter_context(launching(warn=self._tell_once))
@@ -84,6 +85,13 @@ class EmbeddedExecutor:
         except Unmappable:  # the container will tell
             return ""
 
+    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
+        """Have containers register an interpreter; see `Executor`."""
+        if not self._maps or sandbox.userns == "host":
+            return False
+        self._registrations.append(registration)
+        return True
+
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`. Raises Unsupported for hooks."""
         refuse_hooks(spec, "the embedded executor")
@@ -108,6 +116,7 @@ class EmbeddedExecutor:
             "chroot": self._chroot,
             "filters": _filters(spec),
             "helper": spec.helper,
+            "registrations": self._registrations if "uidMappings" in spec.tree["linux"] else [],
         }
         with limited(self._groups, spec) as group:
             request["groups"] = () if group is None else group.folders

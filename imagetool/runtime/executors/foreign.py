@@ -90,6 +90,10 @@ class ForeignExecutor:
         """See `Executor`; it starts no helpers."""
         return without_helper(self._kind)
 
+    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
+        """See `Executor`; it makes no user namespaces."""
+        return False
+
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`. Raises Unsupported for what the program cannot do."""
         spec = without_user_namespace(spec, self._name)

@@ -52,6 +52,13 @@ class Executor(Protocol):
         """
         ...
 
+    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
+        """Have containers with a user namespace of their own register an interpreter in it; see `emulation`.
+
+        Returns False, and does nothing, when those of this sandbox have none.
+        """
+        ...
+
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run the container to its end.
 

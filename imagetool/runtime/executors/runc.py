@@ -58,6 +58,10 @@ class RuncExecutor:
         """See `Executor`; it starts no helpers."""
         return without_helper(os.path.basename(self._name))
 
+    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
+        """See `Executor`; it makes no user namespaces."""
+        return False
+
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`."""
         spec = without_user_namespace(spec, self._name)
