@@ -109,6 +109,15 @@ def test_in_a_container_of_podman_it_works_as_it_is(in_podman: Nest) -> None:
     )
 
 
+def test_in_a_container_with_a_part_of_the_ids_it_works_as_it_is(in_podman: Nest, tmp_path: Path) -> None:
+    """As a container that an ordinary user starts has: its root is a subordinate id of the host."""
+    shutil.copytree(in_podman.folder, tmp_path / "own", symlinks=True, ignore=shutil.ignore_patterns("snapshots*"))
+    run("chown", "-R", "300000:300000", tmp_path / "own")
+    own = Nest(tmp_path / "own", in_podman.command, in_podman.digest)
+    said = own.builds_and_runs("--uidmap=0:300000:65536", "--gidmap=0:300000:65536")
+    assert said.count(OUTER_PROC) == 1
+
+
 @pytest.mark.parametrize("options", [("--security-opt=seccomp=unconfined",), ("--cap-add=SYS_ADMIN",)])
 def test_in_a_container_of_docker_it_works_with_one_more_option(in_docker: Nest, options: tuple[str, ...]) -> None:
     in_docker.builds_and_runs(*options)
