@@ -103,7 +103,7 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
         elif size <= _SMALL:
             yield entry, ((source.take(size),) if size else ())
             continue
-        content = source.pieces(size)
+        content = _within(entry.name, source.pieces(size))
         if sparse is None:
             yield entry, content
         else:
@@ -114,6 +114,14 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
     if extended.seen:
         raise InvalidArchive(f"{where}: the archive ends after an extended header")
     source.drain()
+
+
+def _within(name: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield content; what is wrong with the stream it comes from is said to be there."""
+    try:
+        yield from pieces
+    except (InvalidArchive, LimitExceeded) as error:
+        raise type(error)(f"{error}; reached in entry {display(name)}") from None
 
 
 class _Tail(NamedTuple):

@@ -95,6 +95,24 @@ def test_a_bomb_in_an_image_names_the_layer_and_leaves_nothing(tmp_path: Path) -
     assert os.listdir(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize(
+    ("limit", "says"), [("layer-bytes=70MiB", "layer-bytes=73400320"), ("layer-ratio=100", "layer-ratio=100")]
+)
+def test_a_bomb_of_several_files_names_the_one_that_went_too_far(tmp_path: Path, limit: str, says: str) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(bytes(30 << 20))
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY a b c /\n")
+    imagetool("build", "-t", "bomb", tmp_path, root=tmp_path / "store")
+    args = ("--limit", limit, "--limit", "layer-ratio-floor=50MiB", "unpack", "bomb", tmp_path / "out")
+    done = imagetool(*args, root=tmp_path / "store", check=False)
+    assert done.returncode == 6
+    assert done.stderr.startswith("imagetool: layer sha256:")
+    assert says in done.stderr
+    assert done.stderr.endswith(f"; reached in entry {'b' if 'ratio' in limit else 'c'}\n")
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path / "out") == []
+
+
 # Trees that change while they are packed
 
 
