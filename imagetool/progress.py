@@ -149,6 +149,16 @@ class Note:
     level: Literal["info", "warning"] = "info"
 
 
+@dataclass(frozen=True, slots=True)
+class CheckFound:
+    """The lint found something in the Dockerfile that is built: by which rule, what, and where."""
+
+    rule: str
+    text: str
+    file: str
+    line: int
+
+
 Event = (
     BuildPlanned
     | StepStarted
@@ -163,6 +173,7 @@ Event = (
     | PhaseAdvanced
     | PhaseFinished
     | Note
+    | CheckFound
 )
 Observer = Callable[[Event], None]
 

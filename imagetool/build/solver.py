@@ -47,6 +47,8 @@ from imagetool.values import dataclass, field, replace
 
 #: Steps wait more than they compute: for the network, for a lock, for a disk.
 _LEAST_JOBS: Final = 4
+#: What the parser warns of and the lint tells, unless it is told not to.
+_OF_LINT: Final = ("NoEmptyContinuation",)
 _SYNTAX_ARG: Final = "BUILDKIT_SYNTAX"
 
 
@@ -96,6 +98,8 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
     images, files and the store make go wrong.
     """
     for warning in request.dockerfile.warnings:
+        if warning.rule in _OF_LINT:
+            continue
         observer(Note(f"{request.dockerfile.file}:{warning.line}: {warning.message}", "warning"))
     if unused := graphs.unused_args(request.dockerfile, request.build_args):
         declared = graphs.declared_args(request.dockerfile)

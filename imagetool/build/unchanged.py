@@ -296,6 +296,10 @@ class Watch:
         if not self._running:
             self._shown.append(["note", text, level])
 
+    def check(self, rule: str, text: str, file: str, line: int) -> None:
+        """Note what the lint found."""
+        self._shown.append(["check", rule, text, file, line])
+
     def record(self, answer: Answer, *, names: list[tuple[str | None, str]], blobs: list[tuple[str, int]]) -> bool:
         """Record the build, which gave `answer`; say whether it can be answered from now on.
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol, TextIO
 
 from imagetool.cli.faces import DIGEST, Log, Moving, Terminal, Underway
-from imagetool.cli.lines import cached_line, note_line, printable, step_line
+from imagetool.cli.lines import cached_line, check_line, note_line, printable, step_line
 from imagetool.cli.render import amount_of
 from imagetool.config.environment import movable
 from imagetool.errors import StepFailed, UsageError
@@ -21,6 +21,7 @@ from imagetool.progress import (
     BlobFinished,
     BlobStarted,
     BuildPlanned,
+    CheckFound,
     Event,
     Note,
     Observer,
@@ -236,6 +237,8 @@ class _Shown:
                     self._face.line(f"{phase.name}: done ({phase.seconds:.1f}s)", "")
             case Note(text=text, level=level):
                 self._face.line(note_line(text, level), "yellow" if level == "warning" else "")
+            case CheckFound(rule=rule, text=text, line=line):
+                self._face.line(check_line(rule, text, line), "yellow")
             case StepMeasured():  # --stats tells it in a note
                 pass
 

@@ -30,6 +30,11 @@ def note_line(text: str, level: str) -> str:
     return f"warning: {printable(text)}" if level == "warning" else printable(text)
 
 
+def check_line(rule: str, text: str, line: int) -> str:
+    """Return the line for what the lint found."""
+    return f" - {rule}: {printable(text)} (line {line})"
+
+
 def answered_lines(shown: Iterable[list[Any]]) -> Iterator[str]:
     """Yield the lines of a build that is answered from a record; `shown` is as of `Answer`."""
     for kind, *fields in shown:
@@ -37,5 +42,8 @@ def answered_lines(shown: Iterable[list[Any]]) -> Iterator[str]:
             yield step_line(*fields)
         elif kind == "note":
             yield note_line(*fields)
+        elif kind == "check":
+            rule, text, _, line = fields
+            yield check_line(rule, text, line)
         elif kind == "done" and fields[1]:
             yield cached_line(fields[1])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def noting(watch: Watch) -> Observer:
     """Return an observer that notes what will be shown when the build need not be carried out."""
-    from imagetool.progress import BuildPlanned, Note, StepFinished, StepStarted
+    from imagetool.progress import BuildPlanned, CheckFound, Note, StepFinished, StepStarted
 
     def note(event: Event) -> None:
         match event:
@@ -24,6 +24,8 @@ def noting(watch: Watch) -> Observer:
                 watch.done(number, layer, size, key)
             case Note(text=text, level=level):
                 watch.note(text, level)
+            case CheckFound(rule=rule, text=text, file=file, line=line):
+                watch.check(rule, text, file, line)
 
     return note
 
@@ -49,13 +51,15 @@ def draw(answer: Answer, path: str, *, title: str, redact: Callable[[str], str])
 
 
 def _events(answer: Answer) -> Iterator[Event]:
-    from imagetool.progress import BuildPlanned, Note, PlannedStep, StepFinished, StepStarted
+    from imagetool.progress import BuildPlanned, CheckFound, Note, PlannedStep, StepFinished, StepStarted
 
     for kind, *fields in answer.shown:
         if kind == "step":
             yield StepStarted(*fields)
         elif kind == "note":
             yield Note(*fields)
+        elif kind == "check":
+            yield CheckFound(*fields)
         elif kind == "plan":
             platform, total, steps = fields
             planned = (PlannedStep(number, stage, name, tuple(needs)) for number, stage, name, needs in steps)

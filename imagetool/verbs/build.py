@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from imagetool.content.layout import LayoutStore
-from imagetool.errors import StepFailed, UsageError
+from imagetool.errors import ImagetoolError, StepFailed, UsageError
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
 from imagetool.progress import phase
@@ -17,7 +17,7 @@ from imagetool.transports.local import local_name
 from imagetool.values import replace
 from imagetool.verbs.buildoptions import BuildOptions, dockerfile_of, shown_name
 from imagetool.verbs.buildworker import OnDemand, download, enter_namespace, worker_of
-from imagetool.verbs.check import refuse_findings
+from imagetool.verbs.check import refuse_findings, tell_findings
 from imagetool.verbs.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -73,12 +73,13 @@ def build_index(
         raise UsageError("a build for several platforms cannot read its context from stdin: it is needed for each")
     if len(set(map(str, platforms))) < len(platforms):
         raise UsageError("a platform is named twice")
-    entries = []
+    entries: list[Descriptor] = []
     store = place.store
     with store.session():  # nothing is collected before the index names it
         for platform in platforms:
             with phase(place.observer, f"building for {platform}"):
-                image = build(context, replace(options, platform=platform, tags=()), place)
+                checks = options.checks and not entries  # once says it
+                image = build(context, replace(options, platform=platform, tags=(), checks=checks), place)
             entries.append(replace(image.descriptor, platform=image.config.platform))
         index = Index.make(entries)
         store.push(index.descriptor, [index.raw])
@@ -118,12 +119,16 @@ def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: 
         worker = worker_of(opened, options, place, store, witness, made, declared=declared or "")
         try:
             image = _solved(request, worker, options, place, store)
-        except StepFailed as failed:
-            if options.keep_on_failure:
+        except ImagetoolError as error:
+            if options.keep_on_failure and isinstance(error, StepFailed):
                 from imagetool.verbs.debug import keep_remains
 
-                keep_remains(failed, opened, options, worker, place)
+                keep_remains(error, opened, options, worker, place)
+            if options.checks:
+                tell_findings(dockerfile, ignore, options, place, None)
             raise
+        if options.checks:
+            tell_findings(dockerfile, ignore, options, place, image)
         for name in names or [""]:
             store.tag(image.descriptor, name)
     return image

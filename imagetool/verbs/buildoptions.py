@@ -31,6 +31,7 @@ class BuildOptions:
 
     text: a Dockerfile that is in no file.
     contexts: what --build-context gives, by name.
+    checks: tell the observer what the lint finds, too.
     allow: what steps may have beyond the usual; None for nothing.
     keep_on_failure: make a working container of what a failing RUN leaves.
     epoch: the moment of the build, in seconds; None for SOURCE_DATE_EPOCH or the commit's.
@@ -68,6 +69,7 @@ class BuildOptions:
     cache_to: Sequence[CachePlace] = ()
     keep_on_failure: bool = False
     allow: Entitlements | None = None
+    checks: bool = True
 
 
 def dockerfile_of(opened: Opened, options: BuildOptions, witness: Witness) -> tuple[Path, bytes]:

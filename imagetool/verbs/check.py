@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from imagetool.errors import ChecksFailed, InvalidReference, NotFound
+from imagetool import __version__
+from imagetool.build.cache import key_of
+from imagetool.errors import ChecksFailed, DockerfileError, InvalidReference, NotFound
 from imagetool.oci.platform import Platform
+from imagetool.progress import CheckFound, Note
 from imagetool.transports.local import resolve
 from imagetool.verbs.buildoptions import BuildOptions, dockerfile_of, shown_name
 from imagetool.verbs.workplace import Workplace
@@ -15,6 +18,7 @@ from imagetool.verbs.workplace import Workplace
 if TYPE_CHECKING:
     from imagetool.dockerfile import Dockerfile, IgnoreRules
     from imagetool.dockerfile.lint import Report
+    from imagetool.image.image import Image
 
 
 def check(context: Path, options: BuildOptions, place: Workplace) -> Report:
@@ -41,6 +45,37 @@ def refuse_findings(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildO
     if report.error and report.findings:
         found = ", ".join(f"{finding.rule.name} (line {finding.line})" for finding in report.findings[:10])
         raise ChecksFailed(f"{report.file}: check has error=true, and the lint finds {found}; build --check shows it")
+
+
+def tell_findings(
+    dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, place: Workplace, image: Image | None
+) -> None:
+    """Tell the observer what the lint finds in a Dockerfile that has been built, to `image`, or has failed to.
+
+    The lint takes as long as half a cached build, so what it found is remembered for the image that came out.
+    """
+    key = ""
+    found: list[list[Any]] | None = None
+    if image is not None:
+        source = dockerfile.stages[0].base.source.lines
+        about = [source, repr(ignore), sorted(options.build_args.items()), str(image.config.descriptor.digest)]
+        key = key_of(checks=about, program=__version__)
+        remembered = (place.cache.facts(key) or {}).get("found")
+        found = remembered if isinstance(remembered, list) else None
+    if found is None:
+        try:
+            findings = _lint(dockerfile, ignore, options, place).findings
+        except DockerfileError as error:
+            place.observer(Note(f"the checks were not carried out: {error}", "warning"))
+            return
+        found = [[finding.rule.name, finding.detail, finding.line] for finding in findings]
+        if key:
+            place.cache.record_facts(key, {"found": found})
+    if found:
+        count = "1 warning" if len(found) == 1 else f"{len(found)} warnings"
+        place.observer(Note(f"{count} found (build --check shows more):"))
+    for rule, text, line in found:
+        place.observer(CheckFound(rule, text, dockerfile.file, line))
 
 
 def _lint(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, place: Workplace) -> Report:

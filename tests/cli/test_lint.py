@@ -103,3 +103,64 @@ def test_what_a_local_base_image_brings_is_known(tmp_path: Path) -> None:
 
     assert found("linux/arm64") == [("UndefinedVar", 3)]
     assert found("linux/amd64") == [("InvalidBaseImagePlatform", 1), ("UndefinedVar", 3)]
+
+
+WARNED = "FROM scratch as x\nENV a b\n\nENV c=1 \\\n\n d=2\nENV é=1\n"
+LINES = [
+    "3 warnings found (build --check shows more):",
+    " - FromAsCasing: ",
+    " - LegacyKeyValueFormat: ",
+    " - NoEmptyContinuation: ",
+]
+
+
+def told(stderr: str) -> list[str]:
+    """Return what a build told of its checks, from the headline on."""
+    lines = stderr.splitlines()
+    return lines[next((at for at, line in enumerate(lines) if "found (build --check" in line), len(lines)) :]
+
+
+def test_a_build_tells_what_is_found_whether_it_is_carried_out_cached_or_answered(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(WARNED)
+    os.utime(tmp_path / "Dockerfile", (1_000_000_000, 1_000_000_000))
+    for flags in (["--no-cache"], ["--explain-cache"], [], ["--progress", "plain"]):
+        done = run("build", *flags, ".", cwd=tmp_path)
+        lines = told(done.stderr)
+        assert done.returncode == 0
+        assert [line.startswith(wanted) for line, wanted in zip(lines, LINES, strict=True)] == [True] * 4, done.stderr
+        assert lines[1].endswith("(line 1)")
+        assert "warning: Dockerfile" not in done.stderr, "nothing is told twice"
+
+
+def test_a_build_tells_programs_what_is_found_as_events(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(WARNED)
+    for _ in range(2):
+        done = run("build", "--progress", "json", ".", cwd=tmp_path)
+        events = [json.loads(line) for line in done.stderr.splitlines()]
+        found = [(event["rule"], event["file"], event["line"]) for event in events if event["event"] == "CheckFound"]
+        assert [rule for rule, _, _ in found] == ["FromAsCasing", "LegacyKeyValueFormat", "NoEmptyContinuation"]
+        assert found[0][1:] == ("Dockerfile", 1)
+
+
+def test_a_build_tells_nothing_when_it_is_quiet_or_was_told_not_to(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(WARNED)
+    done = run("build", "-q", ".", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    (tmp_path / "Dockerfile").write_text("# check=skip=all\n" + WARNED)
+    assert told(run("build", ".", cwd=tmp_path).stderr) == []
+    (tmp_path / "Dockerfile").write_text(GOOD)
+    assert told(run("build", ".", cwd=tmp_path).stderr) == []
+
+
+def test_a_build_that_fails_tells_it_before_its_error(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(WARNED + "COPY none /\n")
+    done = run("build", ".", cwd=tmp_path)
+    assert done.returncode == 1
+    assert told(done.stderr)[1].startswith(" - FromAsCasing")
+    assert done.stderr.index("FromAsCasing") < done.stderr.index("imagetool: ")
+
+
+def test_a_build_for_several_platforms_tells_it_once(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(WARNED)
+    done = run("build", "--platform", "linux/amd64,linux/arm64", ".", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("FromAsCasing")) == (0, 1)
