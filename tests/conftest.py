@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.bases import made_once, store_with
 from tests.support.command import imagetool
@@ -15,6 +16,10 @@ from tests.support.debian import build_images
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a script: programs that tests interrupt would inherit that they ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A machine that is busy with something else says nothing about what is tested.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -43,9 +43,11 @@ def run(args: list[str]) -> int:
     try:
         parsed = parse(args, COMMANDS, GLOBALS)
     except Wrong:
+        from imagetool.cli.habits import in_our_words
         from imagetool.cli.typed import run_typed  # help, errors, and the commands of other packages
 
-        return _guarded(lambda: run_typed(args))
+        known = in_our_words(args)
+        return run(known) if known != args else _guarded(lambda: run_typed(args))
     return _guarded(lambda: call(parsed.command, Globals(**parsed.globals), parsed.values))
 
 

@@ -34,6 +34,7 @@ def build(
     jobs: str | None,
     keep_on_failure: bool,
     output: Sequence[str],
+    push: bool,
     iidfile: str | None,
     metadata_file: str | None,
     timeline: str | None,
@@ -49,8 +50,9 @@ def build(
     if check:
         from imagetool.cli import checking
 
-        about = {name: wanted[name] for name in ("build_arg", "platform")}
+        about = {"build_arg": wanted["build_arg"]}
         about["file"] = _one_file(wanted["file"])
+        about["platform"] = ",".join(wanted["platform"]).partition(",")[0] or None
         checking.check(globals, context=context, **about)
         return
     from imagetool.build.unchanged import Watch, find, request
@@ -58,8 +60,10 @@ def build(
 
     progress = "quiet" if quiet else progress
     wanted["file"] = _one_file(wanted["file"])
+    wanted["platform"] = ",".join(wanted["platform"]) or None
     root = store_root_text(globals.root)
     wanted["build_arg"] = dict(pair for text in wanted["build_arg"] if (pair := build_argument(text)))
+    output = [*output, *_pushed(wanted["tag"], push=push)]
     asked = request(context, epoch=source_date_epoch_text(), **wanted)
     known = None if no_cache or no_cache_filter or explain_cache or cache_to or output else find(root, asked)
     if known is not None:
@@ -241,6 +245,15 @@ def _options(
         squash="all" if squash_all else "new" if squash else "",
         epoch=_epoch(timestamp),
     )
+
+
+def _pushed(tags: Sequence[str], *, push: bool) -> list[str]:
+    """Return the outputs that --push means."""
+    if push and not tags:
+        from imagetool.errors import UsageError
+
+        raise UsageError("--push needs a --tag: it says which registry and what name")
+    return [f"type=registry,ref={tag}" for tag in tags] if push else []
 
 
 def _one_file(files: Sequence[str]) -> str | None:

@@ -24,9 +24,10 @@ class Option:
     kind: text, file (completed as a path), flag (takes no value), switch (--x and --no-x; --x=false too).
     many: may be given several times; the value is a list.
     choices: the only values there are, empty when any will do.
+    bare: what it means without a value, "" when it must have one; one follows only if it is among the choices.
     """
 
-    __slots__ = ("choices", "default", "help", "kind", "many", "name", "names")
+    __slots__ = ("bare", "choices", "default", "help", "kind", "many", "name", "names")
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Option:
         many: bool = False,
         default: Any = None,
         choices: Sequence[str] = (),
+        bare: str = "",
     ) -> None:
         self.names = names
         name = names[0].lstrip("-").replace("-", "_")
@@ -45,6 +47,11 @@ class Option:
         self.many = many
         self.default = False if kind == "flag" else [] if many else default
         self.choices = tuple(choices)
+        self.bare = bare
+
+    def is_bare(self, rest: Sequence[str]) -> bool:
+        """Whether it has no value, when `rest` is what follows it."""
+        return bool(self.bare) and (not rest or rest[0] not in self.choices)
 
     @property
     def takes_value(self) -> bool:
@@ -158,7 +165,9 @@ def parse(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence
             option = options.get(name)
             if option is None:
                 raise Wrong
-            if option.takes_value and value is None:
+            if option.takes_value and value is None and option.is_bare(args[at : at + 1]):
+                value = option.bare
+            elif option.takes_value and value is None:
                 if at == len(args):
                     raise Wrong
                 value = args[at]
@@ -251,6 +260,8 @@ def plain(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence
         target = front if option in shared else rest
         if option is None or (not option.takes_value and value not in (None, "true", "false")):
             target.append([text])
+        elif option.takes_value and value is None and option.is_bare(args[at : at + 1]):
+            target.append([name, option.bare])
         elif option.takes_value:
             target.append([text] if value is not None else [text, *args[at : at + 1]])
             at += value is None

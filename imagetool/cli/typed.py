@@ -19,6 +19,7 @@ from imagetool.cli.app import Globals, call
 from imagetool.cli.commands import COMMANDS, GLOBALS, HELP
 from imagetool.cli.foreign import foreign_command, foreign_names
 from imagetool.cli.grammar import Argument, Command, Option, plain
+from imagetool.cli.habits import hint_for
 from imagetool.config.environment import adjust_limits
 from imagetool.errors import UsageError
 
@@ -103,7 +104,9 @@ def _explained(error: Any) -> str:
     if wrong and hasattr(error, "possibilities"):
         options = [name for option in error.ctx.command.params for name in (*option.opts, *option.secondary_opts)]
         close = get_close_matches(wrong, options, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"see {where} --help"
+        hint = hint_for(command.rstrip(": "), wrong) or (
+            f"did you mean {close[0]!r}?" if close else f"see {where} --help"
+        )
         return f"{command}there is no option {wrong[:80]!r}; {hint}"
     text = error.format_message().rstrip(".")
     return f"{command}{text[:1].lower()}{text[1:]}; see {where} --help"

@@ -55,9 +55,8 @@ def _option(option: Option) -> st.SearchStrategy[list[str]]:
         spelt = list(option.spellings) + [f"{option.names[0]}={value}" for value in ("true", "false")]
         return st.sampled_from(spelt).map(lambda text: [text])
     values = st.sampled_from(option.choices) if option.choices else _WORDS
-    long, *short = option.names
-    forms = [st.tuples(st.just(long), values).map(list), values.map(lambda value: [f"{long}={value}"])]
-    for name in short:
+    forms = [st.just([option.names[0]])] if option.bare else []
+    for name in option.names:
         forms.append(st.tuples(st.just(name), values).map(list))
         glue = "=" if name.startswith("--") else ""
         forms.append(values.filter(bool).map(lambda value, start=name + glue: [f"{start}{value}"]))
