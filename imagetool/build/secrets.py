@@ -49,6 +49,24 @@ class Secrets:
         texts = {form for value in self.values.values() for form in _forms(value, _LEAST_REDACTED)}
         return Redactor(tuple(sorted(texts, key=lambda text: (-len(text), text))))
 
+    def redacted(self, text: str) -> str:
+        """Return a whole text without secrets."""
+        redactor = self.redactor()
+        data = text.encode(errors="surrogateescape")
+        return (redactor.feed(data) + redactor.end()).decode(errors="surrogateescape")
+
+    def refuse_in(self, texts: Iterable[str], what: str) -> None:
+        """Refuse texts that go into the image's configuration: raises BuildError for one that holds a secret.
+
+        what: where they are.
+        """
+        searched = [(form, id) for id, value in self.values.items() for form in _forms(value, _LEAST_SEARCHED)]
+        for text in texts if searched else ():
+            data = text.encode(errors="surrogateescape")
+            for form, id in searched:
+                if form in data:
+                    raise BuildError(f"the secret {id!r} would be in the image: {what} holds it; no image was made")
+
     def checked(self, items: Iterable[Item], what: str) -> Iterator[Item]:
         """Pass entries of a new layer on; raises BuildError at one whose content, name or link holds a secret."""
         searched = [(form, id) for id, value in self.values.items() for form in _forms(value, _LEAST_SEARCHED)]

@@ -166,6 +166,9 @@ class _Build:
         state = self._schedule.run(number, others)
         if self._known:
             self._known.save()
+        secrets = self._request.secrets
+        secrets.refuse_in((entry.created_by for entry in state.history), "its history")
+        secrets.refuse_in([str(state.run.tree())], "its configuration")
         return finished_image(state, self._request.finish, self._trees, self._worker)
 
     def source(self, name: str, planned: PlannedStage, at: Instruction) -> tuple[Layer, ...] | FolderSource:
@@ -327,7 +330,7 @@ class _Build:
             explained=[written.source.file, str(self._request.context), planned.label, len(done)]
         )
         before = self._worker.cache.facts(slot)
-        now = json.loads(json.dumps(inputs.asked))
+        now = json.loads(self._request.secrets.redacted(json.dumps(inputs.asked, ensure_ascii=False)))
         if self._request.explain:
             text = f"cache: HIT  {written.source.text.partition(chr(10))[0]}"
             if not cached:

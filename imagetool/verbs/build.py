@@ -46,10 +46,19 @@ def build(
         witness: is told of all that the build looks at.
         stdin: what the context `-` is read from.
     """
-    from imagetool.build.contexts import is_foreign, open_context
+    from imagetool.build.redaction import redaction
     from imagetool.build.worker import Unwatched
 
     witness = witness or Unwatched()
+    with redaction(options.secrets, place.observer) as observer:
+        return _opened(context, options, replace(place, observer=observer), witness, stdin)
+
+
+def _opened(
+    context: Path | str, options: BuildOptions, place: Workplace, witness: Witness, stdin: BinaryIO | None
+) -> Image:
+    from imagetool.build.contexts import is_foreign, open_context
+
     if is_foreign(str(context)) or options.contexts:
         witness.opaque()
     token = options.secrets.git_token if options.secrets else b""

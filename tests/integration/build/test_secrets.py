@@ -210,3 +210,85 @@ def test_the_end_of_a_failed_steps_output_is_redacted_too(root: Path) -> None:
     done = build(root, run, "--secret", given(root), "--progress", "quiet", check=False)
     assert "  line 30\n  [redacted]\n" in done.stderr
     assert "hint: 127 says" in done.stderr
+
+
+FORMS = {
+    "raw": SECRET,
+    "base64": base64.b64encode(SECRET.encode()).decode(),
+    "base64 for URLs": base64.urlsafe_b64encode(SECRET.encode()).decode(),
+    "URL": "s3cr3t%2Fv%C3%A4l%2Bue%3F%2642",
+}
+
+
+def shown_of(text: str) -> list[str]:
+    """Return which forms of the secret a text has."""
+    return [form for form, written in FORMS.items() if written.rstrip("=")[:20] in text]
+
+
+def test_progress_for_programs_never_has_a_secret(root: Path) -> None:
+    """Nor has what is kept to be shown again."""
+    run = (
+        "RUN --mount=type=secret,id=token --mount=type=secret,id=token,env=T cat /run/secrets/token;"
+        ' printf %s "$T" | base64; printf %s "$T" | base64 | tr + -; echo s3cr3t%2Fv%C3%A4l%2B"ue%3F%2642"'
+    )
+    for flags in ((), ("--no-cache",), ("--explain-cache",)):
+        done = build(root, run, "--progress", "json", "--secret", given(root), *flags)
+        assert shown_of(done.stderr) == []
+        assert ("[redacted]" in done.stderr) == (flags != ("--explain-cache",))
+    assert shown_of(everything_in(root / "cache").decode(errors="replace")) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_error_never_has_a_secret(root: Path, form: str) -> None:
+    for progress in ("plain", "json", "quiet"):
+        flags = ("--progress", progress, "--secret", given(root), "--build-arg", f"V={FORMS[form]}")
+        done = build(root, "ARG V\nCOPY a$V /file", *flags, check=False)
+        assert done.returncode == 1, done.stderr
+        assert shown_of(done.stderr) == []
+        assert "[redacted]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        *((form, "ENV A=$V") for form in FORMS),
+        ("raw", 'LABEL A="$V"'),
+        ("raw", "RUN true"),
+        ("raw", "EXPOSE 1\nUSER $V"),
+    ],
+)
+def test_a_configuration_that_holds_a_secret_fails_the_build(root: Path, form: str, line: str) -> None:
+    """It comes there by an ARG that was given the secret, which is what nobody should do."""
+    flags = ("--secret", given(root), "--build-arg", f"V={FORMS[form]}", "--iidfile", str(root.parent / "iid"))
+    done = build(root, f"ARG V\n{line}", *flags, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "the secret 'token' would be in the image: its " in done.stderr
+    assert shown_of(done.stderr) == []
+    assert not (root.parent / "iid").exists()
+    assert shown_of(everything_in(root / "cache").decode(errors="replace")) == []
+    assert "\nx:latest" not in imagetool("images", root=root).stdout
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_layer_that_holds_a_secret_in_any_form_fails_the_build(root: Path, form: str) -> None:
+    context = root.parent / "context"
+    context.mkdir()
+    (context / "leak").write_text(f"before {FORMS[form]} after")
+    for line in ("COPY leak /leak", "ADD leak /leak", "COPY <<leak /leak\n" + FORMS[form] + "\nleak"):
+        done = build(root, line, "--secret", given(root), check=False)
+        assert done.returncode == 1, line
+        assert "would put the secret 'token' into the image: leak holds it" in done.stderr
+
+
+def test_metadata_and_timeline_never_have_a_secret(root: Path, tmp_path: Path) -> None:
+    run = f"# {SECRET}\nRUN --mount=type=secret,id=token cat /run/secrets/token # {SECRET}\nFROM busybox\nRUN true"
+    files = [tmp_path / "metadata", tmp_path / "timeline"]
+    options = ["--target", "0", "--metadata-file", str(files[0])]
+    if "--timeline" in imagetool("build", "--help", root=root).stdout:
+        options += ["--timeline", str(files[1])]
+    done = build(root, run, *options, "--secret", given(root), check=False)
+    assert done.returncode == 1, "the command is in the history, with the comment that it ends with"
+    build(root, run.replace(f" # {SECRET}", ""), *options, "--secret", given(root))
+    for file in files[: len(options) // 2 - 1]:
+        assert file.stat().st_size
+        assert shown_of(file.read_text()) == []
