@@ -38,7 +38,7 @@ HINTS: Final = {
     "--cpu-period": _CPUS,
     "--cpu-quota": _CPUS,
     "--cpuset-mems": "--cpuset-cpus says which processors a step may use",
-    "--debug": "--progress plain shows all that steps write",
+    "--debug": "--keep-on-failure and `imagetool debug` look into a step that failed",
     "--load": f"{_STORE}; `imagetool save NAME -o FILE` writes what docker load reads",
     "--policy": "name bases by digest to pin them",
     "--provenance": _ATTEST,

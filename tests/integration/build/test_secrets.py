@@ -229,7 +229,7 @@ def test_progress_for_programs_never_has_a_secret(root: Path) -> None:
     """Nor has what is kept to be shown again."""
     run = (
         "RUN --mount=type=secret,id=token --mount=type=secret,id=token,env=T cat /run/secrets/token;"
-        ' printf %s "$T" | base64; printf %s "$T" | base64 | tr + -; echo s3cr3t%2Fv%C3%A4l%2B"ue%3F%2642"'
+        ' printf %s "$T" | base64; printf %s "$T" | base64 | tr + -; echo s3cr3t"%2Fv%C3%A4l%2Bue%3F%2642"'
     )
     for flags in ((), ("--no-cache",), ("--explain-cache",)):
         done = build(root, run, "--progress", "json", "--secret", given(root), *flags)
