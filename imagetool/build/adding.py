@@ -130,6 +130,7 @@ def _items(
 def _unpacked(inputs: Inputs, request: CopyRequest, base: Root, chunks: Iterable[bytes], name: str) -> Iterator[Item]:
     """Yield the entries of an archive, below the destination, after the directories they need."""
     dest, _ = base.kind(request.dest.encode(errors="surrogateescape"), follow=True)
+    owner = request.owner or (0, 0)
     made: set[bytes] = set()
     placed: dict[bytes, bytes] = {}
     where = f"ADD {name}"
@@ -142,7 +143,7 @@ def _unpacked(inputs: Inputs, request: CopyRequest, base: Root, chunks: Iterable
         target = placed[entry.name] = _place(target, made, base)
         for folder in parents(target):
             if folder not in made and base.kind(folder, follow=False)[1] is None:
-                yield Entry(folder, "dir", 0o755, 0, 0, 0, request.time), ()
+                yield Entry(folder, "dir", 0o755, *owner, 0, request.time), ()
             made.add(folder)
         made.add(target)
         linkname = entry.linkname
@@ -150,6 +151,7 @@ def _unpacked(inputs: Inputs, request: CopyRequest, base: Root, chunks: Iterable
             linkname = placed.get(linkname, linkname if dest == b"." else dest + b"/" + linkname)
         uid, gid = request.owner or (entry.uid, entry.gid)
         mode = request.chmod.apply(entry.mode, is_folder=entry.kind == "dir") if request.chmod else entry.mode
+        mode = 0o777 if entry.kind == "symlink" else mode  # as every symlink has it that was on a disk
         mtime = inputs.worker.times.of_layer(entry.mtime)
         yield entry._replace(name=target, linkname=linkname, uid=uid, gid=gid, mode=mode, mtime=mtime), content
 

@@ -194,8 +194,7 @@ def workdir(inputs: Inputs, instruction: Workdir) -> Made:
         raise BuildError(f"WORKDIR {path}: a {kind} is there", about=instruction.path)
     uid, gid = (0, 0)
     if inputs.state.run.user not in ("", "0", "root", "0:0", "root:root"):
-        user, _ = root.user(inputs.state.run.user)
-        uid, gid = user.uid, user.gid
+        uid, gid = root.owner(inputs.state.run.user)  # a bare number is its own group, as with --chown
     made = inputs.worker.times.made
     parts = name.split(b"/")
     folders = [b"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
