@@ -16,6 +16,7 @@ from imagetool.progress import (
     BlobFinished,
     BlobStarted,
     BuildPlanned,
+    CheckFound,
     Event,
     Note,
     PhaseAdvanced,
@@ -165,6 +166,8 @@ class Timeline:
                 self._end("phase", name)
             case Note(text=text, level=level):
                 self.notes.append((level, text))
+            case CheckFound(rule=rule, text=text, line=line):
+                self.notes.append(("warning", f"{rule}: {text} (line {line})"))
             case BlobAdvanced():
                 pass
 
