@@ -273,10 +273,10 @@ def _make() -> dict[str, Command]:
         Command(
             "inspect",
             "images:inspect",
-            "Describe an image as JSON.",
+            "Describe an image, or a working container, as JSON.",
             Option("--raw", kind="flag", help="Print the manifest, byte for byte."),
             Option("--config", kind="flag", help="Print the config, byte for byte."),
-            _image(),
+            _image(or_container=True),
         ),
         Command(
             "diff",

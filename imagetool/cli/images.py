@@ -49,6 +49,11 @@ def inspect(globals: Globals, *, reference: str, raw: bool, config: bool) -> Non
 
     if raw and config:
         raise UsageError("--raw and --config exclude each other: the manifest, or the config")
+    from imagetool.cli.stepping import container_named, inspect_container
+
+    if (container := container_named(globals, reference)) is not None:
+        inspect_container(globals, container, raw=raw, config=config)
+        return
     with workplace(globals) as place, api.opened(reference, place) as (store, root):
         if raw:
             sys.stdout.buffer.write(fetch_bytes(store, root))

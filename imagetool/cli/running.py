@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagetool import limits
 from imagetool.cli.options import workplace
-from imagetool.errors import HostError, NotFound, UsageError
+from imagetool.errors import HostError, NetworkError, NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def run(
 ) -> int:
     """Run a command; return its exit code, or 128+n when signal n ended it. `wanted` are those of `_options`."""
     from imagetool.cli.stepping import container_named, run_in
+    from imagetool.dockerfile.source import did_you_mean
     from imagetool.runtime.session import Session
     from imagetool.verbs.run import run as run_image
 
@@ -56,15 +57,20 @@ def run(
         workplace(globals, progress) as place,
         Session(source=stdin, terminal=tty) as session,
     ):
-        status = run_image(
-            reference,
-            place.surroundings,
-            options,
-            snapshots=place.root / "snapshots",
-            output=write,
-            session=session,
-            observer=place.observer,
-        )
+        try:
+            status = run_image(
+                reference,
+                place.surroundings,
+                options,
+                snapshots=place.root / "snapshots",
+                output=write,
+                session=session,
+                observer=place.observer,
+            )
+        except (NotFound, NetworkError) as error:
+            if hint := did_you_mean(reference.rpartition("/")[2], place.containers.names()):
+                error.add_note(f"no working container is named {reference[:80]!r}{hint}")
+            raise
     return told(status, options)
 
 

@@ -30,7 +30,7 @@ def container_named(globals: Globals, text: str) -> str | None:
         return None
     from pathlib import Path
 
-    from imagetool.build.working import Containers
+    from imagetool.build.containers import Containers
 
     return Containers(Path(folder)).find(text)
 
@@ -116,8 +116,8 @@ def _copy(
     contextdir: str | None,
     **how: Any,
 ) -> None:
-    from imagetool.verbs.working import Copying
-    from imagetool.verbs.working import copy_into as copy
+    from imagetool.verbs.copyinto import Copying
+    from imagetool.verbs.copyinto import copy_into as copy
 
     *sources, dest = files if len(files) > 1 else [files[0], ""]
     copying = Copying(sources, dest, context=contextdir, **how)
@@ -376,6 +376,19 @@ def containers(globals: Globals, *, quiet: bool, noheading: bool, notruncate: bo
     rows = [tuple(printable(str(one[column])) for column in columns) for one in shown]
     if rows or not noheading:
         sys.stdout.write(table(rows if noheading else [heading, *rows]))
+
+
+def inspect_container(globals: Globals, container: str, *, raw: bool, config: bool) -> None:
+    """Describe a working container as JSON; `config`: the config that its image would have now."""
+    from json import dumps
+
+    from imagetool.verbs.working import described
+
+    if raw:
+        raise UsageError(f"inspect --raw {container}: a working container has no manifest before commit")
+    with workplace(globals) as place:
+        found = described(container, place)
+    sys.stdout.write(dumps(found["config"] if config else found, indent=2) + "\n")
 
 
 def rm(globals: Globals, *, containers: Sequence[str], all: bool) -> None:

@@ -17,9 +17,9 @@ from imagetool.image.image import Layer
 from imagetool.runtime.rootfs import Overlay
 from imagetool.runtime.spec import Mount
 from imagetool.values import dataclass, field, replace
+from imagetool.verbs.bench import Bench, at_bench
 from imagetool.verbs.buildoptions import BuildOptions
 from imagetool.verbs.run import RunOptions
-from imagetool.verbs.working import Bench, at_bench
 from imagetool.verbs.workplace import Workplace
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from imagetool.errors import DockerfileError, StorageError, UsageError
 from imagetool.image.image import Image, Layer
 from imagetool.transports.local import local_name
 from imagetool.values import dataclass, field, replace
+from imagetool.verbs.bench import at_bench
 from imagetool.verbs.buildoptions import BuildOptions
-from imagetool.verbs.working import at_bench
 from imagetool.verbs.workplace import Workplace
 
 if TYPE_CHECKING:

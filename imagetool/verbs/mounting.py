@@ -26,7 +26,7 @@ from imagetool.safefs.root import remove_tree
 from imagetool.verbs.buildoptions import BuildOptions
 
 if TYPE_CHECKING:
-    from imagetool.verbs.working import Bench
+    from imagetool.verbs.bench import Bench
     from imagetool.verbs.workplace import Workplace
 
 _ROOT: Final = "root"
@@ -38,7 +38,7 @@ def mount(names: Sequence[str], place: Workplace) -> Iterator[tuple[str, Path]]:
 
     Raises HostError for an ordinary user, who may mount only where `imagetool unshare` leads to.
     """
-    from imagetool.verbs.working import at_bench
+    from imagetool.verbs.bench import at_bench
 
     known = place.containers
     for name in [known.named(name) for name in names]:
@@ -60,7 +60,7 @@ def mounted(place: Workplace) -> Iterator[tuple[str, Path]]:
 
 def umount(names: Sequence[str], place: Workplace) -> Iterator[str]:
     """Unmount containers and make layers of what was changed there; yield each one's identity."""
-    from imagetool.verbs.working import at_bench
+    from imagetool.verbs.bench import at_bench
 
     known = place.containers
     for name in [known.named(name) for name in names]:

@@ -1,4 +1,4 @@
-"""Building by hand, one command at a time: `from`, `copy`, `add` and `config` over working containers.
+"""Building by hand, one command at a time: `from`, `config`, `containers` and `rm` over working containers.
 
 The steps are those of a Dockerfile, done by the same code, so that the same steps give the same image.
 """
@@ -8,23 +8,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagetool import limits
 from imagetool.build import steps
 from imagetool.build.contexts import Opened
-from imagetool.build.files import FolderSource, Trees
 from imagetool.build.settings import Settings, changes, pairs_of, without
 from imagetool.build.state import apply, scratch_state
-from imagetool.build.steps import Inputs
 from imagetool.build.worker import Unwatched
-from imagetool.build.working import Held, WorkingContainer, new_identity
-from imagetool.content.staging import open_stored
-from imagetool.dockerfile import Add, Copy, IgnoreRules, Instruction, Workdir, is_remote
-from imagetool.errors import NotFound, StorageError, UsageError
-from imagetool.image.image import Image, Layer, load
+from imagetool.build.working import WorkingContainer, new_identity
+from imagetool.dockerfile import Workdir
 from imagetool.oci.platform import Platform
 from imagetool.oci.reference import Reference
 from imagetool.progress import Note
@@ -33,12 +26,13 @@ from imagetool.transports import find
 from imagetool.transports.docker import Docker
 from imagetool.transports.local import Local, local_name
 from imagetool.values import dataclass, field, replace
+from imagetool.verbs.bench import at_bench, image_of
 from imagetool.verbs.buildoptions import BuildOptions
 from imagetool.verbs.buildworker import OnDemand, become_root, worker_of
 from imagetool.verbs.workplace import Workplace
 
 if TYPE_CHECKING:
-    from imagetool.build.worker import Worker
+    pass
 
 _SCRATCH = "scratch"
 
@@ -70,7 +64,7 @@ def begin(reference: str, beginning: Beginning, place: Workplace) -> tuple[str, 
         name, digest = _SCRATCH, ""
         state = scratch_state(platform)
         if reference != _SCRATCH:
-            image = _image(reference, platform, worker, place)
+            image = image_of(reference, platform, worker, place)
             if not platform.runs(image.config.platform):
                 text = f"{reference} is an image for {image.config.platform}, not for {platform}"
                 place.observer(Note(text, "warning"))
@@ -98,18 +92,6 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09}Z"
 
 
-def _image(reference: str, platform: Platform, worker: Worker, place: Workplace) -> Image:
-    """Return an image in the local store, whatever place it is named at."""
-    from imagetool.transfer import copy
-
-    transport, rest = find(reference)
-    if isinstance(transport, Local | Docker):
-        return worker.base(rest, platform)
-    with transport.source(rest, place.surroundings) as source:
-        copy(source.store, place.store, source.root, platform=platform, tags=(), observer=place.observer)
-        return load(place.store, source.root, platform=platform)
-
-
 def _shown(reference: str) -> str:
     """Return what lists call an image: its familiar name, or what the user wrote."""
     transport, rest = find(reference)
@@ -123,171 +105,6 @@ def _stem(name: str) -> str:
     if isinstance(transport, Local | Docker) and not rest.startswith("sha256:"):
         rest = Reference.parse(rest).repository
     return rest.rstrip("/").rpartition("/")[2].partition(":")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """A container that is held, and what its step works with; `inputs` look at it as it is now."""
-
-    held: Held
-    place: Workplace
-    worker: Worker
-    trees: Trees
-
-    def inputs(self, **others: Any) -> Inputs:
-        """Return the inputs of a step: no context, nothing from the cache, unless `others` say so."""
-        given: dict[str, Any] = {
-            "worker": self.worker,
-            "state": self.held.record.state,
-            "number": 1,
-            "context": Path("/"),
-            "ignore": IgnoreRules(),
-            "build_args": {},
-            "use_cache": False,
-            "network": "default",
-            "source": self.source,
-            "trees": self.trees,
-            "observer": self.place.observer,
-        }
-        return Inputs(**{**given, **others})
-
-    def source(self, name: str, _at: Instruction) -> tuple[Layer, ...] | FolderSource:
-        """Return what `--from=NAME` means: a working container first, else an image."""
-        known = self.place.containers
-        found = known.find(name)
-        if found is not None:
-            return known.read(found).state.layers
-        return _image(name, self.held.record.state.platform, self.worker, self.place).layers
-
-
-@contextmanager
-def at_bench(
-    name: str, place: Workplace, options: BuildOptions, *, root: bool = False, remounts: bool = True
-) -> Iterator[Bench]:
-    """Hold a container and open what its step needs; `root` for steps that run programs or mount.
-
-    An ordinary user becomes root of a user namespace then, for which this process must have one thread.
-    What was changed below the container's mount is a layer of it from here on. The mount is away meanwhile; in
-    the end it is there again, with what the step changed, unless not `remounts`.
-    """
-    from imagetool.verbs import mounting
-
-    known = place.containers
-    edited = bool(known.read(known.named(name)).edit)
-    namespaced = become_root(place.observer, needed=root or edited) != "root"
-    with ExitStack() as stack:
-        held = stack.enter_context(known.held(name, waiting=lambda text: place.observer(Note(text))))
-        record = held.record
-        options = replace(
-            options,
-            codec=Codec.parse(record.compression),
-            epoch=record.epoch,
-            preserve_times=record.preserve,
-            platform=record.state.platform,
-        )
-        made = stack.enter_context(OnDemand(options, place, namespaced=namespaced))
-        store = place.store
-        worker = worker_of(Opened(Path("/")), options, place, store, Unwatched(), made)
-        bench = Bench(held, place, worker, Trees(store))
-        mounted = mounting.settle(bench)
-        try:
-            yield bench
-        finally:
-            if mounted and remounts:
-                mounting.attach(bench)
-
-
-@dataclass(frozen=True, slots=True)
-class Copying:
-    """What to copy into a container and how; see `imagetool copy --help`.
-
-    sources: paths of the host, or below `context` where that is given; URLs. dest: "" for the working directory.
-    add: whether local archives are unpacked.
-    """
-
-    sources: Sequence[str]
-    dest: str = ""
-    add: bool = False
-    from_: str | None = None
-    chown: str | None = None
-    chmod: str | None = None
-    exclude: Sequence[str] = ()
-    parents: bool = False
-    link: bool = False
-    checksum: str | None = None
-    keep_git_dir: bool = False
-    unpack: bool | None = None
-    context: str | None = None
-    ignorefile: str | None = None
-
-
-def copy_into(name: str, copying: Copying, place: Workplace) -> str:
-    """Copy files into a container, as COPY and ADD do; return the new layer's digest, "" when it made none."""
-    context, ignore = _context(copying)
-    written = _instruction(copying, copying.sources)
-    sources = copying.sources
-    if copying.from_ is None and copying.context is None:
-        sources = [source if is_remote(source) else _absolute(source) for source in sources]
-    with at_bench(name, place, BuildOptions()) as bench, place.store.session():
-        inputs = bench.inputs(context=context, ignore=ignore, use_cache=True)
-        before = len(inputs.state.layers)
-        state, _ = steps.carry_out(inputs, _instruction(copying, sources), "")
-        # History says what was written, not where on this machine that was.
-        line = steps.copy_history("ADD" if copying.add else "COPY", written)
-        last = replace(state.history[-1], created_by=line)
-        bench.held.save(state=replace(state, history=(*state.history[:-1], last)))
-        return str(state.layers[-1].descriptor.digest) if len(state.layers) > before else ""
-
-
-def _absolute(source: str) -> str:
-    """Return a path of the host in full; what a trailing slash says is kept."""
-    path = os.path.abspath(source)
-    return f"{path}/" if source.endswith("/") and path != "/" else path
-
-
-def _context(copying: Copying) -> tuple[Path, IgnoreRules]:
-    if copying.context is None:
-        if copying.ignorefile is not None:
-            raise UsageError("--ignorefile: its rules are about a directory; name that with --contextdir")
-        return Path("/"), IgnoreRules()
-    context = Path(copying.context).absolute()
-    if not context.is_dir():
-        raise NotFound(f"--contextdir {copying.context}: there is no such directory")
-    return context, _rules(context, copying.ignorefile)
-
-
-def _rules(context: Path, ignorefile: str | None) -> IgnoreRules:
-    from imagetool.build.contexts import folder_ignore
-
-    if ignorefile is None:
-        return folder_ignore(context)
-    try:
-        with open_stored(Path(ignorefile)) as file:
-            raw = file.read(limits.DOCKERFILE_BYTES + 1)
-    except FileNotFoundError:
-        raise NotFound(f"--ignorefile {ignorefile}: there is no such file") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {ignorefile}: {error.strerror}") from error
-    return IgnoreRules.parse(raw, file=ignorefile)
-
-
-def _instruction(copying: Copying, sources: Sequence[str]) -> Copy | Add:
-    dest = copying.dest or "./"
-    how: dict[str, Any] = {"chown": copying.chown, "chmod": copying.chmod, "exclude": tuple(copying.exclude)}
-    remote = any(is_remote(source) for source in sources)
-    if copying.from_ is None and (copying.add or remote):
-        return Add(
-            sources=tuple(sources),
-            dest=dest,
-            link=copying.link,
-            checksum=copying.checksum,
-            keep_git_dir=copying.keep_git_dir or None,
-            unpack=copying.unpack if copying.add else False,
-            **how,
-        )
-    return Copy(
-        sources=tuple(sources), dest=dest, from_=copying.from_, link=copying.link, parents=copying.parents, **how
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +159,21 @@ def listed(place: Workplace) -> list[dict[str, Any]]:
         }
         for name, record in place.containers.records()
     ]
+
+
+def described(name: str, place: Workplace) -> dict[str, Any]:
+    """Return what there is to tell of one container: that of `listed`, its image so far, the step that left it."""
+    record = place.containers.read(name)
+    (found,) = [one for one in listed(place) if one["containername"] == name]
+    step = record.failed
+    return found | {
+        "config": record.image_config(),
+        "layers": [{**layer.descriptor.tree(), "diffID": str(layer.diff_id)} for layer in record.state.layers],
+        "annotations": dict(record.annotations),
+        "failed": {"step": step.text, "place": step.place, "command": list(step.argv), "status": step.status}
+        if step
+        else None,
+    }
 
 
 def remove(names: Sequence[str], place: Workplace) -> Iterator[str]:

@@ -17,7 +17,7 @@ from imagetool.values import dataclass
 
 if TYPE_CHECKING:
     from imagetool.build.cache import FolderCache
-    from imagetool.build.working import Containers
+    from imagetool.build.containers import Containers
     from imagetool.distribution.auth import Credentials
     from imagetool.oci.digest import Digest
     from imagetool.transfer import CopyReport, Origins
@@ -51,7 +51,7 @@ class Workplace:
     @property
     def containers(self) -> Containers:
         """The working containers."""
-        from imagetool.build.working import Containers
+        from imagetool.build.containers import Containers
 
         return Containers(self.root / "containers")
 

@@ -70,6 +70,14 @@ def test_images_of_the_store_are_offered(root: Path, monkeypatch: pytest.MonkeyP
     (root / "layout/aside").rename(root / "layout/index.json")
 
 
+def test_working_containers_are_offered(root: Path) -> None:
+    assert run(["from", "--root", str(root), "--name", "apparatus", "app:1"]) == 0
+    assert _words("--root", str(root), "commit", "app") == ["apparatus"]
+    assert _words("--root", str(root), "run", "app") == ["apparatus", "app:1", "apple:2"]
+    assert run(["rm", "--root", str(root), "apparatus"]) == 0
+    assert _words("--root", str(root), "umount", "app") == []
+
+
 def _environment(root: Path, tmp_path: Path) -> dict[str, str]:
     program = tmp_path / "bin/imagetool"
     program.parent.mkdir()

@@ -40,7 +40,7 @@ from imagetool.snapshot.overlay import OverlaySnapshotter
 from imagetool.streams.codecs import Codec
 from imagetool.transfer import copy
 from imagetool.transports import Surroundings, find
-from imagetool.verbs import rootfs, working
+from imagetool.verbs import committing, copyinto, rootfs, working
 from imagetool.verbs.workplace import Workplace
 from tests.support import tars
 from tests.support.faults import STRIKES, Strike, Struck, each_point
@@ -353,11 +353,11 @@ def by_hand(folder: Path, tell: Tell) -> None:
     if not place.containers.names():
         working.begin("old", working.Beginning(name="hand", epoch=1), place)
     tell("begun")
-    working.copy_into("hand", working.Copying([str(folder / "file")], "/copied"), place)
+    copyinto.copy_into("hand", copyinto.Copying([str(folder / "file")], "/copied"), place)
     tell("copied")
     working.configure("hand", working.Configuration(Settings(env=["A=1"])), place)
     tell("configured")
-    working.commit("hand", working.Committing("made"), place, after=lambda _: None)
+    committing.commit("hand", committing.Committing("made"), place, after=lambda _: None)
     tell("committed")
     list(working.remove(["hand"], place))
     tell("removed")

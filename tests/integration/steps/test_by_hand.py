@@ -110,6 +110,11 @@ def test_a_name_that_is_nearly_right_is_guessed_and_images_are_still_copied(shop
     shop.do("from", "--name", "worker", "busybox")
     assert "did you mean worker?" in shop.do("commit", "werker", "x", code=3)
     assert "did you mean worker?" in shop.do("copy", "werker", "a", "b", "c", code=3)
+    assert "did you mean worker?" in shop.do("run", "localhost:1/werker", "true", code=5)
+    described = json.loads(shop.do("inspect", "worker"))
+    assert (described["containername"], described["imagename"]) == ("worker", "busybox:latest")
+    assert described["config"]["config"]["Cmd"] == ["/bin/sh"]
+    assert json.loads(shop.do("inspect", "--config", "worker")) == described["config"]
     digest = shop.do("copy", "busybox", f"oci:{tmp_path / 'out'}:box")
     assert digest.startswith("sha256:")
     assert "working container" in shop.do("copy", "--platform", "linux/amd64", "worker", "a", "b", code=2)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from imagetool.build.containers import RECORD, Containers
 from imagetool.build.state import StageState
-from imagetool.build.working import RECORD, Containers, FailedStep, WorkingContainer, new_identity
+from imagetool.build.working import FailedStep, WorkingContainer, new_identity
 from imagetool.content.memory import MemoryStore
 from imagetool.errors import InvalidDocument, NotFound, UsageError
 from imagetool.image.image import Layer
