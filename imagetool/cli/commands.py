@@ -50,6 +50,7 @@ SYSTEMS = (
 
 
 def _make() -> dict[str, Command]:
+    """Return the commands by name: one table, in the order of `imagetool --help`; long as there are many."""
     commands = (
         Command(
             "build",

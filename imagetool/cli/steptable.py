@@ -35,7 +35,7 @@ COPYING = (
 
 
 def step_commands() -> tuple[Command, ...]:
-    """Return the commands."""
+    """Return the commands of building by hand: one table, as that of `commands`, and long for the same reason."""
     return (
         Command(
             "from",
