@@ -18,6 +18,7 @@ def test_the_verbs_of_the_public_face() -> None:
         "diff",
         "entries",
         "export",
+        "graph",
         "login",
         "opened",
         "pull",
