@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from imagetool.errors import InvalidArchive
+from imagetool import limits
+from imagetool.errors import InvalidArchive, LimitExceeded
 from imagetool.layer.entry import display
 
 XATTR_PREFIX: Final = b"SCHILY.xattr."
@@ -68,3 +69,34 @@ def quote(attribute: bytes) -> bytes:
 def unquote(key: bytes) -> bytes:
     """Return the attribute's name that `quote` was given."""
     return key.replace(b"%3D", b"=").replace(b"%25", b"%") if b"%" in key else key
+
+
+def pax_int(pax: Mapping[bytes, bytes], key: bytes, where: str) -> int:
+    """Return a record that is a number; raises InvalidArchive."""
+    text = pax[key]
+    if not text.isdigit() or len(text) > 19:
+        raise InvalidArchive(f"{where}: an entry has {key.decode()} {text[:40]!r}")
+    return int(text)
+
+
+def pax_time(text: bytes, where: str) -> int:
+    """Return a record that is a time, in nanoseconds; what is finer is cut off. Raises InvalidArchive."""
+    seconds, dot, fraction = text.removeprefix(b"-").partition(b".")
+    if not seconds.isdigit() or len(seconds) > 13 or (dot and fraction and not fraction.isdigit()):
+        raise InvalidArchive(f"{where}: an entry has mtime {text[:40]!r}")
+    value = int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
+    return -value if text.startswith(b"-") else value
+
+
+def pax_xattrs(pax: Mapping[bytes, bytes], name: bytes, where: str) -> dict[bytes, bytes]:
+    """Return the extended attributes of the entry `name`; raises InvalidArchive and LimitExceeded."""
+    xattrs = {unquote(key[len(XATTR_PREFIX) :]): value for key, value in pax.items() if key.startswith(XATTR_PREFIX)}
+    for attribute, value in xattrs.items():
+        if len(value) > limits.TAR_XATTR_BYTES:
+            raise LimitExceeded(
+                f"{where}: entry {display(name)} has an extended attribute of {len(value)} bytes,"
+                f" more than {limits.named('TAR_XATTR_BYTES')}"
+            )
+        if not 0 < len(attribute) <= 255 or b"\0" in attribute:
+            raise InvalidArchive(f"{where}: entry {display(name)} has an extended attribute that can have no such name")
+    return xattrs

@@ -18,7 +18,7 @@ from imagetool import limits
 from imagetool.errors import InvalidArchive, LimitExceeded
 from imagetool.layer.blocks import BLOCK, Blocks
 from imagetool.layer.entry import Entry, Item, Kind, display, normal_name
-from imagetool.layer.paxrecords import XATTR_PREFIX, parse_records, unquote
+from imagetool.layer.paxrecords import XATTR_PREFIX, parse_records, pax_int, pax_time, pax_xattrs
 from imagetool.layer.sparse import SPARSE, Sparse, expand, from_header, from_records
 
 _KIND_OF_TYPE: Final[dict[int, Kind]] = {
@@ -93,6 +93,8 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
             continue
         records = extended.records
         entry = _entry(block, tail, records, where)
+        if entry.kind == "link" and extended.posix:
+            _check_link(block, records, entry.name, where)
         if not records:
             _remember(block, entry)
         extended.reset()
@@ -191,6 +193,7 @@ class _Extended:
         self._common: dict[bytes, bytes] = {}
         self.records: Mapping[bytes, bytes] = {}
         self.seen = b""  # types of the headers before the next entry; each may occur once
+        self.posix = False  # whether there was any that makes this a pax archive
 
     def reset(self) -> None:
         self.records = self._common
@@ -199,6 +202,7 @@ class _Extended:
     def add(self, block: bytes, source: Blocks) -> None:
         where = self._where
         flag = block[156:157]
+        self.posix = self.posix or flag in b"xg"
         size = _number(block, 124, 12, "size", where)
         if size > limits.TAR_PAX_BYTES:
             allowed = limits.named("TAR_PAX_BYTES")
@@ -310,12 +314,12 @@ def _entry(block: bytes, tail: _Tail, pax: Mapping[bytes, bytes], where: str) ->
         raw_name,
         pax.get(b"linkpath", tail.linkname) if tail.kind in ("symlink", "link") else b"",
         (
-            _pax_int(pax, b"uid", where) if b"uid" in pax else _number(block, 108, 8, "uid", where),
-            _pax_int(pax, b"gid", where) if b"gid" in pax else _number(block, 116, 8, "gid", where),
+            pax_int(pax, b"uid", where) if b"uid" in pax else _number(block, 108, 8, "uid", where),
+            pax_int(pax, b"gid", where) if b"gid" in pax else _number(block, 116, 8, "gid", where),
         ),
-        _pax_int(pax, b"size", where) if b"size" in pax else _number(block, 124, 12, "size", where),
-        _pax_time(pax[b"mtime"], where) if b"mtime" in pax else _number(block, 136, 12, "mtime", where) * _SECOND,
-        _xattrs(pax, raw_name, where),
+        pax_int(pax, b"size", where) if b"size" in pax else _number(block, 124, 12, "size", where),
+        pax_time(pax[b"mtime"], where) if b"mtime" in pax else _number(block, 136, 12, "mtime", where) * _SECOND,
+        pax_xattrs(pax, raw_name, where),
         where,
     )
 
@@ -370,8 +374,8 @@ def _finished(
     if min(owner) < 0 or max(owner) >= _NO_CHANGE:
         raise InvalidArchive(f"{where}: entry {display(name)} has owner {owner[0]}:{owner[1]}")
     if kind != "file":
-        # Some writers repeat the file's size in a hard link's header and store nothing: GNU tar reads it so.
-        # After others with a size it looks for content, and libarchive does not.
+        # Some writers repeat the file's size in a hard link's header and store nothing: readers agree on it
+        # but for pax archives (`_check_link`). After others with a size GNU tar looks for content, libarchive does not.
         if size and kind != "link":
             raise InvalidArchive(f"{where}: entry {display(name)} is a {kind} with content: readers differ on it")
         size = 0
@@ -396,6 +400,12 @@ def _finished(
     return Entry(name, kind, mode, *owner, size, mtime, linkname, major, minor, xattrs)
 
 
+def _check_link(block: bytes, records: Mapping[bytes, bytes], name: bytes, where: str) -> None:
+    """Refuse a hard link with a size in a pax archive: libarchive takes what follows for its content, others do not."""
+    if pax_int(records, b"size", where) if b"size" in records else _number(block, 124, 12, "size", where):
+        raise InvalidArchive(f"{where}: entry {display(name)} is a link with a size in a pax archive: readers differ")
+
+
 def _number(block: bytes, at: int, length: int, what: str, where: str) -> int:
     """Read an octal or base-256 field; blank is 0."""
     field = block[at : at + length]
@@ -413,31 +423,3 @@ def _number(block: bytes, at: int, length: int, what: str, where: str) -> int:
         _NUMBERS.clear()
     _NUMBERS[field] = value
     return value
-
-
-def _pax_int(pax: Mapping[bytes, bytes], key: bytes, where: str) -> int:
-    text = pax[key]
-    if not text.isdigit() or len(text) > 19:
-        raise InvalidArchive(f"{where}: an entry has {key.decode()} {text[:40]!r}")
-    return int(text)
-
-
-def _pax_time(text: bytes, where: str) -> int:
-    seconds, dot, fraction = text.removeprefix(b"-").partition(b".")
-    if not seconds.isdigit() or len(seconds) > 13 or (dot and fraction and not fraction.isdigit()):
-        raise InvalidArchive(f"{where}: an entry has mtime {text[:40]!r}")
-    value = int(seconds) * _SECOND + int(fraction[:9].ljust(9, b"0"))
-    return -value if text.startswith(b"-") else value
-
-
-def _xattrs(pax: Mapping[bytes, bytes], name: bytes, where: str) -> dict[bytes, bytes]:
-    xattrs = {unquote(key[len(XATTR_PREFIX) :]): value for key, value in pax.items() if key.startswith(XATTR_PREFIX)}
-    for attribute, value in xattrs.items():
-        if len(value) > limits.TAR_XATTR_BYTES:
-            raise LimitExceeded(
-                f"{where}: entry {display(name)} has an extended attribute of {len(value)} bytes,"
-                f" more than {limits.named('TAR_XATTR_BYTES')}"
-            )
-        if not 0 < len(attribute) <= 255 or b"\0" in attribute:
-            raise InvalidArchive(f"{where}: entry {display(name)} has an extended attribute that can have no such name")
-    return xattrs

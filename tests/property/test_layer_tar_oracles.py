@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from imagetool.errors import InvalidArchive
 from imagetool.layer.entry import Entry, Item, Kind
 from imagetool.layer.tarcodec import header_writer, write
 from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import unpack
-from tests.support.tars import chunks
+from tests.support.tars import END, chunks, extended, file, header, record
 from tests.support.trees import describe
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer]
@@ -137,6 +138,36 @@ def depth_first(tree: list[tuple[Entry, bytes]]) -> list[tuple[Entry, bytes]]:
         for name in others:
             found[name] = entry._replace(name=name, kind="link", linkname=first, size=0, xattrs={}), b""
     return [found[name] for name in sorted(found, key=lambda name: name.split(b"/"))]
+
+
+# What readers are known to differ on
+
+
+@bsdtar
+@gnutar
+@pytest.mark.parametrize("magic", [b"ustar\x0000", b"ustar  \0", b""], ids=["ustar", "gnu", "v7"])
+@pytest.mark.parametrize("extra", [b"", extended(b"K", b"f\0")], ids=["plain", "long"])
+def test_a_hard_link_that_repeats_a_size_has_no_content_to_any_reader(
+    magic: bytes, extra: bytes, tmp_path: Path
+) -> None:
+    linked = extra + header(b"h", b"1", linkname=b"f", size=3, magic=magic)
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(file(b"f", b"abc", magic=magic) + linked + file(b"g", b"x", magic=magic) + END)
+    listed = [entry.name for entry, _ in read([tar.read_bytes()], where="t")]
+    assert listed == run("tar", "-tf", tar).split() == run("bsdtar", "-tf", tar).split() == [b"f", b"h", b"g"]
+    with tarfile.open(tar) as archive:
+        assert archive.getnames() == ["f", "h", "g"]
+
+
+@bsdtar
+def test_in_a_pax_archive_libarchive_takes_what_follows_a_hard_link_for_its_content(tmp_path: Path) -> None:
+    """Which is why we refuse it: `test_layer_hostile`."""
+    tar = tmp_path / "a.tar"
+    linked = header(b"h", b"1", linkname=b"f", size=3)
+    tar.write_bytes(extended(b"x", record(b"mtime", b"1")) + file(b"f", b"abc") + linked + file(b"g", b"x") + END)
+    assert run("bsdtar", "-tf", tar).split() == [b"f", b"h"]
+    with pytest.raises(InvalidArchive, match="readers differ"):
+        list(read([tar.read_bytes()], where="t"))
 
 
 # What we write

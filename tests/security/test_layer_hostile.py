@@ -332,6 +332,18 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "empty name": (header(b""), "empty"),
     "empty path": (extended(b"x", record(b"path", b"")) + header(), "empty"),
     "path too long": (extended(b"x", record(b"path", b"x/" * 2049)) + header(), "name has 4098 bytes"),
+    "link with a size after a pax header": (
+        extended(b"x", record(b"mtime", b"1")) + file(b"f", b"abc") + header(b"h", b"1", size=3, linkname=b"f"),
+        "readers differ",
+    ),
+    "link with a size after a global header": (
+        extended(b"g", record(b"comment", b"1")) + file(b"f", b"abc") + header(b"h", b"1", size=3, linkname=b"f"),
+        "readers differ",
+    ),
+    "link with a size in pax": (
+        file(b"f", b"abc") + extended(b"x", record(b"size", b"3")) + header(b"h", b"1", linkname=b"f"),
+        "readers differ",
+    ),
     "link to nothing": (header(b"l", b"2"), "links to nothing"),
     "link too long": (extended(b"K", b"x" * 4097) + header(b"l", b"2"), "links to a name of 4097 bytes"),
     "sparse file": (header(flag=b"S"), "sparse"),
