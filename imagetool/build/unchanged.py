@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Part of every record; raised when what a build makes of the same request changes.
-VERSION = 2
+VERSION = 3
 
 SUFFIX = ".unchanged.json"
 
@@ -47,7 +47,7 @@ class Answer:
 
     identity: the config's digest. descriptor: the manifest's, as JSON.
     shown: ["plan", platform, total, [[number, stage, name, needs], …]], ["step", number, total, name, stage],
-    ["done", number, layer, size, key] and ["note", text, level], in order.
+    ["done", number, layer, size, key, cached, seconds] and ["note", text, level], in order.
     """
 
     __slots__ = ("descriptor", "identity", "shown")
@@ -285,11 +285,11 @@ class Watch:
         """Note what the build was going to do."""
         self._shown.append(["plan", platform, total, steps])
 
-    def done(self, number: int, layer: str, size: int, key: str) -> None:
+    def done(self, number: int, layer: str, size: int, key: str, *, cached: bool, seconds: float) -> None:
         """Note that a step ended: it is shown with its beginning, though others began meanwhile."""
         self._running.discard(number)
         at = next(at for at, line in enumerate(self._shown) if line[:2] == ["step", number])
-        self._shown.insert(at + 1, ["done", number, layer, size, key])
+        self._shown.insert(at + 1, ["done", number, layer, size, key, cached, seconds])
 
     def note(self, text: str, level: str) -> None:
         """Note what the user was told; what a step tells is said only when it is carried out."""

@@ -6,7 +6,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -59,6 +59,7 @@ def build(
     from imagetool.build.unchanged import Watch, find, request
     from imagetool.config.environment import build_argument, source_date_epoch_text, store_root_text
 
+    forget(iidfile)
     progress = "quiet" if quiet else progress
     wanted["file"] = _one_file(wanted["file"])
     wanted["platform"] = ",".join(wanted["platform"]) or None
@@ -81,7 +82,7 @@ def build(
 
             secrets = _secrets(wanted["secret"], wanted["ssh"])
             draw(known, timeline, title=_title(context, wanted["tag"]), redact=_redact(secrets))
-        record(known, wanted["tag"], iidfile, metadata_file)
+        record(known, wanted["tag"], iidfile, metadata_file, answered=True)
         sys.stdout.write(f"{known.identity}\n")
         return
 
@@ -334,8 +335,25 @@ def from_stdin() -> bytes:
     return text
 
 
-def record(answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_file: str | None) -> None:
-    """Write --iidfile and --metadata-file, whole and only after everything else has worked."""
+def forget(iidfile: str | None) -> None:
+    """Remove what an earlier build wrote to --iidfile: one that fails must not leave another image's ID, as docker."""
+    from os import unlink
+    from os.path import isfile
+
+    if iidfile and isfile(iidfile):
+        from imagetool.content.staging import storage_errors
+
+        with storage_errors(f"cannot remove {iidfile}"):
+            unlink(iidfile)
+
+
+def record(
+    answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_file: str | None, *, answered: bool = False
+) -> None:
+    """Write --iidfile and --metadata-file, whole and only after everything else has worked.
+
+    The names are docker's; `imagetool.steps` is ours. answered: nothing was carried out for it.
+    """
     if not iidfile and not metadata_file:
         return
     import json
@@ -346,13 +364,35 @@ def record(answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_fi
     if iidfile:
         replace_file(Path(iidfile), answer.identity.encode())
     if metadata_file:
-        known = {
-            "containerimage.config.digest": answer.identity,
-            "containerimage.digest": answer.descriptor["digest"],
-            "containerimage.descriptor": answer.descriptor,
-            "image.name": ",".join(tags),
-        }
+        from imagetool.oci.reference import Reference
+
+        known: dict[str, Any] = {}
+        if answer.identity != answer.descriptor["digest"]:  # an index has no config
+            known["containerimage.config.digest"] = answer.identity
+        known["containerimage.descriptor"] = answer.descriptor
+        known["containerimage.digest"] = answer.descriptor["digest"]
+        if tags:
+            known["image.name"] = ",".join(str(Reference.parse(tag).with_default_tag()) for tag in tags)
+        if answer.shown:
+            known["imagetool.steps"] = list(_steps(answer, answered=answered))
         replace_file(Path(metadata_file), json.dumps(known, indent=2).encode() + b"\n")
+
+
+def _steps(answer: Answer, *, answered: bool) -> Iterator[dict[str, Any]]:
+    """Yield what --metadata-file tells of the steps: whether the cache had them, and how long they took."""
+    names: dict[int, tuple[str, str]] = {}
+    for kind, *fields in answer.shown:
+        if kind == "step":
+            names[fields[0]] = fields[3], fields[2]
+        elif kind == "done":
+            number, layer, size, key, cached, seconds = fields
+            stage, name = names[number]
+            known = {"number": number, "stage": stage, "name": name, "layer": layer, "size": size, "key": key}
+            yield {
+                **known,
+                "cached": bool(layer) if answered else cached,
+                "seconds": 0.0 if answered else round(seconds, 3),
+            }
 
 
 def pair(text: str, option: str) -> tuple[str, str]:

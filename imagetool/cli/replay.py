@@ -20,8 +20,8 @@ def noting(watch: Watch) -> Observer:
                 watch.step(number, total, name, stage)
             case BuildPlanned(platform=platform, total=total, steps=steps):
                 watch.planned(platform, total, [[one.number, one.stage, one.name, one.needs] for one in steps])
-            case StepFinished(number=number, layer=layer, size=size, key=key):
-                watch.done(number, layer, size, key)
+            case StepFinished(number, cached, layer, seconds, size, key):
+                watch.done(number, layer, size, key, cached=cached, seconds=seconds)
             case Note(text=text, level=level):
                 watch.note(text, level)
             case CheckFound(rule=rule, text=text, file=file, line=line):
@@ -65,5 +65,5 @@ def _events(answer: Answer) -> Iterator[Event]:
             planned = (PlannedStep(number, stage, name, tuple(needs)) for number, stage, name, needs in steps)
             yield BuildPlanned(platform, total, tuple(planned))
         else:
-            number, layer, size, key = fields
+            number, layer, size, key, _, _ = fields
             yield StepFinished(number, bool(layer), layer, 0.0, size, key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -43,7 +42,7 @@ def new_folder(place: Path) -> Iterator[Path]:
 
 
 def _unused(place: Path) -> Path:
-    return place / f"{STAGED}{secrets.token_hex(8)}"
+    return place / f"{STAGED}{os.urandom(8).hex()}"
 
 
 def _locked(folder: Path) -> int:

@@ -83,6 +83,7 @@ def test_a_wrong_dockerfile_is_1_with_the_place_and_an_excerpt(
     (context / "Dockerfile").write_text(dockerfile)
     files = [str(tmp_path / name) for name in ("iid", "meta")]
     written = ["--iidfile", files[0], "--metadata-file", files[1]]
+    Path(files[0]).write_text("what an earlier build wrote")
     assert run(["build", "--root", root, *written, str(context)]) == 1
     out, err = capsys.readouterr()
     assert out == ""

@@ -43,7 +43,10 @@ def test_several_platforms_make_an_index(tmp_path: Path) -> None:
         for entry in index["manifests"]
     ]
     assert [name.strip("/") for name in names] == wanted.split(",")
-    assert json.loads((tmp_path / "meta").read_text())["containerimage.digest"] == digest
+    metadata = json.loads((tmp_path / "meta").read_text())
+    assert metadata["containerimage.digest"] == digest
+    assert "containerimage.config.digest" not in metadata  # it is an index
+    assert metadata["image.name"] == "docker.io/library/x:latest"
     for platform in wanted.split(","):
         imagetool("unpack", "--platform", platform, "x", tmp_path / platform.replace("/", "-"), root=root)
         assert (tmp_path / platform.replace("/", "-") / "rootfs/arch").read_text().strip() == platform.split("/")[1]
