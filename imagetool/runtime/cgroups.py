@@ -37,7 +37,7 @@ _OPTIONS: Final = {
 }
 _CANNOT: Final = (
     "{what} cannot be put into force: {why}. It needs root, or a part of the control groups that was "
-    "delegated: systemd-run --user --scope -p Delegate=yes imagetool …"
+    "delegated: systemd-run --user --scope -p Delegate=yes imagetool …; inside a container, limit that one"
 )
 _PATIENCE: Final = 5.0  # seconds that killed processes get to leave a group
 

@@ -263,6 +263,8 @@ def _limits() -> Iterator[Finding]:
         yield Finding("limits", "ok", f"{', '.join(good)} can be put into force")
         return
     fix = "run as root, or in a delegated group: systemd-run --user --scope -p Delegate=yes imagetool …"
+    if os.geteuid() == 0:  # of a container, whose control groups are only read
+        fix = "give the limits to the outer container, or start that with --privileged"
     yield Finding("limits", "limited", f"no {', '.join(refused)} ({next(iter(refused.values()))[:200]})", fix)
 
 

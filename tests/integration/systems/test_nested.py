@@ -123,6 +123,12 @@ def test_in_a_container_of_docker_it_works_with_one_more_option(in_docker: Nest,
     in_docker.builds_and_runs(*options)
     found = json.loads(in_docker.inside(options, "doctor", "--json").stdout)
     assert found["healthy"] is True
+    fixes = {one["name"]: one["fix"] for one in found["findings"]}
+    assert "the outer container" in fixes["limits"]
+    assert fixes["network"] == "start the outer container with --device /dev/net/tun"
+    for args in (["build", "--memory", "64m", "--no-cache", "/mnt/context"], ["run", "--memory", "64m", "x:1", "true"]):
+        said = in_docker.inside(options, *args, check=9).stderr
+        assert "inside a container, limit that one" in said
 
 
 def test_a_step_has_a_network_of_its_own_where_the_outer_container_has_the_device(in_podman: Nest) -> None:
