@@ -112,10 +112,9 @@ def base(what: str, name: str | None, place: Workplace) -> tuple[str, Image]:
 def unpack(
     reference: str, folder: Path | str, place: Workplace, *, rootless: bool = False, platform: Platform | None = None
 ) -> Bundle:
-    """Unpack an image to FOLDER/rootfs, to be edited and repacked; see `rootfs.unpack`. Users are always rootless."""
+    """Unpack an image to FOLDER/rootfs, to be edited and repacked; see `rootfs.unpack`."""
     from imagetool.verbs.rootfs import unpack
 
-    rootless = rootless or os.geteuid() != 0
     around = place.surroundings
     return unpack(reference, Path(folder), around, platform=platform, rootless=rootless, observer=place.observer)
 

@@ -302,11 +302,13 @@ def _make() -> dict[str, Command]:
         Command(
             "unpack",
             "rootfs:unpack",
-            "Unpack an image to DIRECTORY/rootfs, to look at it or to edit it and `repack` it.",
+            "Unpack an image to DIRECTORY/rootfs, to look at it or to edit it and `repack` it. For a bundle with a "
+            "config.json, as `umoci unpack` makes them, see `bundle --for oci`.",
             Option(
                 "--rootless",
                 kind="flag",
-                help="Record owners in attributes instead of setting them. [default: unless root]",
+                help="Record owners in attributes (user.rootlesscontainers) instead of setting them. [default: for "
+                "users who have no subordinate ids]",
             ),
             _PLATFORM,
             _PROGRESS,

@@ -20,6 +20,7 @@ from imagetool.values import dataclass
 
 Warn = Callable[[str], None]
 _ACL: Final = "system.posix_acl_"
+_WRITABLE: Final = 0o200  # what even the owner of a file needs to give it attributes
 _REFUSED: Final = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -95,14 +96,18 @@ class Dressing:
                 self._check_refused(error, f"owner {entry.uid}:{entry.gid}", "an owner", entry)
         elif self._ownership.recorded and (entry.uid or entry.gid):
             self._record(fd, entry)
-        os.fchmod(fd, self._mode(fd, entry) if entry.mode & 0o6000 else entry.mode)
+        mode = self._mode(fd, entry) if entry.mode & 0o6000 else entry.mode
         if entry.xattrs:
             self._note(fd)
+            os.fchmod(fd, mode | _WRITABLE)
             self.set_xattrs(entry, partial(os.setxattr, fd))
+        if not entry.xattrs or mode & _WRITABLE != _WRITABLE:
+            os.fchmod(fd, mode)
         os.utime(fd, ns=(entry.mtime, entry.mtime))
 
     def _record(self, fd: int, entry: Entry) -> None:
         self._note(fd)
+        os.fchmod(fd, 0o700)
         try:
             os.setxattr(fd, OWNER, render_owner(entry.uid, entry.gid))
         except OSError as error:

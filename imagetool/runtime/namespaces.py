@@ -68,6 +68,16 @@ def has_single_id() -> bool:
     return [row.split()[2] for row in rows if row] == ["1"]
 
 
+def has_range() -> bool:
+    """Say whether this user has subordinate ids, and the programs that map them are there."""
+    return _ranges(os.geteuid()) is not None
+
+
+def own_ids() -> str:
+    """Return in one line which ids of the namespace above are those of this process's user namespace."""
+    return " / ".join(" ".join(Path(f"/proc/self/{name}").read_text().split()) for name in ("uid_map", "gid_map"))
+
+
 def is_host_root() -> bool:
     """Say whether this process is root, and not of a user namespace only."""
     return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]

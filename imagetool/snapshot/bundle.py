@@ -43,12 +43,14 @@ class Bundle:
 
     source: where the image was found, in the words of the command line. image: its manifest.
     rootless: whether owners are recorded in attributes rather than set.
+    ids: of whom the owners on the disk are the ids, in the caller's words.
     """
 
     folder: Path
     source: str
     image: Descriptor
     rootless: bool
+    ids: str
     before: Scan
 
     @property
@@ -76,11 +78,19 @@ class Bundle:
 
     def render(self) -> bytes:
         """Return the scan's file."""
-        notes = {"kind": "bundle", "source": self.source, "image": self.image.tree(), "rootless": self.rootless}
+        notes = {
+            "kind": "bundle",
+            "source": self.source,
+            "image": self.image.tree(),
+            "rootless": self.rootless,
+            "ids": self.ids,
+        }
         return render(self.before, notes)
 
 
-def unpack_bundle(image: Image, folder: Path, *, source: str, rootless: bool, warn: Warn) -> Bundle:
+def unpack_bundle(
+    image: Image, folder: Path, *, source: str, rootless: bool, lenient: bool, ids: str, warn: Warn
+) -> Bundle:
     """Unpack an image into a folder that is empty, or new, or where an unpacking was killed.
 
     The folder is closed to others, because what is in it may be setuid. After an error nothing
@@ -100,9 +110,9 @@ def unpack_bundle(image: Image, folder: Path, *, source: str, rootless: bool, wa
                     _remove(folder, ROOTFS)
                     root.mkdir()
                     os.chmod(root, 0o755)
-                ownership = Ownership(owners=not rootless, lenient=rootless, recorded=rootless)
+                ownership = Ownership(owners=not rootless, lenient=lenient or rootless, recorded=rootless)
                 before = unpack_layers(image.openers(), root, ownership=ownership, warn=warn)
-                bundle = Bundle(folder, source, image.descriptor, rootless, before)
+                bundle = Bundle(folder, source, image.descriptor, rootless, ids, before)
                 file.write(bundle.render())
         except BaseException:
             with contextlib.suppress(OSError):  # what was the matter is told; the next start takes what is left
@@ -148,4 +158,5 @@ def _bundle(folder: Path, before: Scan, notes: dict[str, Any], what: str) -> Bun
     source = get(notes, "source", str, None, path="$", what=what)
     image = Descriptor.read(notes.get("image"), path="$.image", what=what)
     rootless = get(notes, "rootless", bool, None, path="$", what=what)
-    return Bundle(folder, source, image, rootless, before)
+    ids = get(notes, "ids", str, "", path="$", what=what)
+    return Bundle(folder, source, image, rootless, ids, before)

@@ -7,14 +7,15 @@ programs, `imagetool.cli.rootfs` to the command line.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from imagetool.content.store import Fetcher
-from imagetool.errors import UsageError
+from imagetool.errors import HostError, UsageError
 from imagetool.image.image import Image, Layer, load
 from imagetool.oci.config import History, ImageConfig
 from imagetool.oci.descriptor import Descriptor
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from imagetool.snapshot.bundle import Bundle
     from imagetool.streams.codecs import Codec
 
+_MAPPED: Final = (
+    "unpacking without root: other owners are subordinate ids of this user; --rootless records them instead"
+)
+_RECORDED: Final = "unpacking without root and subordinate ids: owners are recorded in user.rootlesscontainers"
+
 
 @contextmanager
 def _opened(reference: str, around: Surroundings, platform: Platform | None = None) -> Iterator[Image]:
@@ -44,14 +50,49 @@ def unpack(
 ) -> Bundle:
     """Unpack an image to FOLDER/rootfs, with a scan beside it that `repack` compares with.
 
+    A user other than root who has subordinate ids becomes root of a user namespace, in which they
+    are the owners; this process stays there, and must still have one thread only. One without
+    them is `rootless`.
+
     Args:
         folder: empty, or made.
-        rootless: record owners in attributes instead of setting them, as users other than root must.
+        rootless: record owners in attributes instead of setting them.
     """
+    from imagetool.runtime.namespaces import own_ids
     from imagetool.snapshot.bundle import unpack_bundle
 
+    is_mapped = False
+    if not rootless and os.geteuid() != 0:
+        is_mapped = _become_root_of_range()
+        rootless = not is_mapped
+        observer(Note(_RECORDED if rootless else _MAPPED))
     with _opened(reference, around, platform) as image:
-        return unpack_bundle(image, folder, source=reference, rootless=rootless, warn=_warning(observer))
+        return unpack_bundle(
+            image,
+            folder,
+            source=reference,
+            rootless=rootless,
+            lenient=is_mapped,
+            ids=own_ids(),
+            warn=_warning(observer),
+        )
+
+
+def _become_root_of_range() -> bool:
+    """Become root of a user namespace with this user's subordinate ids; say whether there are any that may be used."""
+    from imagetool.runtime.namespaces import enter_user_namespace, has_range, own_ids
+
+    if not has_range():
+        return False
+    outside = own_ids()
+    try:
+        enter_user_namespace()
+    except HostError as error:
+        if own_ids() == outside:  # no namespace was made
+            return False
+        error.add_note("--rootless unpacks without subordinate ids and records owners in attributes")
+        raise
+    return True
 
 
 def _warning(observer: Observer) -> Callable[[str], None]:
@@ -91,6 +132,7 @@ def repack(
     from imagetool.snapshot.bundle import open_bundle
 
     bundle = open_bundle(folder)
+    _become_owner(bundle)
     after = bundle.scan()
     transport, rest = find(bundle.source)
     with transport.source(rest, around) as source, around.store.session():
@@ -105,6 +147,21 @@ def repack(
     if refresh:
         replace(bundle, source=destination, image=image.descriptor, before=after).save()
     return Repacked(image.descriptor, None if layer is None else layer.descriptor)
+
+
+def _become_owner(bundle: Bundle) -> None:
+    """Become one for whom ids are those that they were for whom unpacked a bundle; raises UsageError."""
+    from imagetool.runtime.namespaces import own_ids
+
+    if bundle.ids in ("", own_ids()):
+        return
+    if os.geteuid() != 0:
+        _become_root_of_range()
+    if bundle.ids != own_ids():
+        raise UsageError(
+            f"{bundle.folder} was unpacked where users had other ids ({bundle.ids}); repack it as the user who "
+            "unpacked it"
+        )
 
 
 def _created(around: Surroundings) -> str:

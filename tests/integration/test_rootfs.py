@@ -246,3 +246,67 @@ def test_an_ordinary_user_unpacks_edits_and_repacks_what_it_may_not_read(store: 
         changed = {change["path"]: change["what"] for change in found["total"]["changed"]}
         assert changed == {"etc/conf": ["mtime", "content"], "closed": ["mode"]}
         assert found["total"]["added"] == found["total"]["removed"] == []
+
+
+FIRST_SUBORDINATE = 300_000  # of `as_user`
+
+
+def test_a_user_with_subordinate_ids_has_true_owners_and_gives_the_same_image_back(store: Path, tmp_path: Path) -> None:
+    with users_folder() as folder:
+        imagetool("copy", "app", f"oci:{folder}/layout:a", root=store)
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", folder], check=True)
+
+        def user(*args: str | Path) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "imagetool", "--root", folder / "store", *args]
+            done = as_user(command, folder=folder, subordinate=True)
+            assert done.returncode == 0, done.stderr
+            return done
+
+        told = user("unpack", f"oci:{folder}/layout:a", folder / "b").stderr
+        assert [line for line in told.splitlines() if "without root" in line] == [
+            "unpacking without root: other owners are subordinate ids of this user; --rootless records them instead"
+        ]
+        run, conf = folder / "b/rootfs/bin/run", folder / "b/rootfs/etc/conf"
+        status = run.stat()
+        assert (status.st_uid, status.st_gid) == (FIRST_SUBORDINATE + 999, FIRST_SUBORDINATE + 49)
+        assert status.st_mode & 0o7777 == 0o4755
+        assert (conf.stat().st_uid, os.listxattr(run)) == (NOBODY, [])
+        same = user("repack", folder / "b", f"oci:{folder}/layout:same")
+        assert "nothing was changed" in same.stderr
+        assert same.stdout.strip() == json.loads(imagetool("inspect", "app", root=store).stdout)["digest"]
+
+        refused = imagetool("repack", folder / "b", f"oci:{folder}/layout:other", root=store, check=False)
+        assert refused.returncode == 2
+        assert "repack it as the user who unpacked it" in refused.stderr
+
+        conf.write_text("two\n")  # as its owner
+        os.chown(run, FIRST_SUBORDINATE + 6, FIRST_SUBORDINATE + 7)
+        user("repack", folder / "b", f"oci:{folder}/layout:b")
+        imagetool("verify", f"oci:{folder}/layout:b", root=store)
+        listed = json.loads(imagetool("ls", "--json", f"oci:{folder}/layout:b", root=store).stdout)
+        owners = {entry["path"]: (entry["uid"], entry["gid"]) for entry in listed}
+        assert (owners["bin/run"], owners["etc/conf"]) == ((7, 8), (0, 0))
+        total = json.loads(imagetool("diff", "--json", "--total", "app", f"oci:{folder}/layout:b", root=store).stdout)
+        changed = {change["path"] for change in total["total"]["changed"]}
+        assert changed == {"bin/run", "etc/conf"}
+
+
+@pytest.mark.parametrize("way", ["--rootless", "no range", "no namespaces"])
+def test_a_user_who_may_not_or_will_not_use_subordinate_ids_has_owners_recorded(
+    store: Path, tmp_path: Path, way: str
+) -> None:
+    with users_folder() as folder:
+        imagetool("copy", "app", f"oci:{folder}/layout:a", root=store)
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", folder], check=True)
+        options = ["--rootless"] if way == "--rootless" else []
+        command = [sys.executable, "-m", "imagetool", "--root", folder / "store", "unpack", *options]
+        done = as_user(
+            [*command, f"oci:{folder}/layout:a", folder / "b"],
+            folder=folder,
+            subordinate=way != "no range",
+            namespaces=way != "no namespaces",
+        )
+        assert done.returncode == 0, done.stderr
+        run = folder / "b/rootfs/bin/run"
+        assert (run.stat().st_uid, os.getxattr(run, OWNER)) == (NOBODY, bytes.fromhex("08e8071032"))
+        assert ("owners are recorded" in done.stderr) == (way != "--rootless")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from imagetool.layer.directory import scan_directory
 from imagetool.layer.entry import Entry
+from imagetool.layer.rootless import OWNER
 from imagetool.layer.unpack import unpack
 from tests.support.changes import ACL
+from tests.support.users import as_user, users_folder
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: files of others")
 MODES = (0o000, 0o400, 0o644, 0o664, 0o755, 0o777, 0o1644, 0o4755, 0o2711)
@@ -103,3 +107,34 @@ def test_a_scan_is_told_which_files_have_attributes(tmp_path: Path) -> None:
     assert scan.xattrs == {b"a": {b"user.a": b"1"}, b"c": {b"user.a": b"1"}}
     os.setxattr(tmp_path / "b", "user.b", b"2")  # which nobody told
     assert b"b" not in scan_directory(tmp_path, attributed=attributed).xattrs
+
+
+def test_what_its_owner_may_not_write_to_gets_attributes_too(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from imagetool.layer.entry import Entry
+from imagetool.layer.unpack import Ownership, unpack
+xattrs = {{b"user.note": b"x"}}
+entries = [Entry(b"f%o" % mode, "file", mode, 7, 8, xattrs=xattrs) for mode in {MODES}]
+entries += [Entry(b"g%o" % mode, "file", mode, 7, 8) for mode in {MODES}]
+entries += [Entry(b"d", "dir", 0o000, 7, 8, xattrs=xattrs)]
+ownership = Ownership(owners=False, recorded=True)
+unpack([(e, ()) for e in entries], Path(sys.argv[1]), where="t", ownership=ownership, warn=print)
+"""
+    if os.geteuid() == 0:
+        with users_folder() as folder:
+            done = as_user([sys.executable, "-c", script, folder], folder=folder)
+            assert (done.returncode, done.stdout + done.stderr) == (0, "")
+            check_attributes(folder)
+    else:
+        subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
+        check_attributes(tmp_path)
+
+
+def check_attributes(folder: Path) -> None:
+    for mode in MODES:
+        for name, attributes in ((f"f{mode:o}", ["user.note", OWNER.decode()]), (f"g{mode:o}", [OWNER.decode()])):
+            assert stat.S_IMODE(os.lstat(folder / name).st_mode) == mode, name
+            assert sorted(os.listxattr(folder / name)) == attributes, name
+    assert sorted(os.listxattr(folder / "d")) == ["user.note", OWNER.decode()]
