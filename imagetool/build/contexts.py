@@ -51,7 +51,13 @@ def is_foreign(text: str) -> bool:
 
 @contextmanager
 def open_context(
-    text: str, *, scratch: Path, download: Downloader, stdin: BinaryIO | None = None, token: bytes = b""
+    text: str,
+    *,
+    scratch: Path,
+    download: Downloader,
+    stdin: BinaryIO | None = None,
+    token: bytes = b"",
+    keep_git_dir: bool = False,
 ) -> Iterator[Opened]:
     """Open what the user calls the context.
 
@@ -60,6 +66,7 @@ def open_context(
             one of those on stdin.
         scratch: where files are put that are elsewhere now; they are removed in the end.
         token: a password for the Git repository.
+        keep_git_dir: leave .git in the context that a Git repository gives.
 
     Raises NotFound, UsageError, NetworkError, InvalidArchive.
     """
@@ -68,19 +75,19 @@ def open_context(
             raise NotFound(f"build context {text} is not a directory")
         yield Opened(Path(text))
         return
+    from imagetool.build import git
     from imagetool.snapshot.folders import scratch_folder
 
     with scratch_folder(scratch) as place:
-        yield _fetched(text, place / "files", download, stdin, token)
+        source = git.GitSource.parse(text)
+        if source is not None:
+            checkout = git.fetch(source, place / "files", token=token, keep_git_dir=keep_git_dir)
+            yield Opened(checkout.folder, foreign=True, time=checkout.time)
+        else:
+            yield _fetched(text, place / "files", download, stdin)
 
 
-def _fetched(text: str, folder: Path, download: Downloader, stdin: BinaryIO | None, token: bytes) -> Opened:
-    from imagetool.build import git
-
-    source = git.GitSource.parse(text)
-    if source is not None:
-        checkout = git.fetch(source, folder, token=token)
-        return Opened(checkout.folder, foreign=True, time=checkout.time)
+def _fetched(text: str, folder: Path, download: Downloader, stdin: BinaryIO | None) -> Opened:
     folder.mkdir()
     if text == STDIN:
         if stdin is None:

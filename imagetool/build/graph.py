@@ -32,6 +32,15 @@ PROXY_ARGS = frozenset(
     for lower in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
     for name in (lower, lower.upper())
 )
+#: Arguments that tell the builder something, by BuildKit's names, and need no ARG; other names of its are not known.
+HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
+CACHE_MOUNT_ARG = "BUILDKIT_CACHE_MOUNT_NS"
+KEEP_GIT_ARG = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
+INLINE_CACHE_ARG = "BUILDKIT_INLINE_CACHE"
+SYNTAX_ARG = "BUILDKIT_SYNTAX"
+BUILDER_ARGS = frozenset(
+    (HOSTNAME_ARG, CACHE_MOUNT_ARG, KEEP_GIT_ARG, INLINE_CACHE_ARG, SYNTAX_ARG, "BUILDKIT_DOCKERFILE_CHECK")
+)
 #: The moment of the build, which --build-arg may say as well as the environment.
 EPOCH_ARG = "SOURCE_DATE_EPOCH"
 
@@ -219,9 +228,8 @@ def _reach(stages: list[PlannedStage], number: int) -> set[int]:
 
 
 def unused_args(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> list[str]:
-    """Return the build arguments that no ARG declares; those of BuildKit itself need none."""
-    given = {name for name in build_args if not name.startswith("BUILDKIT_")}
-    return sorted(given - declared_args(dockerfile) - PROXY_ARGS - {EPOCH_ARG})
+    """Return the build arguments that no ARG declares; those for the builder itself need none."""
+    return sorted(build_args.keys() - BUILDER_ARGS - declared_args(dockerfile) - PROXY_ARGS - {EPOCH_ARG})
 
 
 def declared_args(dockerfile: Dockerfile) -> set[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.build.copying import CopyRequest, copy_items
 from imagetool.build.files import Files, FolderSource
+from imagetool.build.graph import CACHE_MOUNT_ARG
 from imagetool.build.root import Root
 from imagetool.build.steps import Inputs, content
 from imagetool.content.staging import storage_errors
@@ -122,7 +123,9 @@ def _cache(
     stack: ExitStack,
 ) -> Path:
     """Return a cache directory, named by a digest so that no id leads anywhere else; locked when asked for."""
-    name = Digest.of(repr((mount.id or target, mount.from_, mount.source)).encode()).hex
+    namespace = inputs.build_args.get(CACHE_MOUNT_ARG, "")
+    id = f"{namespace}/{mount.id or target}" if namespace else mount.id or target
+    name = Digest.of(repr((id, mount.from_, mount.source)).encode()).hex
     folder = inputs.worker.caches / name
     with storage_errors(f"cannot make the cache mount {folder}"):
         try:
@@ -131,7 +134,7 @@ def _cache(
             pass
         else:
             os.chmod(folder, mount.mode if mount.mode is not None else 0o755)
-            folder.with_name(f"{name}.id").write_text(mount.id or target)
+            folder.with_name(f"{name}.id").write_text(id)
             if (
                 mount.uid or mount.gid
             ) and not inputs.worker.single_id:  # with one id all is root's, and everybody is root

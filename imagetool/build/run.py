@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetool.build.entitlements import check_device, check_entitled
-from imagetool.build.graph import PROXY_ARGS
+from imagetool.build.graph import HOSTNAME_ARG, PROXY_ARGS
 from imagetool.build.mounts import mount_inputs, step_mounts
 from imagetool.build.root import Root
 from imagetool.build.state import run_environment, run_history
@@ -51,6 +51,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     environment = run_environment(state, inputs.build_args)
     environment["SOURCE_DATE_EPOCH"] = str(inputs.worker.times.epoch)
     network, sandbox = _network(inputs, instruction), inputs.worker.sandbox
+    hostname = inputs.build_args.get(HOSTNAME_ARG) or HOSTNAME
     mounted = [mount_inputs(inputs, instruction, mount) for mount in instruction.mounts]
     key = inputs.key(
         step="run",
@@ -63,6 +64,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
         network=network,
         mounts=mounted,
         **({"ids": 1} if inputs.worker.single_id else {}),
+        **({"hostname": hostname} if hostname != HOSTNAME else {}),
         **({"security": instruction.security} if instruction.security != "sandbox" else {}),
         **({"devices": [device.qualified for device in devices]} if devices else {}),
         **({"hosts": sandbox.names.hosts} if sandbox is not None and sandbox.names.hosts else {}),
@@ -72,7 +74,7 @@ def run_step(inputs: Inputs, instruction: Run) -> Made:
     cached = inputs.lookup(key)
     if cached is not None:
         return Made(cached.layer, history, cached=True, key=key)
-    command = StepCommand(argv, (argv[0], text) if text else None, environment, network, devices)
+    command = StepCommand(argv, (argv[0], text) if text else None, environment, network, devices, hostname=hostname)
     with step_container(inputs, instruction, command) as (spec, workspace):
         steady = _is_steady(inputs, instruction, mounted)
         try:

@@ -49,7 +49,6 @@ from imagetool.values import dataclass, field, replace
 _LEAST_JOBS: Final = 4
 #: What the parser warns of and the lint tells, unless it is told not to.
 _OF_LINT: Final = ("NoEmptyContinuation",)
-_SYNTAX_ARG: Final = "BUILDKIT_SYNTAX"
 
 
 def default_jobs() -> int:
@@ -124,7 +123,7 @@ def solve(request: BuildRequest, worker: Worker, *, observer: Observer = silent)
 
 def _check_syntax(dockerfile: Dockerfile, build_args: Mapping[str, str]) -> None:
     """Refuse a file whose author says that it is not in the language of Dockerfiles; a frontend is never fetched."""
-    name = build_args.get(_SYNTAX_ARG) or dockerfile.directives.syntax or ""
+    name = build_args.get(graphs.SYNTAX_ARG) or dockerfile.directives.syntax or ""
     name = name.partition(" ")[0]
     if name and not name.partition("@")[0].rpartition("/")[2].startswith("dockerfile"):
         raise UsageError(

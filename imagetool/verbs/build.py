@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from imagetool.dockerfile import Dockerfile, IgnoreRules
     from imagetool.image.image import Image
 
-#: Asks for a cache in the image, as `--cache-to type=inline` does; the name is BuildKit's.
-_INLINE_ARG: Final = "BUILDKIT_INLINE_CACHE"
+#: What a build argument that switches something on may be.
+_ON: Final = ("1", "true")
 
 
 def build(
@@ -58,13 +58,15 @@ def _opened(
     context: Path | str, options: BuildOptions, place: Workplace, witness: Witness, stdin: BinaryIO | None
 ) -> Image:
     from imagetool.build.contexts import is_foreign, open_context
+    from imagetool.build.graph import KEEP_GIT_ARG
 
     if is_foreign(str(context)) or options.contexts:
         witness.opaque()
     token = options.secrets.git_token if options.secrets else b""
+    keep = options.build_args.get(KEEP_GIT_ARG, "") in _ON
     with ExitStack() as stack:
         opening: dict[str, Any] = {"scratch": place.root / "scratch", "download": download, "token": token}
-        opened = stack.enter_context(open_context(str(context), stdin=stdin, **opening))
+        opened = stack.enter_context(open_context(str(context), stdin=stdin, keep_git_dir=keep, **opening))
         named = {name.lower(): _named(value, opening, stack) for name, value in options.contexts.items()}
         return _build(opened, named, options, place, witness)
 
@@ -184,9 +186,10 @@ def _solved(
     request: BuildRequest, worker: Worker, options: BuildOptions, place: Workplace, store: LayoutStore
 ) -> Image:
     """Build, with the caches of other places where that is asked for."""
+    from imagetool.build.graph import INLINE_CACHE_ARG
     from imagetool.build.solver import solve
 
-    inline = options.build_args.get(_INLINE_ARG, "") in ("1", "true") or any(not one.place for one in options.cache_to)
+    inline = options.build_args.get(INLINE_CACHE_ARG, "") in _ON or any(not one.place for one in options.cache_to)
     if not options.cache_from and not options.cache_to and not inline:
         return solve(request, worker, observer=place.observer)
     from imagetool.verbs.buildcache import export_cache, shared

@@ -336,6 +336,19 @@ def test_a_git_url_is_a_context_at_a_branch_tag_or_commit_and_a_directory_of_it(
     assert '"created":"2001-09-09T01:46:40Z"' in imagetool("inspect", "--config", "x", root=root).stdout
 
 
+def test_the_history_of_a_git_context_is_there_when_asked_for(root: Path, repository: Path) -> None:
+    git(repository / "work", "checkout", "-qb", "whole")
+    (repository / "work/Dockerfile").write_text("FROM scratch\nCOPY .git/HEAD /\n")
+    git(repository / "work", "commit", "-qam", "whole")
+    git(repository / "work", "push", "-q", str(repository / "repo.git"), "whole")
+    git(repository / "repo.git", "update-server-info")
+    with served(repository) as web:
+        url = f"{web}/repo.git#whole"
+        assert "not found" in build(root, url, fails=True)
+        build(root, "--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", url)
+    assert [*files_of(root)] == ["HEAD"]
+
+
 @pytest.mark.parametrize("subdir", ["../work", "out/work", "/../../work", "sub/link", "a", "none"])
 def test_a_directory_of_a_repository_does_not_lead_out_of_it(root: Path, repository: Path, subdir: str) -> None:
     with served(repository) as web:

@@ -237,3 +237,25 @@ def test_a_layer_that_is_gone_is_made_again(shop: Workshop) -> None:
     del shop.store.blobs[image.layers[-1].descriptor.digest]
     assert shop.build(text).descriptor == image.descriptor
     assert shop.cached[1:] == [False]
+
+
+def test_arguments_for_the_builder(shop: Workshop) -> None:
+    """BuildKit's names; those that are not known are told like any argument without an ARG."""
+    shop.build("FROM base\nRUN x\n")
+    args = {"BUILDKIT_SANDBOX_HOSTNAME": "other", "BUILDKIT_MULTI_PLATFORM": "1", "BUILDKIT_INLINE_CACHE": "0"}
+    shop.build("FROM base\nRUN x\n", build_args=args)
+    assert (shop.cached[-1], shop.executor.seen[-1]["hostname"]) == (False, "other")
+    assert [note for note in shop.notes if "BUILDKIT" in note] == [
+        "build arguments that no ARG declares: BUILDKIT_MULTI_PLATFORM"
+    ]
+
+
+def test_cache_mounts_have_a_namespace(shop: Workshop) -> None:
+    def source(**args: str) -> str:
+        shop.build("FROM base\nRUN --mount=type=cache,target=/c x\n", build_args=args, use_cache=False)
+        mounts = {mount["destination"]: mount["source"] for mount in shop.executor.seen[-1]["mounts"]}
+        return str(mounts["/c"])
+
+    plain, own = source(), source(BUILDKIT_CACHE_MOUNT_NS="team")
+    assert plain != own == source(BUILDKIT_CACHE_MOUNT_NS="team")
+    assert Path(own + ".id").read_text() == "team//c"
