@@ -199,6 +199,54 @@ def test_where_our_own_group_is_in_use_the_one_above_is_taken(unified: Path, mon
         assert tree.folders == [str(unified / "slice" / tree.name)]
 
 
+def as_delegated(unified: Path, monkeypatch: pytest.MonkeyPatch, *, above: bool) -> None:
+    """Make it a user's: its own group is in use; of the one above, if at all, memory and pids were delegated."""
+    from imagetool.runtime import cgroups
+
+    make, write = os.mkdir, cgroups._write
+
+    def mkdir(path: str, *args: Any) -> None:
+        parent = Path(path).parent
+        if parent == unified or (parent == unified / "slice" and not above):
+            raise PermissionError(errno.EACCES, "not yours", path)
+        make(path, *args)
+        Path(path, "cgroup.controllers").write_text((parent / "cgroup.subtree_control").read_text())
+
+    def refuse(path: str, text: str) -> None:
+        if path == str(unified / "slice/scope/cgroup.subtree_control"):
+            raise OSError(errno.EBUSY, "in use")
+        if path in (str(unified / "cgroup.subtree_control"), str(unified / "slice/cgroup.subtree_control")):
+            raise PermissionError(errno.EACCES, "not yours")
+        write(path, text)
+
+    (unified / "slice/cgroup.subtree_control").write_text("memory pids\n")
+    monkeypatch.setattr("os.mkdir", mkdir)
+    monkeypatch.setattr("imagetool.runtime.cgroups._write", refuse)
+
+
+def test_a_user_can_limit_what_systemd_has_delegated(unified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_delegated(unified, monkeypatch, above=True)
+    with GroupTree([place_of(unified)]) as tree:
+        limits = {"memory": {"limit": 1 << 26, "swap": 1 << 26}, "pids": {"limit": 9}}
+        group = tree.group(limits)
+        assert group.folders == (str(unified / "slice" / tree.name / "1"),)
+        for name, value in written(2, limits).items():
+            assert Path(group.folders[0], name).read_text() == value
+        group.close()
+        with pytest.raises(HostError, match=r"--cpus and --cpu-shares cannot be put into force.*Delegate=yes"):
+            tree.group({"cpu": {"shares": 100}})
+    assert [path.name for path in (unified / "slice").iterdir() if path.is_dir()] == ["scope"]
+
+
+def test_a_user_without_a_delegated_part_can_limit_nothing(unified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_delegated(unified, monkeypatch, above=False)
+    with GroupTree([place_of(unified)]) as tree:
+        assert (tree.folders, tree.shared) == ([], ())
+        for resources in ({"memory": {"limit": 1 << 26}}, {"pids": {"limit": 9}}):
+            with pytest.raises(HostError, match="Delegate=yes"):
+                tree.group(resources)
+
+
 def test_a_limit_that_the_kernel_refuses_is_a_host_error_and_leaves_no_group(
     unified: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
