@@ -72,6 +72,24 @@ def test_a_mounted_container_can_be_removed(mounting: Shop) -> None:
     assert str(place) not in Path("/proc/self/mountinfo").read_text()
 
 
+def test_a_container_that_is_mounted_in_another_namespace_must_be_unmounted_there_first(mounting: Shop) -> None:
+    shop = mounting
+    name = shop.do("from", "busybox")
+    program = f"{sys.executable} -m imagetool"
+    script = (
+        f"m=$({program} mount {name}) && echo text > $m/there && echo begun && read line && {program} umount {name}"
+    )
+    command = [sys.executable, "-m", "imagetool", "--root", str(shop.root), "unshare", "--", "sh", "-c", script]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        assert "mounted in another namespace" in shop.do("run", name, "true", code=2)
+        assert shop.do("mount") == "", "nobody sees it here"
+        assert process.communicate("\n", timeout=90)[1] == ""
+    assert shop.do("run", name, "cat", "/there") == "text"
+
+
 @pytest.mark.parametrize("subordinate", [True, False])
 def test_an_ordinary_user_does_it_all(busybox_base: Path, subordinate: bool) -> None:
     program = f"{sys.executable} -m imagetool"
@@ -97,4 +115,7 @@ def test_an_ordinary_user_does_it_all(busybox_base: Path, subordinate: bool) -> 
         )
         assert do("$T run busybox-working-container -- sh -c 'cat /hand; id -u; echo x > /x'").split() == ["hand", "0"]
         assert do("$T commit -q busybox-working-container made; $T ls made | grep -c '/\\(hand\\|x\\|f\\)$'")[-1] == "3"
+        (folder / "Dockerfile").write_text("FROM busybox\nRUN echo left > /left; exit 4\n")
+        assert "debug " in do("$T build -q -t app --keep-on-failure -f $F/Dockerfile $F/store/layout", code=1)
+        assert do("$T debug app-failed -- sh -c 'cat /left; id -u'").split() == ["left", "0"]
         do("$T rm -a")
