@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from imagetool import limits
 from imagetool.build.worker import Times
-from imagetool.errors import BuildError, StepFailed, UsageError
-from tests.support.workshop import Workshop, texts
+from imagetool.errors import BuildError, LimitExceeded, StepFailed, UsageError
+from tests.support.workshop import Workshop, file, folder, link, texts
 
 
 @pytest.mark.parametrize(
@@ -259,3 +260,21 @@ def test_cache_mounts_have_a_namespace(shop: Workshop) -> None:
     plain, own = source(), source(BUILDKIT_CACHE_MOUNT_NS="team")
     assert plain != own == source(BUILDKIT_CACHE_MOUNT_NS="team")
     assert Path(own + ".id").read_text() == "team//c"
+
+
+@pytest.mark.parametrize("name", ["etc/passwd", "etc/group"])
+def test_a_file_of_users_without_end_is_refused(shop: Workshop, name: str) -> None:
+    """CVE-2026-47262: it is read whole to find a name."""
+    shop.base("evil", folder("etc"), file(name, "x" * (limits.PASSWD_BYTES + 1)))
+    for text in ("USER who\nRUN x\n", "COPY --chown=who f /\n", "USER who\nWORKDIR /made\n"):
+        shop.write("f")
+        with pytest.raises(LimitExceeded, match=name):
+            shop.build(f"FROM evil\n{text}")
+
+
+@pytest.mark.parametrize("name", ["etc/passwd", "etc/group"])
+def test_a_file_of_users_that_leads_out_is_none(shop: Workshop, name: str) -> None:
+    (shop.place / "outside").write_text("who:x:7:7::/:/bin/sh\n")
+    shop.base("evil", folder("etc"), link(name, f"../../../../../../../../../{shop.place}/outside"))
+    with pytest.raises(BuildError, match="who"):
+        shop.build("FROM evil\nUSER who\nRUN x\n")
