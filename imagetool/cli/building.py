@@ -6,7 +6,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -49,17 +49,15 @@ def build(
     loads next to nothing and answers a build that nothing has changed for, the second carries one out.
     """
     if check:
-        from imagetool.cli import checking
-
-        about = {"build_arg": wanted["build_arg"]}
-        about["file"] = _one_file(wanted["file"])
-        about["platform"] = ",".join(wanted["platform"]).partition(",")[0] or None
-        checking.check(globals, context=context, **about)
+        _check(globals, context, wanted)
         return
     from imagetool.build.unchanged import Watch, find, request
     from imagetool.config.environment import build_argument, source_date_epoch_text, store_root_text
 
-    forget(iidfile)
+    if iidfile:
+        from imagetool.cli.resultfiles import forget
+
+        forget(iidfile)
     progress = "quiet" if quiet else progress
     wanted["file"] = _one_file(wanted["file"])
     wanted["platform"] = ",".join(wanted["platform"]) or None
@@ -69,28 +67,18 @@ def build(
     asked = request(context, epoch=source_date_epoch_text(), **wanted)
     known = None if no_cache or no_cache_filter or explain_cache or cache_to or output else find(root, asked)
     if known is not None:
-        if progress == "plain" or (progress == "auto" and not sys.stderr.isatty()):
-            from imagetool.cli.lines import answered_lines
-
-            sys.stderr.write("".join(f"{line}\n" for line in answered_lines(known.shown)))
-        elif progress != "quiet":
-            from imagetool.cli.replay import replay
-
-            replay(known, progress)
+        _show(known, progress)
         if timeline:
             from imagetool.cli.replay import draw
 
             secrets = _secrets(wanted["secret"], wanted["ssh"])
             draw(known, timeline, title=_title(context, wanted["tag"]), redact=_redact(secrets))
-        record(known, wanted["tag"], iidfile, metadata_file, answered=True)
+        _record(known, wanted["tag"], iidfile, metadata_file, answered=True)
         sys.stdout.write(f"{known.identity}\n")
         return
 
-    from imagetool import api
-    from imagetool.cli.display import tee, watched
-    from imagetool.cli.options import plain_workplace
+    from imagetool.cli.display import watched
     from imagetool.cli.outputs import Output
-    from imagetool.cli.replay import noting
 
     if context == "-" and wanted["file"] == "-":
         from imagetool.errors import UsageError
@@ -116,17 +104,54 @@ def build(
     if len(platforms) > 1:
         _build_for(globals, context, platforms, options, outputs, iidfile, metadata_file, seen)
         return
-    watch = Watch(root, asked)
+    answer = _build_one(globals, context, options, outputs, Watch(root, asked), seen)
+    _record(answer, options.tags, iidfile, metadata_file)
+    result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
+    result.write(f"{answer.identity}\n")
+
+
+def _check(globals: Globals, context: str, wanted: Mapping[str, Any]) -> None:
+    """Lint instead of building."""
+    from imagetool.cli import checking
+
+    platform = ",".join(wanted["platform"]).partition(",")[0] or None
+    about = {"build_arg": wanted["build_arg"], "file": _one_file(wanted["file"]), "platform": platform}
+    checking.check(globals, context=context, **about)
+
+
+def _show(known: Answer, progress: str) -> None:
+    """Show what a build showed that nothing has changed for."""
+    if progress == "plain" or (progress == "auto" and not sys.stderr.isatty()):
+        from imagetool.cli.lines import answered_lines
+
+        sys.stderr.write("".join(f"{line}\n" for line in answered_lines(known.shown)))
+    elif progress != "quiet":
+        from imagetool.cli.replay import replay
+
+        replay(known, progress)
+
+
+def _build_one(
+    globals: Globals,
+    context: str,
+    options: BuildOptions,
+    outputs: Sequence[Output],
+    watch: Watch,
+    seen: AbstractContextManager[tuple[Observer, Callable[[str], None]]],
+) -> Answer:
+    """Build, write the outputs, and record what was built."""
+    from imagetool import api
+    from imagetool.cli.display import tee
+    from imagetool.cli.options import plain_workplace
+    from imagetool.cli.replay import noting
+
     with seen as (shown, built):
         place = plain_workplace(globals, tee(noting(watch), shown))
         image = api.build(context, options, place, witness=watch, stdin=sys.stdin.buffer)
         for one in outputs:
             one.write(image, place, name=options.tags[0] if options.tags else "")
         built(str(image.config.descriptor.digest))
-    answer = _remember(watch, image, options.tags)
-    record(answer, options.tags, iidfile, metadata_file)
-    result = sys.stderr if any(one.is_stdout for one in outputs) else sys.stdout
-    result.write(f"{answer.identity}\n")
+    return _remember(watch, image, options.tags)
 
 
 def _build_for(
@@ -158,7 +183,7 @@ def _build_for(
             api.copy(str(index.digest), f"{prefix}{one.dest}{name}", place)
         built(str(index.digest))
     answer = Answer(str(index.digest), index.tree(), [])
-    record(answer, options.tags, iidfile, metadata_file)
+    _record(answer, options.tags, iidfile, metadata_file)
     sys.stdout.write(f"{index.digest}\n")
 
 
@@ -324,6 +349,16 @@ def _remember(watch: Watch, image: Image, tags: Sequence[str]) -> Answer:
     return answer
 
 
+def _record(
+    answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_file: str | None, *, answered: bool = False
+) -> None:
+    """Write the files that were asked for; see `resultfiles.record`, which few builds need."""
+    if iidfile or metadata_file:
+        from imagetool.cli.resultfiles import record
+
+        record(answer, tags, iidfile, metadata_file, answered=answered)
+
+
 def from_stdin() -> bytes:
     """Read a Dockerfile."""
     from imagetool import limits
@@ -333,66 +368,6 @@ def from_stdin() -> bytes:
     if not text.strip():
         raise UsageError("--file -: there is no Dockerfile on stdin")
     return text
-
-
-def forget(iidfile: str | None) -> None:
-    """Remove what an earlier build wrote to --iidfile: one that fails must not leave another image's ID, as docker."""
-    from os import unlink
-    from os.path import isfile
-
-    if iidfile and isfile(iidfile):
-        from imagetool.content.staging import storage_errors
-
-        with storage_errors(f"cannot remove {iidfile}"):
-            unlink(iidfile)
-
-
-def record(
-    answer: Answer, tags: Sequence[str], iidfile: str | None, metadata_file: str | None, *, answered: bool = False
-) -> None:
-    """Write --iidfile and --metadata-file, whole and only after everything else has worked.
-
-    The names are docker's; `imagetool.steps` is ours. answered: nothing was carried out for it.
-    """
-    if not iidfile and not metadata_file:
-        return
-    import json
-    from pathlib import Path
-
-    from imagetool.content.staging import replace_file
-
-    if iidfile:
-        replace_file(Path(iidfile), answer.identity.encode())
-    if metadata_file:
-        from imagetool.oci.reference import Reference
-
-        known: dict[str, Any] = {}
-        if answer.identity != answer.descriptor["digest"]:  # an index has no config
-            known["containerimage.config.digest"] = answer.identity
-        known["containerimage.descriptor"] = answer.descriptor
-        known["containerimage.digest"] = answer.descriptor["digest"]
-        if tags:
-            known["image.name"] = ",".join(str(Reference.parse(tag).with_default_tag()) for tag in tags)
-        if answer.shown:
-            known["imagetool.steps"] = list(_steps(answer, answered=answered))
-        replace_file(Path(metadata_file), json.dumps(known, indent=2).encode() + b"\n")
-
-
-def _steps(answer: Answer, *, answered: bool) -> Iterator[dict[str, Any]]:
-    """Yield what --metadata-file tells of the steps: whether the cache had them, and how long they took."""
-    names: dict[int, tuple[str, str]] = {}
-    for kind, *fields in answer.shown:
-        if kind == "step":
-            names[fields[0]] = fields[3], fields[2]
-        elif kind == "done":
-            number, layer, size, key, cached, seconds = fields
-            stage, name = names[number]
-            known = {"number": number, "stage": stage, "name": name, "layer": layer, "size": size, "key": key}
-            yield {
-                **known,
-                "cached": bool(layer) if answered else cached,
-                "seconds": 0.0 if answered else round(seconds, 3),
-            }
 
 
 def pair(text: str, option: str) -> tuple[str, str]:

@@ -208,8 +208,8 @@ def commit(
     """
     from imagetool import api
     from imagetool.build.unchanged import Answer
-    from imagetool.cli.building import record
     from imagetool.cli.outputs import Output
+    from imagetool.cli.resultfiles import record
     from imagetool.transports import find
     from imagetool.transports.local import Local
     from imagetool.verbs.committing import commit as make
