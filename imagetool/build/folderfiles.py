@@ -40,6 +40,7 @@ class FolderFiles:
     """A directory on disk, such as the build context; a context manager that holds it open.
 
     known: what its files were like in the last build; what they are like now is noted there.
+    warn: told once of every socket.
 
     Files belong to 0:0 whoever owns them on disk. What `ignore` excludes is not there.
     """
@@ -52,8 +53,11 @@ class FolderFiles:
         times: Callable[[int], int],
         witness: Witness | None = None,
         known: FileStates | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self._folder = folder
+        self._warn = warn
+        self._warned: set[bytes] = set()
         self._witness = witness
         self._ignore = ignore
         self._times = times
@@ -161,11 +165,17 @@ class FolderFiles:
         linkname = os.readlink(base, dir_fd=folder) if stat.S_ISLNK(status.st_mode) else b""
         entry = self._entry(name, status, linkname)
         if entry is None:
+            self._leave_out(name)
             return None
         if self._witness and entry.kind != "dir":  # those are told of when they are listed
             self._witness.saw(name, state_of(status))
         inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
         return Child(base, entry.kind, entry, inode, excluded)
+
+    def _leave_out(self, name: bytes) -> None:
+        if self._warn and name not in self._warned:
+            self._warned.add(name)
+            self._warn(f"build context: {display(name)} is a socket, which no layer can hold; it is left out")
 
     def _entry(self, name: bytes, status: os.stat_result, linkname: bytes) -> Entry | None:
         kind = KIND_OF_TYPE.get(stat.S_IFMT(status.st_mode))

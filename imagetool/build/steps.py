@@ -31,7 +31,7 @@ from imagetool.layer.entry import Entry, Item
 from imagetool.layer.tarcodec import write
 from imagetool.oci.config import History, ImageConfig
 from imagetool.oci.digest import Digest
-from imagetool.progress import Observer
+from imagetool.progress import Note, Observer
 from imagetool.values import dataclass, field, replace
 
 #: Instructions that `carry_out` does; ARG and FROM say what others see and begin from, which the caller knows.
@@ -73,6 +73,7 @@ class Inputs:
             times=times or worker.times.of_context,
             witness=worker.witness,
             known=self.known,
+            warn=lambda text: self.observer(Note(text, "warning")),
         )
 
     def over(self, source: FolderSource) -> Inputs:

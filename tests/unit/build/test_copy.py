@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
@@ -278,3 +279,15 @@ def test_layers_are_read_once_whatever_the_number_of_steps(shop: Workshop, monke
         "FROM base AS x\nCOPY f /x/f\nFROM base AS y\nCOPY f /y/f\nFROM base\nCOPY --from=x /x /x\nCOPY --from=y / /a\n"
     )
     assert "a/x/f" not in texts(shop.build(branches))
+
+
+def test_a_socket_is_left_out_with_one_warning(shop: Workshop) -> None:
+    shop.write("d/file", "x")
+    shop.write(".git", "x")
+    os.mknod(shop.context / "d/agent", stat.S_IFSOCK | 0o600)
+    os.mknod(shop.context / "d/ignored", stat.S_IFSOCK | 0o600)
+    image = shop.build("FROM scratch\nCOPY . /\nCOPY d /again\n", ignore="d/ignored\n")
+    assert {"d/file", "again/file"} <= set(texts(image))
+    assert not [name for name in tree(image) if "agent" in name]
+    said = "build context: d/agent is a socket, which no layer can hold; it is left out"
+    assert [note for note in shop.notes if "socket" in note] == [said, said]  # one for each COPY

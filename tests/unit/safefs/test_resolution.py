@@ -297,3 +297,32 @@ def test_a_directory_that_moves_meanwhile_leads_nowhere_else(tmp_path: Path, ker
         os.close(fd)
     assert b"outside" not in seen
     assert seen <= {b"inside", errno.ENOENT, errno.EAGAIN, errno.EXDEV}
+
+
+@pytest.mark.parametrize("path", [b"a/b/file", b"file"])
+def test_a_link_that_takes_the_place_of_what_was_looked_at_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: bytes
+) -> None:
+    """The walk asks whether a name is a link, and opens it after that: in between it may have become one."""
+    (tmp_path / "outside/b").mkdir(parents=True)
+    (tmp_path / "outside/b/file").write_text("outside")
+    (tmp_path / "root/a/b").mkdir(parents=True)
+    for name in ("a/b/file", "file"):
+        (tmp_path / "root" / name).write_text("inside")
+    asked = openat2._readlink
+
+    def readlink(folder: int, name: bytes) -> bytes | None:
+        answer = asked(folder, name)
+        swapped = tmp_path / "root" / os.fsdecode(path.split(b"/")[0])
+        if swapped.name == os.fsdecode(name):
+            swapped.rename(tmp_path / "gone")
+            swapped.symlink_to(tmp_path / ("outside" if path.count(b"/") else "outside/b/file"))
+        return answer
+
+    monkeypatch.setattr(openat2, "_readlink", readlink)
+    fd = os.open(tmp_path / "root", os.O_PATH)
+    try:
+        with pytest.raises(OSError, match=r"Too many levels of symbolic links|Not a directory"):
+            os.close(walk_open(fd, path, os.O_RDONLY, follow=True))
+    finally:
+        os.close(fd)

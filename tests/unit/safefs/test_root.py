@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagetool.safefs import openat2
+from imagetool.safefs import root as safefs_root
 from imagetool.safefs.holes import ZEROS, write_with_holes
 from imagetool.safefs.root import Root, remove_tree
 from tests.support.trees import describe
@@ -336,3 +337,26 @@ def test_files_with_holes_read_as_they_were_written(tmp_path: Path, chunks: list
     write_with_holes(fd, chunks)
     os.close(fd)
     assert (tmp_path / "x").read_bytes() == b"".join(chunks)
+
+
+def test_a_directory_that_is_moved_out_while_it_is_removed_takes_nothing_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "root/a/b/c").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    emptied = safefs_root._empty
+
+    def empty(fd: int) -> Iterator[bytes]:
+        found = list(emptied(fd))
+        if found == [b"c"]:
+            (tmp_path / "root/a/b").rename(tmp_path / "outside/b")
+        return iter(found)
+
+    monkeypatch.setattr(safefs_root, "_empty", empty)
+    folder = os.open(tmp_path / "root", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="was moved while it was removed"):
+            remove_tree(folder, b"a")
+    finally:
+        os.close(folder)
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["b"]
