@@ -97,7 +97,7 @@ def at_bench(
         try:
             yield bench
         finally:
-            if mounted and remounts:
+            if mounted and remounts and held.folder.exists():  # commit --rm removes it
                 mounting.attach(bench)
 
 

@@ -69,6 +69,11 @@ def test_a_mounted_container_can_be_removed(mounting: Shop) -> None:
     place = Path(mounting.do("mount", name))
     mounting.do("rm", name)
     assert not place.exists()
+    mounting.do("mount", mounting.do("from", "busybox"))
+    (place / "new").touch()
+    mounting.do("commit", "--rm", name, "made")
+    assert not place.exists()
+    assert json.loads(mounting.do("ls", "--json", "--layer", "2", "made"))[0]["path"] == "new"
     assert str(place) not in Path("/proc/self/mountinfo").read_text()
 
 
