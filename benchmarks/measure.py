@@ -4,6 +4,7 @@ To add a benchmark, write `benchmarks/NAME.py` (one word or words with `_`) with
 
     TITLE = "Layers"                           # heading of its part of RESULTS.md
     NEEDS = ("umoci",)                         # programs it runs; told and skipped when one is missing
+    SPACE = "16g"                              # of the tmpfs; 4g when it is not said
 
     def run(bench: Bench) -> None:             # measures and reports; bench.folder is an empty tmpfs
         bench.compare(

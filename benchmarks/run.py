@@ -44,7 +44,7 @@ def main() -> int:
         if missing := [program for program in module.NEEDS if not shutil.which(program)]:
             print(f"{name}: skipped, {', '.join(missing)} not installed", flush=True)
             continue
-        with tmpfs() as folder:
+        with tmpfs(getattr(module, "SPACE", "4g")) as folder:
             bench = Bench(folder)
             module.run(bench)
         missed |= not all(row.met for row in bench.rows)

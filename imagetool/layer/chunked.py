@@ -31,7 +31,7 @@ from imagetool.layer.tarreader import read
 from imagetool.layer.tocentry import extended_size, padded, toc_entry
 from imagetool.oci.document import encode
 from imagetool.streams.codecs import Codec
-from imagetool.streams.pump import in_order
+from imagetool.streams.pump import in_order, reblock
 from imagetool.streams.zstdframes import skippable
 from imagetool.values import dataclass, field
 
@@ -52,10 +52,10 @@ def compress(
     name, sparse files; and what `tarreader.read` raises.
     """
     writer = _Writer(codec)
-    for units, frames in in_order(writer.compressed, _batches(_units(tar, writer.split, where))):
-        for unit, (frame, digest) in zip(units, frames, strict=True):
-            yield frame
-            writer.place(unit, len(frame), digest)
+    for frames in in_order(writer.compressed, _batches(_units(tar, writer.split, where))):
+        for frame in frames:
+            yield frame.data
+            writer.place(frame)
     yield from writer.end(annotations)
 
 
@@ -77,6 +77,17 @@ class _Unit:
     done: tuple[_File, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A unit that was compressed; `digest` is that of the content, "" for headers. What it was made of is let go."""
+
+    data: bytes
+    size: int
+    digest: str
+    content: _File | None
+    done: tuple[_File, ...]
+
+
 class _Writer:
     """Frames written so far, and the table of contents over them."""
 
@@ -89,27 +100,30 @@ class _Writer:
         self._table.write(b'{"version":1,"entries":[')
         self._is_first = True
 
-    def compressed(self, units: list[_Unit]) -> tuple[list[_Unit], list[tuple[bytes, str]]]:
-        """Return units with their frames and the digests of what is in them; called by several threads."""
+    def compressed(self, units: list[_Unit]) -> list[_Frame]:
+        """Return the frames of units; called by several threads."""
         import zstandard
 
         compressor = getattr(self._local, "compressor", None)
         if compressor is None:
             compressor = self._local.compressor = zstandard.ZstdCompressor(compression_params=self._parameters)
-        return units, [
-            (
+        return [
+            _Frame(
                 compressor.compress(unit.data),
+                len(unit.data),
                 f"sha256:{hashlib.sha256(unit.data).hexdigest()}" if unit.content else "",
+                unit.content,
+                unit.done,
             )
             for unit in units
         ]
 
-    def place(self, unit: _Unit, size: int, digest: str) -> None:
-        """Note where a unit's frame is; `size` is the frame's."""
-        if unit.content:
-            unit.content.chunks.append((self._offset, len(unit.data), digest))
-        self._offset += size
-        for file in unit.done:
+    def place(self, frame: _Frame) -> None:
+        """Note where a frame is: after those before it."""
+        if frame.content:
+            frame.content.chunks.append((self._offset, frame.size, frame.digest))
+        self._offset += len(frame.data)
+        for file in frame.done:
             for entry in _entries(file, self._offset):
                 self._table.write((b"" if self._is_first else b",") + encode(entry))
                 self._is_first = False
@@ -261,25 +275,22 @@ def _units(tar: Iterable[bytes], split: _TarSplit, where: str) -> Iterator[_Unit
 def _content(recorder: _Recorder, content: Iterable[bytes], file: _File, size: int) -> Generator[_Unit, None, int]:
     """Yield a file's content in units; the value of the generator is its CRC."""
     crc = 0
-    parts: list[bytes] = []
-    held = 0
-    left = size
     if size > _CHUNK:
         file.hasher = hashlib.sha256()
-    for piece in content:
-        recorder.drop(len(piece))
-        crc = crc64(piece, crc)
-        if file.hasher:
-            file.hasher.update(piece)
-        left -= len(piece)
-        parts.append(piece)
-        held += len(piece)
-        while held >= _CHUNK or (held and not left):
-            data = b"".join(parts)
-            unit, rest = data[:_CHUNK], data[_CHUNK:]
-            is_last = not left and not rest
-            yield _Unit(unit, file, (file,) if is_last else ())
-            parts, held = ([rest] if rest else []), len(rest)
+
+    def passing() -> Iterator[bytes]:
+        nonlocal crc
+        for piece in content:
+            recorder.drop(len(piece))
+            crc = crc64(piece, crc)
+            if file.hasher:
+                file.hasher.update(piece)
+            yield piece
+
+    left = size
+    for data in reblock(passing(), _CHUNK):
+        left -= len(data)
+        yield _Unit(data, file, () if left else (file,))
     return crc
 
 

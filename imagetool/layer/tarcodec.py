@@ -59,8 +59,9 @@ def write(items: Iterable[Item], *, where: str = "layer") -> Iterator[bytes]:
                 parts.append(chunk)
                 held += len(chunk)
                 if held >= CHUNK:
-                    yield b"".join(parts)
-                    parts.clear()
+                    parts = [b"".join(parts)]
+                    chunk = b""
+                    yield parts.pop()  # whoever takes it is the only one that holds it
                     held = 0
             if left:
                 raise StorageError(f"{where}: {display(entry.name)} changed while it was read; try again")
@@ -68,8 +69,8 @@ def write(items: Iterable[Item], *, where: str = "layer") -> Iterator[bytes]:
                 parts.append(_ZEROS[rest:])
                 held += BLOCK - rest
         if held >= CHUNK:
-            yield b"".join(parts)
-            parts.clear()
+            parts = [b"".join(parts)]
+            yield parts.pop()
             held = 0
     parts.append(_END)
     yield b"".join(parts)

@@ -1,0 +1,45 @@
+"""A build takes no more memory for a large file than for a small one, however its layer is compressed."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SIZE = 192 << 20
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that does not compress: what is made of it is as large, and has to be held nowhere either."""
+    folder = tmp_path_factory.mktemp("context")
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY large /large\n")
+    draw = random.Random(1)
+    with open(folder / "large", "wb") as file:
+        for _ in range(SIZE >> 20):
+            file.write(draw.randbytes(1 << 20))
+    return folder
+
+
+#: Not `ru_maxrss`, which begins with what the process had that started this one.
+_RUN = """
+import runpy, sys
+try:
+    runpy.run_module("imagetool", run_name="__main__", alter_sys=True)
+finally:
+    print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
+"""
+
+
+# 64 MiB is what is promised of the default levels. Frames of zstd:chunked are 4 MiB, several at a time.
+@pytest.mark.parametrize(("compression", "mebibytes"), [("none", 64), ("gzip", 64), ("zstd", 64), ("zstd:chunked", 96)])
+def test_memory_does_not_grow_with_the_layer(context: Path, tmp_path: Path, compression: str, mebibytes: int) -> None:
+    options = ["--root", str(tmp_path / "store"), "build", "--compression", compression]
+    options += ["-o", f"type=oci,dest={tmp_path / 'out'}", str(context)]
+    done = subprocess.run([sys.executable, "-c", _RUN, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert max(path.stat().st_size for path in (tmp_path / "out/blobs/sha256").iterdir()) >= SIZE
+    assert int(done.stdout.split()[-1]) <= mebibytes << 10
