@@ -197,7 +197,9 @@ class LayoutStore:
                 if (other.annotations.get(REF_NAME) != reference if reference else True)
                 and not (other.digest == root.digest and REF_NAME not in other.annotations)
             ]
-            self._write("index.json", index.with_manifests([*kept, root]).raw)
+            edited = index.with_manifests([*kept, root]).raw
+            if edited != index.raw:  # what is there already was made durable by whoever wrote it
+                self._write("index.json", edited)
 
     def untag(self, reference: str) -> Descriptor:
         """Remove a root by name or digest from the index and return it; its blobs stay until `collect`."""

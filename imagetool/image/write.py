@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
-from imagetool.content.store import Ingester, Pusher
+from imagetool.content.store import Fetcher, Ingester, Pusher
+from imagetool.errors import DigestMismatch, NotFound, SizeMismatch, StorageError
 from imagetool.image.image import Layer
 from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig
@@ -67,11 +70,27 @@ def tar_digest(tar: Iterable[bytes]) -> Digest:
     return Digest("sha256", hasher.hexdigest())
 
 
+class Documents(Fetcher, Pusher, Protocol):
+    """Where an image's documents go, and are looked for first."""
+
+
 def write_image(
-    store: Pusher, config: ImageConfig, layers: Iterable[Layer], *, annotations: Mapping[str, str] | None = None
+    store: Documents, config: ImageConfig, layers: Iterable[Layer], *, annotations: Mapping[str, str] | None = None
 ) -> Manifest:
-    """Store a config and the manifest over it and the layers, which the store has already."""
-    store.push(config.descriptor, [config.raw])
+    """Store a config and the manifest over it and the layers, which the store has already.
+
+    A document that is there, whole, is not written anew: a build that changes nothing waits for no disk.
+    """
+    _keep(store, config.descriptor, config.raw)
     manifest = Manifest.make(config.descriptor, [layer.descriptor for layer in layers], annotations=annotations)
-    store.push(manifest.descriptor, [manifest.raw])
+    _keep(store, manifest.descriptor, manifest.raw)
     return manifest
+
+
+def _keep(store: Documents, descriptor: Descriptor, raw: bytes) -> None:
+    if store.exists(descriptor):
+        damaged = contextlib.suppress(DigestMismatch, SizeMismatch, StorageError, NotFound)
+        with damaged, store.fetch(descriptor) as chunks:
+            if b"".join(chunks) == raw:
+                return
+    store.push(descriptor, [raw])

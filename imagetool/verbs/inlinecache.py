@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from imagetool.content.store import Fetcher, Pusher, fetch_bytes
+from imagetool.content.store import Fetcher, fetch_bytes
 from imagetool.errors import InvalidDocument
 from imagetool.image.image import Image, Layer
-from imagetool.image.write import write_image
+from imagetool.image.write import Documents, write_image
 from imagetool.oci import document
 from imagetool.oci.config import ImageConfig
 from imagetool.oci.manifest import Manifest
@@ -27,7 +27,7 @@ FIELD: Final = "vnd.imagetool.buildcache.v1"
 _KEY: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def with_inline_cache(image: Image, cache: SharedCache, store: Pusher, *, annotations: Mapping[str, str]) -> Image:
+def with_inline_cache(image: Image, cache: SharedCache, store: Documents, *, annotations: Mapping[str, str]) -> Image:
     """Write the image once more, with what a build used for its layers in the config; return that one."""
     positions = {layer.diff_id: number for number, layer in enumerate(image.layers)}
     records = {key: positions[layer.diff_id] for key, layer in cache.used.items() if layer.diff_id in positions}

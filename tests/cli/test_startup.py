@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from imagetool.cli.app import run
 
 
 def test_version_imports_nothing_heavy() -> None:
@@ -57,3 +61,28 @@ def test_a_build_from_the_cache_of_steps_loads_nothing_that_runs_or_unpacks(tmp_
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
         assert ("imagetool.snapshot.overlay" in done.stdout) == expected, done.stdout
     assert done.stdout.splitlines()[-1] == ""
+
+
+def test_a_build_that_changes_nothing_waits_for_no_disk_even_when_it_is_carried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\nENV A=b\n")
+    args = ["--root", str(tmp_path / "root"), "build", "-q", "--explain-cache", "-t", "app", str(tmp_path / "context")]
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), fsync(fd))[1])
+    counts = []
+    for _ in range(3):
+        assert run(args) == 0
+        counts.append(len(synced))
+    first, _, third = capsys.readouterr().out.split()
+    assert first == third
+    assert counts[0] > 0
+    assert counts[1:] == [counts[0]] * 2
+    manifest = json.loads((tmp_path / "root/layout/index.json").read_text())["manifests"][0]["digest"].split(":")[1]
+    blob = tmp_path / "root/layout/blobs/sha256" / manifest
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[:-1] + b" ")  # a damaged document is written anew
+    assert run(args) == 0
+    assert blob.read_bytes() == whole
