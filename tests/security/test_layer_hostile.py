@@ -171,6 +171,27 @@ def test_a_hard_link_out_by_name_is_refused(place: Path, name: bytes) -> None:
         apply(place, hard(b"stolen", name))
 
 
+@pytest.mark.skipif(not ROOT, reason="needs root: trusted attributes, devices")
+@pytest.mark.parametrize("kind", ["symlink", "char"])
+def test_attributes_of_what_is_not_opened_stay_on_it(place: Path, kind: str) -> None:
+    attribute = extended(b"x", record(b"SCHILY.xattr.trusted.canary", b"1"))
+    if kind == "symlink":
+        entry = header(b"n", b"2", linkname=bytes(place / "outside/file"))
+    else:
+        entry = header(b"n", b"3", device=(1, 3))
+    target = apply(place, attribute + entry)
+    assert os.getxattr(target / "n", "trusted.canary", follow_symlinks=False) == b"1"
+    assert "trusted.canary" not in os.listxattr(place / "outside/file")
+
+
+@pytest.mark.parametrize("target", [b"./d/f", b"/d/f", b"d//f", b"d/./f"])
+def test_a_hard_link_is_said_by_the_name_its_file_has(target: bytes) -> None:
+    """Otherwise what is merged and listed would know one file by two names."""
+    tar = file(b"./d/f", b"x") + header(b"./l", b"1", linkname=target) + END
+    assert [(entry.name, entry.linkname) for entry, _ in read([tar], where="t")] == [(b"d/f", b""), (b"l", b"d/f")]
+    assert [entry.name for entry, _ in flatten([(opener(tar), "t")])] == [b"d", b"d/f", b"l"]
+
+
 @pytest.mark.parametrize("name", ["file", "folder", "folder/child", "link"])
 def test_an_absolute_hard_link_finds_nothing_outside(place: Path, name: str) -> None:
     with pytest.raises(InvalidArchive, match="not there"):
@@ -212,6 +233,26 @@ def test_a_whiteout_of_nothing_or_of_the_way_up_is_refused(place: Path, name: by
 def test_whiteouts_of_what_is_not_there_make_nothing(place: Path) -> None:
     target = apply(place, file(b"a/b/.wh.c") + file(b"x/.wh..wh..opq") + file(b".wh.y"))
     assert list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("marker", [b"l/.wh.x", b"l/.wh..wh..opq"])
+def test_a_whiteout_hides_nothing_that_a_symlink_leads_to(place: Path, marker: bytes) -> None:
+    """Stacked as an overlay, what is behind the link would not be hidden either."""
+    below = folder(b"d") + file(b"d/x", b"kept") + header(b"l", b"2", linkname=b"d")
+    target = apply(place, below, file(marker))
+    assert (target / "d/x").read_bytes() == b"kept"
+    assert [entry.name for entry, _ in flatten([(opener(below + END), "1"), (opener(file(marker) + END), "2")])] == [
+        *(b"d", b"d/x", b"l")
+    ]
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root: the kernel's whiteouts")
+@pytest.mark.parametrize("marker", [b"l/.wh.x", b"l/.wh..wh..opq"])
+def test_a_whiteout_for_an_overlay_marks_nothing_that_a_symlink_leads_to(place: Path, marker: bytes) -> None:
+    layer = folder(b"d") + header(b"l", b"2", linkname=b"d") + file(marker)
+    target = apply(place, layer, whiteouts="overlay")
+    assert os.listdir(target / "d") == []
+    assert os.listxattr(target / "d") == []
 
 
 @pytest.mark.usefixtures("kernel")
@@ -332,6 +373,10 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "empty name": (header(b""), "empty"),
     "empty path": (extended(b"x", record(b"path", b"")) + header(), "empty"),
     "path too long": (extended(b"x", record(b"path", b"x/" * 2049)) + header(), "name has 4098 bytes"),
+    "two pax headers": (
+        extended(b"x", record(b"mtime", b"1")) + extended(b"x", record(b"uid", b"5")) + header(),
+        "two extended headers of type x",
+    ),
     "link with a size after a pax header": (
         extended(b"x", record(b"mtime", b"1")) + file(b"f", b"abc") + header(b"h", b"1", size=3, linkname=b"f"),
         "readers differ",
