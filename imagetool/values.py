@@ -108,11 +108,13 @@ def _made(cls: type, *, frozen: bool, order: bool, eq: bool, kw_only: bool) -> t
         own["__hash__"] = None
     value = type(cls)(cls.__name__, cls.__bases__, own)
     value.__qualname__ = cls.__qualname__
-    methods = [_init_source(fields, frozen=frozen, kw_only=kw_only, post="__post_init__" in own)]
+    _compile(value, [_init_source(fields, frozen=frozen, kw_only=kw_only, post="__post_init__" in own)], fields, frozen)
     if eq:
         compared = "".join(f"self.{name}, " for name, one in fields.items() if one.compare)
-        methods += _comparisons(compared, own, order=order, hashed=frozen and not hashed)
-    _compile(value, methods, fields, frozen=frozen)
+        later = _comparisons(compared, own, order=order, hashed=frozen and not hashed)
+        _uncompared[value] = [source for source, _ in later]
+        for _, name in later:
+            setattr(value, name, _FIRST[name])
     value.__init__.__annotations__ = {**types, "return": None}  # type: ignore[misc]
     return value
 
@@ -135,23 +137,43 @@ def _init_source(fields: dict[str, _Field], *, frozen: bool, kw_only: bool, post
     return f" def __init__(self, {star}{', '.join(parameters)}):\n" + ("\n".join(lines) or "  pass")
 
 
-def _comparisons(compared: str, own: dict[str, Any], *, order: bool, hashed: bool) -> list[str]:
-    """Return the sources of the methods that compare, `compared` being the fields as the items of a tuple."""
+#: The methods that compare of classes whose values have not been compared yet, which are most: as source.
+_uncompared: dict[type, list[str]] = {}
+
+
+def _first(name: str) -> Callable[..., Any]:
+    """Return what stands for a method that compares until it is called: it compiles those of its class."""
+
+    def compare(self: object, *other: object) -> Any:
+        owner = next(cls for cls in type(self).__mro__ if cls in _uncompared)
+        _compile(owner, _uncompared[owner], {}, frozen=False)
+        return getattr(owner, name)(self, *other)
+
+    compare.__name__ = name
+    return compare
+
+
+_FIRST = {f"__{name}__": _first(f"__{name}__") for name in ("eq", "hash", "lt", "le", "gt", "ge")}
+
+
+def _comparisons(compared: str, own: dict[str, Any], *, order: bool, hashed: bool) -> list[tuple[str, str]]:
+    """Return the sources and names of the methods that compare; `compared` has the fields as items of a tuple."""
     mine, theirs = f"({compared})", f"({compared.replace('self.', 'other.')})"
     methods = []
     for name, sign in (("eq", "=="), *((("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")) if order else ())):
         if f"__{name}__" not in own:
-            methods.append(
+            source = (
                 f" def __{name}__(self, other):\n  if other.__class__ is self.__class__:\n"
                 f"   return {mine} {sign} {theirs}\n  return NotImplemented"
             )
+            methods.append((source, f"__{name}__"))
     if hashed:
-        methods.append(f" def __hash__(self):\n  return hash({mine})")
+        methods.append((f" def __hash__(self):\n  return hash({mine})", "__hash__"))
     return methods
 
 
-def _compile(value: type, methods: list[str], fields: dict[str, _Field], *, frozen: bool) -> None:
-    """Compile all methods at once and put them into the class."""
+def _compile(value: type, methods: list[str], fields: dict[str, _Field], frozen: bool) -> None:
+    """Compile methods at once and put them into the class."""
     import sys
 
     given: dict[str, Any] = {"_nothing": _NOTHING}
