@@ -110,13 +110,21 @@ def base(what: str, name: str | None, place: Workplace) -> tuple[str, Image]:
 
 
 def unpack(
-    reference: str, folder: Path | str, place: Workplace, *, rootless: bool = False, platform: Platform | None = None
+    reference: str,
+    folder: Path | str,
+    place: Workplace,
+    *,
+    rootless: bool = False,
+    sync: bool = True,
+    platform: Platform | None = None,
 ) -> Bundle:
     """Unpack an image to FOLDER/rootfs, to be edited and repacked; see `rootfs.unpack`."""
     from imagetool.verbs.rootfs import unpack
 
     around = place.surroundings
-    return unpack(reference, Path(folder), around, platform=platform, rootless=rootless, observer=place.observer)
+    return unpack(
+        reference, Path(folder), around, platform=platform, rootless=rootless, sync=sync, observer=place.observer
+    )
 
 
 def repack(

@@ -310,6 +310,11 @@ def _make() -> dict[str, Command]:
                 help="Record owners in attributes (user.rootlesscontainers) instead of setting them. [default: for "
                 "users who have no subordinate ids]",
             ),
+            Option(
+                "--no-sync",
+                kind="flag",
+                help="Do not wait until everything is on the disk: after a power cut files may be empty.",
+            ),
             _PLATFORM,
             _PROGRESS,
             _image(),

@@ -130,11 +130,20 @@ def _line(entry: Entry) -> str:
 
 
 def unpack(
-    globals: Globals, *, reference: str, directory: str, rootless: bool, platform: str | None, progress: str
+    globals: Globals,
+    *,
+    reference: str,
+    directory: str,
+    rootless: bool,
+    no_sync: bool,
+    platform: str | None,
+    progress: str,
 ) -> None:
     """Unpack an image to be looked at or edited; print where."""
     with workplace(globals, progress) as place:
-        bundle = api.unpack(reference, directory, place, rootless=rootless, platform=_platform(platform))
+        bundle = api.unpack(
+            reference, directory, place, rootless=rootless, sync=not no_sync, platform=_platform(platform)
+        )
     sys.stdout.write(f"{bundle.rootfs}\n")
 
 

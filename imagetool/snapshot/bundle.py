@@ -3,8 +3,8 @@
     FOLDER/rootfs            the root filesystem
     FOLDER/imagetool.scan    which image it was, and what every path was (`layer.scanfile`)
 
-The scan is written last: a folder without it is not a bundle. What a later difference costs is
-one lstat a path, and reading what changed.
+The scan is written last, when the tree is on the disk: a folder without it is not a bundle. What a later
+difference costs is one lstat a path, and reading what changed.
 """
 
 from __future__ import annotations
@@ -89,13 +89,14 @@ class Bundle:
 
 
 def unpack_bundle(
-    image: Image, folder: Path, *, source: str, rootless: bool, lenient: bool, ids: str, warn: Warn
+    image: Image, folder: Path, *, source: str, rootless: bool, lenient: bool, ids: str, sync: bool = True, warn: Warn
 ) -> Bundle:
     """Unpack an image into a folder that is empty, or new, or where an unpacking was killed.
 
     The folder is closed to others, because what is in it may be setuid. After an error nothing
-    of the root filesystem is left. Its files are not synced: after a power cut unpack again.
-    Raises UsageError for a folder that is in use.
+    of the root filesystem is left. With `sync` all of it is on the disk before the scan is; without
+    it a power cut may leave files empty that the scan takes for whole. Raises UsageError for a
+    folder that is in use.
     """
     with storage_errors(f"cannot make {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -112,6 +113,8 @@ def unpack_bundle(
                     os.chmod(root, 0o755)
                 ownership = Ownership(owners=not rootless, lenient=lenient or rootless, recorded=rootless)
                 before = unpack_layers(image.openers(), root, ownership=ownership, warn=warn)
+                if sync:
+                    _sync(root)
                 bundle = Bundle(folder, source, image.descriptor, rootless, ids, before)
                 file.write(bundle.render())
         except BaseException:
@@ -120,6 +123,27 @@ def unpack_bundle(
                 _remove(folder, ROOTFS)
             raise
     return bundle
+
+
+def sync_filesystem(fd: int) -> None:
+    """Wait until the whole file system of an open file is on the disk. Raises OSError.
+
+    In one go, because a sync of every single file costs more than to write them.
+    """
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).syncfs(fd):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _sync(root: Path) -> None:
+    with storage_errors(f"cannot write {root} to the disk"):
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sync_filesystem(fd)
+        finally:
+            os.close(fd)
 
 
 def _check_free(folder: Path) -> None:

@@ -46,7 +46,14 @@ def _opened(reference: str, around: Surroundings, platform: Platform | None = No
 
 
 def unpack(
-    reference: str, folder: Path, around: Surroundings, *, platform: Platform | None, rootless: bool, observer: Observer
+    reference: str,
+    folder: Path,
+    around: Surroundings,
+    *,
+    platform: Platform | None,
+    rootless: bool,
+    sync: bool,
+    observer: Observer,
 ) -> Bundle:
     """Unpack an image to FOLDER/rootfs, with a scan beside it that `repack` compares with.
 
@@ -57,6 +64,7 @@ def unpack(
     Args:
         folder: empty, or made.
         rootless: record owners in attributes instead of setting them.
+        sync: wait until all of it is on the disk.
     """
     from imagetool.runtime.namespaces import own_ids
     from imagetool.snapshot.bundle import unpack_bundle
@@ -74,6 +82,7 @@ def unpack(
             rootless=rootless,
             lenient=is_mapped,
             ids=own_ids(),
+            sync=sync,
             warn=_warning(observer),
         )
 

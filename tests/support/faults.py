@@ -1,7 +1,7 @@
 """A disk that fails at a chosen point, and the loop that chooses every point in turn.
 
-`Disk` stands between Python and the system calls that change a file system: write, fsync, rename,
-link, unlink, mkdir, rmdir, chmod. It counts them and strikes at the one that was asked for, in one
+`Disk` stands between Python and the system calls that change a file system: write, fsync, syncfs,
+rename, link, unlink, mkdir, rmdir, chmod. It counts them and strikes at the one that was asked for, in one
 of these ways:
 
     full    ENOSPC there and at every later call that needs space; half of a write still fits
@@ -28,6 +28,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from imagetool.snapshot import bundle
+
 Strike = Literal["full", "broken", "kill", "power", "torn"]
 STRIKES: tuple[Strike, ...] = ("full", "broken", "kill", "power", "torn")
 #: Calls that need no space.
@@ -53,6 +55,7 @@ class Disk:
         for name in ("fsync", "rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "chmod", "write"):
             setattr(os, name, self._wrapped(name, getattr(os, name)))
         io.open = builtins.open = self._open  # type: ignore[assignment]
+        bundle.sync_filesystem = self._whole
 
     def _wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **options: Any) -> Any:
@@ -72,6 +75,13 @@ class Disk:
                 return result
 
         return wrapper
+
+    def _whole(self, fd: int) -> None:
+        path = self._path(fd, None)
+        assert path is not None, "synced what is none of our business"
+        with self._point("syncfs", path):
+            self._dirty.clear()
+            self._names.clear()
 
     def _path(self, target: Any, dir_fd: int | None) -> str | None:
         """Return where a call goes to, None when that is none of our business."""
