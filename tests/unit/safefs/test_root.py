@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -360,3 +361,43 @@ def test_a_directory_that_is_moved_out_while_it_is_removed_takes_nothing_with_it
     finally:
         os.close(folder)
     assert [path.name for path in (tmp_path / "outside").iterdir()] == ["b"]
+
+
+def test_the_mode_of_a_node_is_not_set_through_a_link_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "outside").touch(0o600)
+    (tmp_path / "root/node").symlink_to(tmp_path / "outside")
+    with Root(tmp_path / "root") as root, contextlib.suppress(OSError):  # a symlink has no mode
+        root.set_node_mode(b"node", 0o777)
+    assert stat.S_IMODE((tmp_path / "outside").stat().st_mode) == 0o600
+
+
+def test_a_link_in_the_place_of_a_directory_just_made_is_not_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "outside").mkdir(0o700)
+    made = os.mkdir
+
+    def mkdir(name: bytes, mode: int, *, dir_fd: int) -> None:
+        made(name, mode, dir_fd=dir_fd)
+        os.rename(name, b"gone", src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        os.symlink(tmp_path / "outside", name, dir_fd=dir_fd)
+
+    with Root(tmp_path / "root") as root:
+        monkeypatch.setattr(os, "mkdir", mkdir)
+        with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+            root.parent(b"d/file")
+        monkeypatch.undo()
+    assert stat.S_IMODE((tmp_path / "outside").stat().st_mode) == 0o700
+
+
+def test_removing_does_not_descend_into_a_link(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "link").symlink_to("outside")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+            safefs_root._descend(folder, b"link")
+    finally:
+        os.close(folder)
