@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from imagetool.build.files import Trees
 from imagetool.build.state import COMMENT, StageState
-from imagetool.build.worker import Worker
+from imagetool.build.worker import Times, Worker
 from imagetool.image.image import Image
 from imagetool.image.write import write_image, write_layer
 from imagetool.layer.merge import flatten
@@ -38,12 +38,18 @@ def finished_image(state: StageState, finish: Finish, trees: Trees, worker: Work
         run=state.run,
         diff_ids=[layer.diff_id for layer in state.layers],
         history=state.history,
-        created=worker.times.created,
+        created=_created(state, worker.times),
         author=state.author,
         extra=state.extra,
     )
     manifest = write_image(worker.store, config, state.layers, annotations=finish.annotations)
     return Image(manifest, config, state.layers, worker.store)
+
+
+def _created(state: StageState, times: Times) -> str:
+    """Return when the image was made: by the clock it was when its last step was, as BuildKit has it."""
+    by_clock = times.preserve and not times.told and state.history
+    return (by_clock and state.history[-1].created) or times.created
 
 
 def _configured(run: RunConfig, finish: Finish) -> RunConfig:
