@@ -74,13 +74,14 @@ def simple(name: str, *, inputs: int | None, seconds: float, seed: int) -> bytes
     return None
 
 
-def guided(name: str, seconds: float) -> None:
+def guided(name: str, *, seconds: float, seed: int) -> None:
     """Let atheris search; it ends the process, with its own status."""
     import atheris
 
     target = TARGETS[name]
     atheris.instrument_all()
-    arguments = [sys.argv[0], f"-max_total_time={int(seconds)}", "-max_len=65536", "-timeout=10", "-rss_limit_mb=1024"]
+    arguments = [sys.argv[0], f"-max_total_time={int(seconds)}", "-max_len=65536", "-timeout=60", "-rss_limit_mb=1024"]
+    arguments.append(f"-seed={seed + 1}")  # 0 stands for any
     with tempfile.TemporaryDirectory() as found:  # what reaches new code is kept there
         arguments += [f"-artifact_prefix={CORPORA / name}/", found, str(CORPORA / name)]
         atheris.Setup(arguments, target)
@@ -97,7 +98,7 @@ def main() -> int:
     options = parser.parse_args()
     if not options.simple:
         try:
-            guided(options.target, options.seconds)
+            guided(options.target, seconds=options.seconds, seed=options.seed)
         except ImportError:
             sys.stderr.write("atheris is not installed: mutating at random; pip install 'imagetool[fuzz]' for more\n")
     broken = simple(options.target, inputs=None, seconds=options.seconds, seed=options.seed)
