@@ -195,7 +195,7 @@ def test_cve_2024_23652_a_stub_that_the_step_replaces_is_not_cleaned_up_on_the_h
         replaced.set()
 
     spec = build_step_spec(
-        args=["sh", "-c", "echo x; sleep 0.3"],
+        args=["sh", "-c", "echo x; sleep 1.5"],
         env={"PATH": "/bin"},
         cwd="/",
         user=User(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,20 +60,31 @@ def test_a_fork_bomb_is_stopped(executor: Executor, root: Directory) -> None:
     assert sh(executor, root, "echo alive").text == "alive\n"
 
 
+def sleeper(line: str) -> int:
+    """Return the process with this command line, which may have to start yet."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for pid, command in processes().items():
+            if command.startswith(line):
+                return pid
+    raise AssertionError(f"no process {line!r}")
+
+
 def test_processes_are_limited_when_nothing_is_said(executor: Executor, root: Directory) -> None:
     mark = f"{os.getpid()}55"
     found: list[str] = []
 
     def look(_stream: int, _data: bytes) -> None:
-        pid = next(pid for pid, line in processes().items() if line.startswith(f"sleep {mark}"))
+        pid = sleeper(f"sleep {mark}")
         places = hierarchies(Path(f"/proc/{pid}/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
         for place in places:
             above, shared, _ = f"{place.folder}/".partition("/shared/")
             limit = Path(above + shared, "pids.max")
             if "/imagetool-" in above and limit.is_file():
                 found.append(limit.read_text())
+        os.kill(pid, signal.SIGKILL)
 
-    args = ["/bin/sh", "-c", f"sleep {mark} & sleep 0.2; echo x; sleep 0.5"]
+    args = ["/bin/sh", "-c", f"sleep {mark} & echo x; wait; true"]
     spec = build_step_spec(args=args, env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box")
     executor.run(spec, root, output=look)
     assert found == ["4096\n"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from imagetool.content.memory import MemoryStore
 from imagetool.errors import InvalidReference, NotFound, UsageError
 from imagetool.transfer import copy
-from imagetool.transports import Surroundings, find, path_and_name, transports
+from imagetool.transports import TRANSPORTS, Surroundings, find, path_and_name
 from imagetool.transports.local import local_name, resolve
 from tests.support.images import add_image
 
@@ -48,7 +48,7 @@ def test_the_prefix_says_the_transport(text: str, kind: str, rest: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["docker://", "oci:", "oci-archive:", "docker-archive:", "dir:", "aci:"])
 def test_a_prefix_alone_names_nothing(prefix: str) -> None:
-    assert prefix in transports()
+    assert prefix in TRANSPORTS
     with pytest.raises(UsageError, match="nothing is named"):
         find(prefix)
 
@@ -59,7 +59,7 @@ def test_a_prefix_alone_names_nothing(prefix: str) -> None:
 def test_transports_that_are_not_there_are_told_with_those_that_are(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         find(text)
-    assert all(prefix in str(refused.value) for prefix in transports())
+    assert all(prefix in str(refused.value) for prefix in TRANSPORTS)
 
 
 @pytest.mark.parametrize(
