@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from imagetool.config.environment import source_date_epoch
 from imagetool.content.layout import REF_NAME
@@ -16,11 +16,6 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, phase
 from imagetool.transports.local import local_name, resolve
-from imagetool.verbs.build import build, build_index
-from imagetool.verbs.buildoptions import BuildOptions
-from imagetool.verbs.check import check
-from imagetool.verbs.copy import convert, copy, export, pull, push
-from imagetool.verbs.graph import graph
 from imagetool.verbs.workplace import Workplace, opened
 
 if TYPE_CHECKING:
@@ -30,7 +25,35 @@ if TYPE_CHECKING:
     from imagetool.layer.entry import Entry
     from imagetool.snapshot.bundle import Bundle
     from imagetool.streams.codecs import Codec
+    from imagetool.verbs.build import build, build_index
+    from imagetool.verbs.buildoptions import BuildOptions
+    from imagetool.verbs.check import check
+    from imagetool.verbs.copy import convert, copy, export, pull, push
+    from imagetool.verbs.graph import graph
     from imagetool.verbs.rootfs import Repacked
+
+#: Verbs that have modules of their own, loaded when they are asked for: nobody else waits for what they import.
+_MODULES: Final = {
+    "build": "build",
+    "build_index": "build",
+    "BuildOptions": "buildoptions",
+    "check": "check",
+    "convert": "copy",
+    "copy": "copy",
+    "export": "copy",
+    "pull": "copy",
+    "push": "copy",
+    "graph": "graph",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a verb of another module (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"imagetool.verbs.{_MODULES[name]}"), name)
 
 
 def login(registry: str, username: str, password: str, place: Workplace) -> str:

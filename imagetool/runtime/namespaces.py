@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -164,6 +163,8 @@ def _map(pid: int, mapping: Callable[[int], str] | None, ready: int, problem: in
 
 
 def _map_by_tools(uid: int, gid: int, ranges: _Ranges, pid: int) -> str:
+    import subprocess
+
     for tool, own, spans in zip(_TOOLS, (uid, gid), (ranges.users, ranges.groups), strict=True):
         command = [tool, str(pid), *map_arguments(own, spans)]
         result = subprocess.run(command, check=False, capture_output=True, text=True)

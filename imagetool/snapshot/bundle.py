@@ -20,10 +20,8 @@ from imagetool import limits
 from imagetool.content.staging import locked, new_file, replace_file, storage_errors
 from imagetool.errors import InvalidDocument, LimitExceeded, NotFound, UsageError
 from imagetool.image.image import Image
-from imagetool.layer.diff import diff_directory
 from imagetool.layer.directory import Scan, scan_directory
 from imagetool.layer.entry import Item
-from imagetool.layer.merge import content_digests
 from imagetool.layer.scanfile import parse, render
 from imagetool.layer.unpack import Ownership
 from imagetool.oci.descriptor import Descriptor
@@ -67,6 +65,9 @@ class Bundle:
 
         image: what was unpacked; it is read only where a file was touched and put back.
         """
+        from imagetool.layer.diff import diff_directory
+        from imagetool.layer.merge import content_digests
+
         digests = partial(content_digests, image.openers())
         return diff_directory(
             self.rootfs, self.before, after, clamp=clamp, warn=warn, rootless=self.rootless, digests=digests

@@ -1,15 +1,15 @@
 """The places images come from and go to, by the prefix that names them, as in skopeo.
 
 A plain name is the local store. A new transport is a module with a class that offers
-`Transport`, and a line in TRANSPORTS.
+`Transport`, and a function and a line in TRANSPORTS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from imagetool.content.layout import LayoutStore
 from imagetool.content.store import Destination, Source
@@ -75,38 +75,66 @@ class Transport(Protocol):
         ...
 
 
-def transports() -> Mapping[str, Transport]:
-    """Return every transport by its prefix; imported when first asked for."""
-    from imagetool.transports.aci import Aci
-    from imagetool.transports.archive import DockerArchive, OciArchive
-    from imagetool.transports.dir import Dir
+def _docker() -> Transport:
     from imagetool.transports.docker import Docker
+
+    return Docker()
+
+
+def _oci() -> Transport:
     from imagetool.transports.oci import Oci
 
-    return {
-        "docker://": Docker(),
-        "oci:": Oci(),
-        "oci-archive:": OciArchive(),
-        "docker-archive:": DockerArchive(),
-        "dir:": Dir(),
-        "aci:": Aci(),
-    }
+    return Oci()
+
+
+def _oci_archive() -> Transport:
+    from imagetool.transports.archive import OciArchive
+
+    return OciArchive()
+
+
+def _docker_archive() -> Transport:
+    from imagetool.transports.archive import DockerArchive
+
+    return DockerArchive()
+
+
+def _dir() -> Transport:
+    from imagetool.transports.dir import Dir
+
+    return Dir()
+
+
+def _aci() -> Transport:
+    from imagetool.transports.aci import Aci
+
+    return Aci()
+
+
+#: Every transport by its prefix; its module is imported when an image of that kind is named.
+TRANSPORTS: Final[Mapping[str, Callable[[], Transport]]] = {
+    "docker://": _docker,
+    "oci:": _oci,
+    "oci-archive:": _oci_archive,
+    "docker-archive:": _docker_archive,
+    "dir:": _dir,
+    "aci:": _aci,
+}
 
 
 def find(text: str) -> tuple[Transport, str]:
     """Split `transport:rest`; a plain name is the local store. Raises UsageError for a malformed one."""
     from imagetool.transports.local import Local
 
-    known = transports()
-    for prefix, transport in known.items():
+    for prefix, transport in TRANSPORTS.items():
         if text.startswith(prefix):
             if not text[len(prefix) :]:
                 raise UsageError(f"{text!r}: nothing is named after the transport")
-            return transport, text[len(prefix) :]
+            return transport(), text[len(prefix) :]
     scheme = text.partition(":")[0]
     if text.startswith(("http://", "https://")) or f"{scheme}:" in ("docker:", "docker-daemon:", "containers-storage:"):
         raise UsageError(
-            f"{text!r}: no such transport; there are {', '.join(known)} and plain names for the local store"
+            f"{text!r}: no such transport; there are {', '.join(TRANSPORTS)} and plain names for the local store"
         )
     return Local(), text
 
