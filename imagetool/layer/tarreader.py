@@ -51,6 +51,7 @@ _SMALL: Final = 64 * limits.KIB  # content up to this size is cut out at once
 _FIELDS: Final = struct.Struct("100s24s12s12s8s356s").unpack_from
 #: Fields that were read before: owners, times and small sizes repeat all the time.
 _NUMBERS: Final[dict[bytes, int]] = {}
+_KNOWN_NUMBERS: Final = 16384
 _OWNERS: Final[dict[bytes, tuple[int, int, int]]] = {}  # mode, uid and gid side by side
 _new: Final = tuple.__new__  # of a NamedTuple, without going through its own constructor
 
@@ -250,6 +251,7 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
     most = min(_SMALL, limits.LAYER_BYTES)
     numbers, owners = _NUMBERS.get, _OWNERS.get
     near, prefix, tail_sum = b"", b"", 0
+    known = len(_NUMBERS)
     kind: Kind | None = None
     while at + BLOCK <= end and left > 0:
         name, owner_field, size_field, time_field, sum_field, rest = _FIELDS(buffer, at)
@@ -261,6 +263,9 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
         total, size, seconds = numbers(sum_field), numbers(size_field), numbers(time_field)
         if total is None:
             total = _octal(sum_field)
+            if known < _KNOWN_NUMBERS and total >= 0:  # some thousands, each met again and again
+                known += 1
+                _NUMBERS[sum_field] = total
         if size is None:
             size = _octal(size_field)
         if seconds is None:
@@ -419,7 +424,7 @@ def _number(block: bytes, at: int, length: int, what: str, where: str) -> int:
     if digits.strip(b"01234567"):
         raise InvalidArchive(f"{where}: entry {_name(block)} has {what} {digits!r}; not a tar archive?")
     value = int(digits or b"0", 8)
-    if len(_NUMBERS) > 8192:
+    if len(_NUMBERS) > _KNOWN_NUMBERS:
         _NUMBERS.clear()
     _NUMBERS[field] = value
     return value
