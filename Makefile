@@ -76,7 +76,7 @@ FUZZ_CONTAINERS ?= 10000
 FUZZ_SEED ?= $(shell echo $$RANDOM)
 fuzz: setup ## Search for inputs that break readers, FUZZ_SECONDS each, and for containers, FUZZ_CONTAINERS, that get out (root)
 	IMAGETOOL_FUZZ=$(FUZZ_CONTAINERS) $(PY) -m pytest -q -n 2 tests/security/test_runtime_fuzz.py
-	$(PY) -m pip install -q --disable-pip-version-check -e '.[fuzz]' || echo "atheris cannot be installed here: mutating at random"
+	$(PY) -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e '.[fuzz]' || echo "atheris cannot be installed here: mutating at random"
 	$(PY) -m tests.fuzz.run layer --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 	$(PY) -m tests.fuzz.run scan --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 	$(PY) -m tests.fuzz.run document --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
