@@ -275,9 +275,12 @@ def test_many_containers_leave_no_descriptor_and_one_helper(
         assert run(executor, overlay(tmp_path / str(number), lower), "true", network=network).code == 0
     assert open_files() == files
     end = time.monotonic() + 20
-    while descendants(zygote) != below and time.monotonic() < end:  # the last container's end is still ours to see
+    # A container's end, the first's or the last's, may still be on its way when its processes are counted.
+    while not descendants(zygote).items() <= below.items() and time.monotonic() < end:
         time.sleep(0.02)
-    assert descendants(zygote) == below
+    left = descendants(zygote)
+    assert left.items() <= below.items()
+    assert set(left.values()) & set(HELPERS)
 
 
 def test_containers_at_the_same_time_have_networks_apart(executor: Executor, network: Network, tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_an_unpacked_image_is_edited_and_packed_again(around: Surroundings, tmp_
     made = local(around, "a:1", "a", "b")
     place = tmp_path / "bundle"
     rootless = os.geteuid() != 0
-    unpack("a:1", place, around, platform=None, rootless=rootless, observer=silent)
+    unpack("a:1", place, around, platform=None, rootless=rootless, sync=False, observer=silent)
     assert repack(place, "a:2", around, codec=Codec(), observer=silent).layer is None
     assert around.store.resolve("a:2").digest == made.descriptor.digest
     (place / "rootfs/d/a").write_text("new")
@@ -270,7 +270,7 @@ def test_an_unpacked_image_is_edited_and_packed_again(around: Surroundings, tmp_
 
 def test_a_bundle_whose_image_is_gone_cannot_be_packed(around: Surroundings, tmp_path: Path) -> None:
     local(around, "a:1", "a")
-    unpack("a:1", tmp_path / "bundle", around, platform=None, rootless=os.geteuid() != 0, observer=silent)
+    unpack("a:1", tmp_path / "bundle", around, platform=None, rootless=os.geteuid() != 0, sync=False, observer=silent)
     around.store.untag("a:1")
     with pytest.raises(NotFound, match="a:1"):
         repack(tmp_path / "bundle", "a:2", around, codec=Codec(), observer=silent)
