@@ -382,7 +382,7 @@ def test_simple_files_have_the_structure_that_dockerfile_parse_gives_them(lines:
     assert (ours.labels, ours.envs, ours.cmd) == (stock.labels, stock.envs, stock.cmd)
 
 
-def test_a_thousand_lines_are_parsed_in_a_tenth_of_a_second() -> None:
+def test_a_thousand_lines_are_parsed_in_fifty_milliseconds() -> None:
     block = (
         "RUN a --b='c d' \\\n  && e \\\n  # f\n  && g\nCOPY --from=x --chown=1:2 a b /c/\nENV a=b c=\"d e\"\nUSER u\n"
     )
@@ -394,4 +394,4 @@ def test_a_thousand_lines_are_parsed_in_a_tenth_of_a_second() -> None:
         parse(text)
         took.append(time.process_time() - before)
     assert text.count("\n") > 1000
-    assert min(took) < 0.1
+    assert min(took) < 0.05

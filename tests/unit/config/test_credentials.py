@@ -349,5 +349,5 @@ def test_a_helper_that_misbehaves_is_one_error(
     start = time.monotonic()
     with pytest.raises(ImagetoolError, match=message) as refused:
         find("reg.io", "r", authfile=path)
-    assert time.monotonic() - start < 40  # of the 60 that the helper would take
+    assert time.monotonic() - start < 5
     assert str(refused.value).isprintable()

@@ -72,7 +72,7 @@ def test_any_text_can_be_read_as_challenges(text: str) -> None:
 def test_hostile_challenges_are_read_in_linear_time(hostile: str) -> None:
     start = time.process_time()
     parse_challenges([hostile])
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 1
 
 
 def test_scopes_read_back_and_join() -> None:

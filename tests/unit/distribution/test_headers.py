@@ -127,4 +127,4 @@ def test_printable_drops_escapes_and_bidi_overrides() -> None:
 def test_hostile_link_headers_are_read_in_linear_time(hostile: str) -> None:
     start = time.process_time()
     parse_next_link([hostile])
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 0.5

@@ -348,7 +348,7 @@ def test_a_failure_stops_the_blobs_that_are_on_their_way(source: MemoryStore) ->
     start = time.monotonic()
     with pytest.raises(StorageError, match="on fire"):
         copy(gated, MemoryStore(), root, jobs=5)
-    assert time.monotonic() - start < 30  # or never
+    assert time.monotonic() - start < 3
     assert gated.running == 0
 
 
