@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from imagetool.cli.commands import COMMANDS, GLOBALS
+from imagetool.cli.commands import GLOBALS, find_command
 from imagetool.cli.grammar import Command, Wrong, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
-
-    from imagetool.errors import ImagetoolError
 
 
 class Globals:
@@ -41,7 +39,7 @@ def run(args: list[str]) -> int:
 
         return _guarded(lambda: complete(args[1:]))
     try:
-        parsed = parse(args, COMMANDS, GLOBALS)
+        parsed = parse(args, find_command, GLOBALS)
     except Wrong:
         from imagetool.cli.habits import in_our_words
         from imagetool.cli.typed import run_typed  # help, errors, and the commands of other packages
@@ -64,26 +62,17 @@ def call(command: Command, globals: Globals, values: dict[str, Any]) -> int:
 
 
 def _guarded(action: Callable[[], int]) -> int:
-    from imagetool.errors import ImagetoolError
-
+    """Call it; return its exit code, or that of the error that it raised. A bug's is raised again."""
     try:
         code = action()
         sys.stdout.flush()
-    except ImagetoolError as error:
-        _report(error)
-        return error.exit_code
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:
         _forget_stdout()
         return 141
-    except OSError as error:  # a path that nobody foresaw: the system's own words say more than our stack does
-        from imagetool.errors import StorageError
-
-        where = f"{error.filename}: " if error.filename else ""
-        refused = StorageError(f"{where}{error.strerror or error}")
-        _report(refused)
-        return refused.exit_code
+    except Exception as error:  # noqa: BLE001 - what is no error of ours is raised again
+        return _reported(error)
     return code
 
 
@@ -107,7 +96,16 @@ def _forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _report(error: ImagetoolError) -> None:
+def _reported(error: Exception) -> int:
+    """Say what went wrong and return its exit code; raises it again when it is none of ours."""
+    from imagetool.errors import ImagetoolError, StorageError
+
+    if isinstance(error, OSError):  # a path that nobody foresaw: the system's own words say more than our stack does
+        where = f"{error.filename}: " if error.filename else ""
+        error = StorageError(f"{where}{error.strerror or error}")
+    if not isinstance(error, ImagetoolError):
+        raise error
     from imagetool.cli.render import report
 
     report(error, sys.stderr)
+    return error.exit_code

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from imagetool.cli.commands import COMMANDS, GLOBALS
+from imagetool.cli.commands import GLOBALS, all_commands, find_command
 from imagetool.cli.grammar import Argument, Command, Option
 
 TYPE_CHECKING = False
@@ -142,7 +142,7 @@ def _read(words: Sequence[str]) -> tuple[Command | None, Option | None, int, str
             elif option is not None and option.name == "root":
                 root = value
         elif command is None:
-            command = COMMANDS.get(word) or Command(word, "", "")
+            command = find_command(word) or Command(word, "", "")
         else:
             places += 1
     return command, pending, places, root, only_words
@@ -157,7 +157,7 @@ def _spellings(option: Option) -> list[str]:
 
 
 def _command_names() -> Iterator[tuple[str, str]]:
-    for command in COMMANDS.values():
+    for command in all_commands().values():
         yield command.name, command.help
     from imagetool.cli.foreign import foreign_names
 

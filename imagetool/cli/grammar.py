@@ -10,7 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 _KEYWORDS = ("for", "from", "import", "in", "is", "with")
@@ -131,12 +131,12 @@ class Wrong(Exception):
     """A command line this parser does not take; `typed` finds out and says why."""
 
 
-def parse(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence[Option]) -> Parsed:
+def parse(args: Sequence[str], find: Callable[[str], Command | None], shared: Sequence[Option]) -> Parsed:
     """Parse a command line; raises Wrong for one that is not right, or that asks for help.
 
     Options and arguments may be mixed; `--` ends the options, and where the command line of another
     program follows, also the arguments that may be left out: those are "". The shared (global) options may
-    stand anywhere.
+    stand anywhere. `find` gives the command of a name.
     """
     command: Command | None = None
     options = {name: option for option in shared for name in option.spellings}
@@ -148,7 +148,7 @@ def parse(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence
         at += 1
         if only_words or text == "-" or not text.startswith("-"):
             if command is None:
-                command = commands.get(text)
+                command = find(text)
                 if command is None:
                     raise Wrong
                 options.update((name, option) for option in command.options for name in option.spellings)
@@ -223,7 +223,7 @@ def _place(values: dict[str, Any], command: Command, words: list[str]) -> None:
         raise Wrong
 
 
-def plain(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence[Option]) -> list[str]:
+def plain(args: Sequence[str], find: Callable[[str], Command | None], shared: Sequence[Option]) -> list[str]:
     """Return a command line in the narrower form that typer takes.
 
     Shared options come first, and `--flag=true` or `--switch=false` become `--flag` or
@@ -244,7 +244,7 @@ def plain(args: Sequence[str], commands: Mapping[str, Command], shared: Sequence
         if text == "-" or not text.startswith("-"):
             rest.append([text])
             if command is None:
-                command = commands.get(text)
+                command = find(text)
                 if command is None:  # of another package, or wrong: not ours to read
                     rest.append([*args[at:]])
                     break

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from imagetool.cli.app import Globals, call
-from imagetool.cli.commands import COMMANDS, GLOBALS, HELP
+from imagetool.cli.commands import GLOBALS, HELP, all_commands, find_command
 from imagetool.cli.foreign import foreign_command, foreign_names
 from imagetool.cli.grammar import Argument, Command, Option, plain
 from imagetool.cli.habits import hint_for
@@ -64,7 +64,7 @@ def program() -> typer.Typer:
     )
     version = Option("--version", kind="flag", help="Print the version.")
     app.callback()(_with_signature(_remember, [*GLOBALS, version]))
-    for command in COMMANDS.values():
+    for command in all_commands().values():
         function = _with_signature(_calling(command), [*command.arguments, *command.options])
         app.command(command.name, help=command.help, short_help=_brief(command.help))(function)
     return app
@@ -80,7 +80,7 @@ def _brief(text: str) -> str:
 def run_typed(args: list[str]) -> int:
     """Run a command line through typer; return the exit code. Raises what the command raises."""
     try:
-        result: Any = program()(plain(args, COMMANDS, GLOBALS), prog_name="imagetool", standalone_mode=False)
+        result: Any = program()(plain(args, find_command, GLOBALS), prog_name="imagetool", standalone_mode=False)
     except typer.Exit as error:
         if error.exit_code == 130:  # what typer makes of an interrupt
             raise KeyboardInterrupt from None
@@ -119,7 +119,7 @@ def _remember(ctx: typer.Context, version: bool, **values: Any) -> None:
         sys.stdout.write(f"imagetool {__version__}\n")
         raise typer.Exit
     ctx.obj = Globals(**values)
-    if ctx.invoked_subcommand not in COMMANDS:  # of another package, such as the registry; `call` does it for ours
+    if find_command(ctx.invoked_subcommand or "") is None:  # of another package; `call` does it for ours
         adjust_limits(ctx.obj.limit)
 
 

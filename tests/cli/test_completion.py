@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagetool.cli.app import run
-from imagetool.cli.commands import COMMANDS
+from imagetool.cli.commands import all_commands
 from imagetool.cli.completion import FILES, candidates
 
 
@@ -30,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_commands_are_offered_those_of_other_packages_too() -> None:
-    assert set(_words("")) >= {*COMMANDS, "registry"}
+    assert set(_words("")) >= {*all_commands(), "registry"}
     assert _words("ins") == ["inspect"]
     assert _words("registry", "se") == ["serve"]
     assert "--listen" in _words("registry", "serve", "--l")

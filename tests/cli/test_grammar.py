@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetool.cli import typed
-from imagetool.cli.commands import COMMANDS, GLOBALS
+from imagetool.cli.commands import FAMILIES, GLOBALS, all_commands, find_command
 from imagetool.cli.grammar import Argument, Command, Option, Wrong, parse, plain
 from imagetool.runtime.executors import ISOLATIONS
 
+COMMANDS = all_commands()
 Seen = tuple[str, dict[str, Any], dict[str, Any]]
 _WORDS = st.sampled_from(["x", "a=b", "dir/app:1", "oci:x:y", "-", "é", "", "1", "type=oci,dest=o"])
 
@@ -34,7 +36,7 @@ def by_typer() -> Iterator[Any]:
     program = typer.main.get_command(typed.program())
 
     def run(args: list[str]) -> Seen:
-        program.main(plain(args, COMMANDS, GLOBALS), prog_name="imagetool", standalone_mode=False)
+        program.main(plain(args, find_command, GLOBALS), prog_name="imagetool", standalone_mode=False)
         return seen.pop()
 
     yield run
@@ -46,7 +48,7 @@ def _listed(value: Any) -> Any:
 
 
 def _by_us(args: list[str]) -> Seen:
-    parsed = parse(args, COMMANDS, GLOBALS)
+    parsed = parse(args, find_command, GLOBALS)
     return parsed.command.name, parsed.globals, parsed.values
 
 
@@ -117,7 +119,7 @@ def test_a_right_command_line_means_the_same_to_typer(by_typer: Any, args: list[
 )
 def test_what_is_not_right_is_left_to_typer(args: list[str]) -> None:
     with pytest.raises(Wrong):
-        parse(args, COMMANDS, GLOBALS)
+        parse(args, find_command, GLOBALS)
 
 
 @pytest.mark.parametrize("spelt", [["--tls-verify=false"], ["--no-tls-verify"]], ids=" ".join)
@@ -125,16 +127,16 @@ def test_what_is_not_right_is_left_to_typer(args: list[str]) -> None:
 def test_registries_need_not_be_verified_in_either_spelling_at_any_place(spelt: list[str], place: int) -> None:
     args = ["push", "a", "b"]
     args[place:place] = spelt
-    assert parse(args, COMMANDS, GLOBALS).globals["tls_verify"] is False
+    assert parse(args, find_command, GLOBALS).globals["tls_verify"] is False
 
 
 def test_after_two_dashes_everything_is_an_argument() -> None:
-    assert parse(["rmi", "--", "-t", "--root"], COMMANDS, GLOBALS).values == {"names": ["-t", "--root"]}
+    assert parse(["rmi", "--", "-t", "--root"], find_command, GLOBALS).values == {"names": ["-t", "--root"]}
 
 
 def test_options_of_other_packages_are_not_ours_to_move() -> None:
     args = ["--tls-verify=false", "registry", "serve", "--root", "x", "--tls-verify=false"]
-    assert plain(args, COMMANDS, GLOBALS) == [
+    assert plain(args, find_command, GLOBALS) == [
         "--no-tls-verify",
         "registry",
         "serve",
@@ -151,7 +153,7 @@ def test_the_isolations_that_can_be_chosen_are_those_there_are(command: str) -> 
 
 
 def test_after_an_image_to_run_everything_is_the_commands_own() -> None:
-    parsed = parse(["run", "-e", "A=1", "img", "sh", "-e", "--root", "--", "x"], COMMANDS, GLOBALS)
+    parsed = parse(["run", "-e", "A=1", "img", "sh", "-e", "--root", "--", "x"], find_command, GLOBALS)
     assert parsed.values["command"] == ["sh", "-e", "--root", "--", "x"]
     assert parsed.values["env"] == ["A=1"]
     assert parsed.globals["root"] is None
@@ -172,3 +174,14 @@ def test_a_command_line_may_follow_in_place_of_what_may_be_left_out(
     seen = _by_us(args)
     assert (seen[2]["container"], seen[2]["command"]) == (container, command)
     assert by_typer(args) == seen
+
+
+def test_each_family_has_the_commands_that_its_name_says_and_functions_for_them() -> None:
+    for family, names in FAMILIES.items():
+        module = import_module(f"imagetool.cli.commands.{family}")
+        assert tuple(command.name for command in module.COMMANDS) == names
+        for command in module.COMMANDS:
+            target, _, function = command.target.partition(":")
+            assert callable(getattr(import_module(f"imagetool.cli.{target}"), function))
+            assert find_command(command.name) is command
+    assert find_command("no-such-command") is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imagetool.cli.commands import COMMANDS, GLOBALS
+from imagetool.cli.commands import GLOBALS, all_commands, find_command
 from imagetool.cli.grammar import parse
 from imagetool.cli.habits import AS_ALWAYS, HINTS, SAME, in_our_words
 from tests.support.command import imagetool
@@ -37,6 +37,7 @@ BUILDAH = """
 --userns-gid-map-group --userns-uid-map --userns-uid-map-user --uts --variant --volume -v
 """
 
+COMMANDS = all_commands()
 OURS = {name for option in (*COMMANDS["build"].options, *GLOBALS) for name in option.spellings}
 
 
@@ -83,8 +84,8 @@ def test_an_option_that_is_not_offered_is_an_error_with_its_name_and_a_hint(tmp_
     ids=str,
 )  # fmt: skip
 def test_what_is_meant_is_done(others: list[str], ours: list[str]) -> None:
-    said = parse(["build", *ours, "."], COMMANDS, GLOBALS)
-    assert parse(in_our_words(["build", *others, "."]), COMMANDS, GLOBALS).values == said.values
+    said = parse(["build", *ours, "."], find_command, GLOBALS)
+    assert parse(in_our_words(["build", *others, "."]), find_command, GLOBALS).values == said.values
 
 
 def test_what_is_always_done_cannot_be_turned_off(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from imagetool.cli.commands import COMMANDS
+from imagetool.cli.commands import all_commands
 
+COMMANDS = all_commands()
 GOLDEN = Path(__file__).parents[2] / "fixtures/golden/cli"
 _PROGRAM = [sys.executable, "-m", "imagetool"]
 _PLAIN = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}

@@ -340,4 +340,4 @@ def test_an_answered_build_loads_next_to_nothing(builder: Builder) -> None:
     assert "imagetool.build.unchanged" in loaded
     heavy = {"typer", "click", "rich", "requests", "dataclasses", "typing", "pathlib", "subprocess", "imagetool.api"}
     assert not loaded & heavy
-    assert len([name for name in loaded if name.startswith("imagetool")]) <= 14, sorted(loaded)
+    assert len([name for name in loaded if name.startswith("imagetool")]) <= 12, sorted(loaded)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from imagetool.cli import commands
+from imagetool.cli.commands import running
 from imagetool.errors import InvalidDocument
 from imagetool.runtime.bundles.configshape import check_config
 from imagetool.runtime.spec import build_step_spec
@@ -108,4 +108,4 @@ def test_good_platform_sections_are_good_by_the_second_telling_too(section: str,
 
 
 def test_the_command_line_offers_exactly_the_systems_that_there_are_writers_for() -> None:
-    assert tuple(SYSTEMS) == commands.SYSTEMS
+    assert tuple(SYSTEMS) == running.SYSTEMS
