@@ -13,13 +13,15 @@ from functools import partial
 from typing import Final
 
 from imagetool.errors import StorageError
+from imagetool.layer import acl
 from imagetool.layer.entry import Entry, display, is_private
 from imagetool.layer.rootless import OWNER, render_owner
 from imagetool.safefs.root import Root
 from imagetool.values import dataclass
 
 Warn = Callable[[str], None]
-_ACL: Final = "system.posix_acl_"
+_ACL: Final = b"system.posix_acl_"
+_INHERITED: Final = _ACL.decode()
 _WRITABLE: Final = 0o200  # what even the owner of a file needs to give it attributes
 _REFUSED: Final = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -101,8 +103,7 @@ class Dressing:
             self._note(fd)
             os.fchmod(fd, mode | _WRITABLE)
             self.set_xattrs(entry, partial(os.setxattr, fd))
-        if not entry.xattrs or mode & _WRITABLE != _WRITABLE:
-            os.fchmod(fd, mode)
+        os.fchmod(fd, mode)  # after an access control list, which would say what the mode is
         os.utime(fd, ns=(entry.mtime, entry.mtime))
 
     def _record(self, fd: int, entry: Entry) -> None:
@@ -124,10 +125,23 @@ class Dressing:
             if is_private(attribute):
                 self._leave_out(f"{display(attribute)} belongs to a host", "an attribute of a host", entry)
                 continue
+            if attribute in acl.ATTRIBUTE_OF:
+                self._leave_out("its access control list has users by name alone", "what a list says of them", entry)
+                value, _, _ = acl.from_text(value, f"{self._where}: {display(entry.name)}")
+                attribute = acl.ATTRIBUTE_OF[attribute]
+            if attribute.startswith(_ACL) and not self._ownership.owners and not self._ownership.recorded:
+                value = self._without_users(value, entry)
             try:
                 put(attribute, value)
             except OSError as error:
                 self._check_refused(error, f"attribute {display(attribute)}", "an extended attribute", entry)
+
+    def _without_users(self, value: bytes, entry: Entry) -> bytes:
+        """Return a list without those who would be others on this host, where owners are not what entries state."""
+        kept = acl.without_users(value)
+        if kept != value:
+            self._leave_out("its access control list has users of the image", "what a list says of them", entry)
+        return kept
 
     def _mode(self, fd: int, entry: Entry) -> int:
         """Return the mode; without setuid and setgid when the file could not be given its owner."""
@@ -171,7 +185,7 @@ class Dressing:
 def _disinherit(fd: int) -> bool:
     """Take from a new file the access control lists that its directory gave it; say whether there were any."""
     try:
-        inherited = [name for name in os.listxattr(fd) if name.startswith(_ACL)]
+        inherited = [name for name in os.listxattr(fd) if name.startswith(_INHERITED)]
     except OSError as error:
         if error.errno == errno.ENOTSUP:  # a file system without extended attributes
             return False

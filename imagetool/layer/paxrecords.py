@@ -1,4 +1,4 @@
-"""The records of pax extended headers, as bytes.
+"""The records of pax extended headers, as bytes. docs/reference/tar-records.md says what becomes of each key.
 
 Source: POSIX.1-2017 pax, "pax Extended Header"; GNU tar's quoting of attribute names.
 """
@@ -13,6 +13,7 @@ from imagetool.errors import InvalidArchive, LimitExceeded
 from imagetool.layer.entry import display
 
 XATTR_PREFIX: Final = b"SCHILY.xattr."
+LIBARCHIVE_XATTR: Final = b"LIBARCHIVE.xattr."
 _REPEATED: Final = frozenset({b"GNU.sparse.offset", b"GNU.sparse.numbytes"})
 
 
@@ -89,14 +90,41 @@ def pax_time(text: bytes, where: str) -> int:
 
 
 def pax_xattrs(pax: Mapping[bytes, bytes], name: bytes, where: str) -> dict[bytes, bytes]:
-    """Return the extended attributes of the entry `name`; raises InvalidArchive and LimitExceeded."""
+    """Return the extended attributes of the entry `name`; raises InvalidArchive and LimitExceeded.
+
+    libarchive says each twice: as others do, and with the value in base64. Both have the name with
+    most characters escaped, which only the second is read back from.
+    """
     xattrs = {unquote(key[len(XATTR_PREFIX) :]): value for key, value in pax.items() if key.startswith(XATTR_PREFIX)}
+    if any(key.startswith(LIBARCHIVE_XATTR) for key in pax):
+        _add_libarchive(xattrs, pax, f"{where}: entry {display(name)}")
     for attribute, value in xattrs.items():
         if len(value) > limits.TAR_XATTR_BYTES:
             raise LimitExceeded(
                 f"{where}: entry {display(name)} has an extended attribute of {len(value)} bytes,"
                 f" more than {limits.named('TAR_XATTR_BYTES')}"
             )
-        if not 0 < len(attribute) <= 255 or b"\0" in attribute:
+        if not 0 < len(attribute) <= 255 or b"\0" in attribute or attribute.startswith(b"SCHILY."):
             raise InvalidArchive(f"{where}: entry {display(name)} has an extended attribute that can have no such name")
     return xattrs
+
+
+def _add_libarchive(xattrs: dict[bytes, bytes], pax: Mapping[bytes, bytes], what: str) -> None:
+    from base64 import b64decode
+    from urllib.parse import unquote_to_bytes
+
+    found: dict[bytes, bytes] = {}
+    for key, text in pax.items():
+        if not key.startswith(LIBARCHIVE_XATTR):
+            continue
+        escaped = key[len(LIBARCHIVE_XATTR) :]
+        attribute = unquote_to_bytes(escaped)
+        try:
+            value = b64decode(text + b"=" * (-len(text) % 4), validate=True)
+        except ValueError:
+            raise InvalidArchive(f"{what} has {display(key)[:80]} with a value that is not base64") from None
+        if attribute in found or pax.get(XATTR_PREFIX + escaped, value) != value:
+            raise InvalidArchive(f"{what} has two values of {display(attribute)[:80]}: readers differ on it")
+        xattrs.pop(unquote(escaped), None)
+        found[attribute] = value
+    xattrs |= found

@@ -19,6 +19,8 @@ from imagetool.layer.blocks import BLOCK
 from imagetool.safefs.holes import ZEROS
 
 SPARSE: Final = b"GNU.sparse."
+#: How star and Solaris say that a file has holes, and GNU tar that it is a part of one.
+OTHERS: Final = (b"SCHILY.realsize", b"SUN.holesdata", b"GNU.volume.offset", b"GNU.volume.size")
 
 
 class Sparse(NamedTuple):

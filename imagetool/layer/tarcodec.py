@@ -14,6 +14,7 @@ from typing import Final
 from zlib import adler32
 
 from imagetool.errors import InvalidArchive, StorageError
+from imagetool.layer.acl import ATTRIBUTE_OF
 from imagetool.layer.blocks import BLOCK
 from imagetool.layer.entry import Entry, Item, Kind, display
 from imagetool.layer.paxrecords import XATTR_PREFIX, quote, render_records
@@ -164,7 +165,7 @@ def _long_header(entry: Entry, stored: bytes) -> bytes:
         if value > most:
             records[key] = b"%d" % value
     for attribute, data in sorted(entry.xattrs.items()):
-        records[XATTR_PREFIX + quote(attribute)] = data
+        records[attribute if attribute in ATTRIBUTE_OF else XATTR_PREFIX + quote(attribute)] = data
     block = _ustar(
         name,
         entry.mode,

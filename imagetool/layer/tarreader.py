@@ -16,10 +16,11 @@ from zlib import adler32
 
 from imagetool import limits
 from imagetool.errors import InvalidArchive, LimitExceeded
+from imagetool.layer.acl import ACCESS, DEFAULT, with_lists
 from imagetool.layer.blocks import BLOCK, Blocks
 from imagetool.layer.entry import Entry, Item, Kind, display, normal_name
-from imagetool.layer.paxrecords import XATTR_PREFIX, parse_records, pax_int, pax_time, pax_xattrs
-from imagetool.layer.sparse import SPARSE, Sparse, expand, from_header, from_records
+from imagetool.layer.paxrecords import LIBARCHIVE_XATTR, XATTR_PREFIX, parse_records, pax_int, pax_time, pax_xattrs
+from imagetool.layer.sparse import OTHERS, SPARSE, Sparse, expand, from_header, from_records
 
 _KIND_OF_TYPE: Final[dict[int, Kind]] = {
     0x00: "file",  # v7
@@ -38,7 +39,7 @@ _GNU_MAGIC: Final = b"ustar  \0"
 _EXTENDED: Final = b"xgLK"
 #: What a global header may say of all entries that follow; of other fields it would be nonsense.
 _GLOBAL: Final = frozenset({b"uid", b"gid", b"mtime"})
-_NOT_GLOBAL: Final = (b"path", b"linkpath", b"size", XATTR_PREFIX, SPARSE)
+_NOT_GLOBAL: Final = (b"path", b"linkpath", b"size", XATTR_PREFIX, LIBARCHIVE_XATTR, SPARSE, ACCESS, DEFAULT, *OTHERS)
 _ZERO: Final = bytes(BLOCK)
 _SECOND: Final = 1_000_000_000
 _MAX_TIME: Final = (1 << 40) * _SECOND  # far beyond what file systems keep; they would clamp it themselves
@@ -313,7 +314,7 @@ def _entry(block: bytes, tail: _Tail, pax: Mapping[bytes, bytes], where: str) ->
     raw_name = pax.get(SPARSE + b"name", pax.get(b"path"))
     if raw_name is None:
         raw_name = tail.prefix + block[:100].partition(b"\0")[0]
-    return _finished(
+    entry = _finished(
         block,
         tail,
         raw_name,
@@ -327,11 +328,16 @@ def _entry(block: bytes, tail: _Tail, pax: Mapping[bytes, bytes], where: str) ->
         pax_xattrs(pax, raw_name, where),
         where,
     )
+    return with_lists(entry, pax, where) if ACCESS in pax or DEFAULT in pax else entry
 
 
 def _sparse(block: bytes, pax: Mapping[bytes, bytes], source: Blocks, entry: Entry, where: str) -> Sparse | None:
     """Return how a sparse file is stored, None for any other entry."""
     has_records = any(key.startswith(SPARSE) for key in pax)
+    for key in OTHERS:
+        if key in pax:
+            what = f"{where}: entry {display(entry.name)} has {key.decode()}"
+            raise InvalidArchive(f"{what}: it is stored in a way that readers differ on")
     if block[156] != _OLD_SPARSE and not has_records:
         return None
     where = f"{where}: entry {display(entry.name)}"

@@ -213,8 +213,8 @@ class _Unpacking:
             self._root.remove(entry.name)
             return
         self._dressing.own(entry)
-        self._root.set_node_mode(entry.name, entry.mode)
         self._dressing.set_xattrs(entry, partial(self._root.set_node_xattr, entry.name))
+        self._root.set_node_mode(entry.name, entry.mode)
         self._root.set_times(entry.name, entry.mtime)
 
     def _undress(self, name: bytes) -> None:
