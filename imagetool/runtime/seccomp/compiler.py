@@ -1,8 +1,12 @@
 """Compile `linux.seccomp` of the OCI config to a classic BPF program.
 
 Of several rules for a call the one without conditions wins, as in libseccomp; conditions are
-tried in the profile's order. Calls of a machine that is not listed, of x32, and those newer than our
+tried in the profile's order. Calls of a machine that is not listed, x32 among them, and those newer than our
 tables are answered ENOSYS, so that programs fall back to what they used before.
+
+On i386 a rule holds for a call however it is made: by its number, or through socketcall or ipc. There the filter
+sees which call it is, but for the first two arguments of most only a pointer: as in libseccomp, a condition on the
+first is left out, and those on others look at what they can. A profile that must not have socketcall has to name it.
 
 Source: runtime-spec v1.2 config-linux.md "Seccomp"; seccomp(2); seccomp_rule_add(3);
 include/uapi/linux/seccomp.h, bpf_common.h.
@@ -18,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from imagetool.errors import UsageError
-from imagetool.runtime.seccomp.numbers import AUDIT, MACHINES, X32, numbers
+from imagetool.runtime.seccomp.numbers import AUDIT, MACHINES, NARROW, PRIVATE, X32, multiplexed, numbers
 from imagetool.values import dataclass
 
 _LOAD, _AND, _JUMP, _EQUAL, _GREATER, _AT_LEAST, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
@@ -62,10 +66,13 @@ def _compiled(text: str, machine: str) -> bytes:
         return b""
     program = _Program()
     rest = program.answer(_ERRNO | errno.ENOSYS)
-    for name in reversed([native, *(name for name in others if name in listed)]):
-        calls = _tree(program, _intervals(seccomp, name))
+    for name in reversed([native, *(name for name in others if name in listed and name != "SCMP_ARCH_X32")]):
+        calls = _tree(program, _intervals(seccomp, name), wide=name not in NARROW)
         if name == "SCMP_ARCH_X86_64":
-            x32 = program.answer(_ERRNO | errno.ENOSYS)
+            if "SCMP_ARCH_X32" in listed:
+                x32 = _tree(program, _intervals(seccomp, "SCMP_ARCH_X32"), wide=False)
+            else:
+                x32 = program.answer(_ERRNO | errno.ENOSYS)
             calls = program.branch(_AT_LEAST, X32, x32, calls)
         calls = program.load(_NUMBER, calls)
         rest = program.branch(_EQUAL, AUDIT[name], calls, rest)
@@ -138,6 +145,16 @@ class _Condition:
     second: int
 
 
+def _alternatives(rule: Mapping[str, Any]) -> list[tuple[_Condition, ...]]:
+    """Return what a rule asks for: all its conditions; or any one when two look at the same argument, as runc does."""
+    conditions = [
+        _Condition(arg["index"], arg["op"], arg["value"], arg.get("valueTwo", 0)) for arg in rule.get("args") or ()
+    ]
+    if len({condition.argument for condition in conditions}) < len(conditions):
+        return [(condition,) for condition in conditions]
+    return [tuple(conditions)]
+
+
 def _answer_of(rule: Mapping[str, Any], action: str, number: str) -> int:
     value = _ACTIONS[rule[action]]
     return value | rule.get(number, errno.EPERM) & 0xFFFF if rule[action] in _WITH_DATA else value
@@ -146,26 +163,31 @@ def _answer_of(rule: Mapping[str, Any], action: str, number: str) -> int:
 def _intervals(seccomp: Mapping[str, Any], architecture: str) -> list[tuple[int, _Verdict]]:
     """Return where in the sequence of numbers which verdict begins, from 0 on."""
     default = _answer_of(seccomp, "defaultAction", "defaultErrnoRet")
-    known = numbers(architecture)
+    known, through = numbers(architecture), multiplexed(architecture)
     fixed: dict[int, int] = {}
     choices: dict[int, list[tuple[int, tuple[_Condition, ...]]]] = {}
     for rule in seccomp.get("syscalls", ()):
         value = _answer_of(rule, "action", "errnoRet")
         if value == default:
             continue
-        conditions = tuple(
-            _Condition(arg["index"], arg["op"], arg["value"], arg.get("valueTwo", 0)) for arg in rule.get("args") or ()
-        )
-        for number in {known[name] for name in rule["names"] if name in known}:
-            if conditions:
-                choices.setdefault(number, []).append((value, conditions))
-            else:
-                fixed.setdefault(number, value)
+        for conditions in _alternatives(rule):
+            for number in {known[name] for name in rule["names"] if name in known}:
+                if conditions:
+                    choices.setdefault(number, []).append((value, conditions))
+                else:
+                    fixed.setdefault(number, value)
+            for number, first in sorted({through[name] for name in rule["names"] if name in through}):
+                first_is = _Condition(0, "SCMP_CMP_EQ", first, 0)
+                others = tuple(condition for condition in conditions if condition.argument)
+                at = choices.setdefault(number, [])
+                # What is said of the call whatever its arguments wins, as it does when made by its number.
+                at.insert(len(at) if others else 0, (value, (first_is, *others)))
     verdicts = {number: _Verdict(default, tuple(found)) for number, found in choices.items()}
     verdicts |= {number: _Verdict(value) for number, value in fixed.items()}
-    newest = max(number for number in known.values() if number < 0x1000)
+    base = X32 if architecture == "SCMP_ARCH_X32" else 0
+    newest = max(number for number in known.values() if number - base < PRIVATE)
     for number in known.values():
-        if number > newest:  # arm's own, far above all others
+        if number > newest:  # a machine's own, above all others
             verdicts.setdefault(number, _Verdict(default))
     permissive = default in (_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"])
     beyond = _Verdict(default if permissive else _ERRNO | errno.ENOSYS)
@@ -181,27 +203,27 @@ def _intervals(seccomp: Mapping[str, Any], architecture: str) -> list[tuple[int,
     return found
 
 
-def _tree(program: _Program, intervals: Sequence[tuple[int, _Verdict]]) -> int:
+def _tree(program: _Program, intervals: Sequence[tuple[int, _Verdict]], *, wide: bool) -> int:
     """Write a binary search over the numbers."""
     if len(intervals) == 1:
-        return _leaf(program, intervals[0][1])
+        return _leaf(program, intervals[0][1], wide=wide)
     middle = len(intervals) // 2
-    above = _tree(program, intervals[middle:])
-    below = _tree(program, intervals[:middle])
+    above = _tree(program, intervals[middle:], wide=wide)
+    below = _tree(program, intervals[:middle], wide=wide)
     return program.branch(_AT_LEAST, intervals[middle][0], above, below)
 
 
-def _leaf(program: _Program, verdict: _Verdict) -> int:
+def _leaf(program: _Program, verdict: _Verdict, *, wide: bool) -> int:
     label = program.answer(verdict.value)
     for value, conditions in reversed(verdict.choices):
         otherwise, label = label, program.answer(value)
         for condition in reversed(conditions):
-            label = _test(program, condition, label, otherwise)
+            label = _test(program, condition, label, otherwise, wide=wide)
     return label
 
 
-def _test(program: _Program, condition: _Condition, yes: int, no: int) -> int:
-    """Write one comparison of an argument with 64 bits, unsigned, of which BPF sees two halves."""
+def _test(program: _Program, condition: _Condition, yes: int, no: int, *, wide: bool) -> int:
+    """Write one comparison of an argument, unsigned: of 64 bits, of which BPF sees two halves, or of the lower 32."""
     operator = condition.operator.removeprefix("SCMP_CMP_")
     low = _ARGUMENTS + 8 * condition.argument
     value, masks = condition.value, (_LOW, _LOW)
@@ -212,7 +234,7 @@ def _test(program: _Program, condition: _Condition, yes: int, no: int) -> int:
     if operator in ("NE", "LT", "LE"):  # the opposite of EQ, GE, GT
         yes, no = no, yes
     if operator in ("EQ", "NE", "MASKED_EQ"):
-        for offset, half, mask in zip((low, low + 4), halves, masks, strict=True):
+        for offset, half, mask in list(zip((low, low + 4), halves, masks, strict=True))[: 2 if wide else 1]:
             yes = program.branch(_EQUAL, half, yes, no)
             if mask != _LOW:
                 yes = program.mask(mask, yes)
@@ -220,6 +242,8 @@ def _test(program: _Program, condition: _Condition, yes: int, no: int) -> int:
         return yes
     lower = program.branch(_AT_LEAST if operator in ("GE", "LT") else _GREATER, halves[0], yes, no)
     lower = program.load(low, lower)
+    if not wide:
+        return lower
     equal = program.branch(_EQUAL, halves[1], lower, no)
     higher = program.branch(_GREATER, halves[1], yes, equal)
     return program.load(low + 4, higher)

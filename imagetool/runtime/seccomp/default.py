@@ -8,8 +8,9 @@ in its low 32 bits, which is all that the kernel looks at.
 
 socketcall of i386 hides the family behind a pointer. It is allowed all the same, as Docker does again after having
 refused it: the C library of 32-bit programs has no other way to the network, and they are found in 64-bit images
-too. A kernel older than May 2026 whose AF_ALG is not patched (CVE-2026-31431) needs a profile of its own without it,
-or the module af_alg kept away.
+too. A kernel older than May 2026 whose AF_ALG is not patched (CVE-2026-31431) needs a profile of its own in which
+socketcall is answered SCMP_ACT_ERRNO with errnoRet 38 (to leave it out is not enough: what is allowed by name is
+allowed through it), or the module af_alg kept away.
 
 Source: github.com/moby/profiles (policy); CVE-2026-31431; the man page of each call.
 """

@@ -1,9 +1,10 @@
 """System call numbers of the machines that containers run on, and of the 32-bit machines these also run.
 
-Made from the kernel's UAPI headers: asm/unistd.h of x86-64 (-m64 and -m32), arm64 and arm (EABI) as
+Made from the kernel's UAPI headers: asm/unistd.h of x86-64 (-m64, -m32 and -mx32), arm64 and arm (EABI) as
 of Linux 6.1, and the additions up to 6.18, which have one number everywhere.
 
-Source: arch/*/include/uapi/asm/unistd.h, include/uapi/asm-generic/unistd.h, include/uapi/linux/audit.h.
+Source: arch/*/include/uapi/asm/unistd.h, include/uapi/asm-generic/unistd.h, include/uapi/linux/audit.h;
+include/uapi/linux/net.h and ipc.h for what i386 multiplexes.
 """
 
 from __future__ import annotations
@@ -17,19 +18,49 @@ AUDIT: Final = {
     "SCMP_ARCH_X86": 0x40000003,
     "SCMP_ARCH_AARCH64": 0xC00000B7,
     "SCMP_ARCH_ARM": 0x40000028,
+    "SCMP_ARCH_X32": 0xC000003E,  # told from x86-64 by a bit of the number
 }
-#: What `os.uname().machine` runs: its own machine first, then its 32-bit one.
+#: What `os.uname().machine` runs: its own machine first, then its 32-bit ones.
 MACHINES: Final = {
-    "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86"),
+    "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
     "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
 }
+#: Machines whose arguments have 32 bits.
+NARROW: Final = frozenset(("SCMP_ARCH_X86", "SCMP_ARCH_ARM", "SCMP_ARCH_X32"))
 #: The bit that marks a call of the x32 ABI on x86-64.
 X32: Final = 0x40000000
+#: Where the numbers of one machine alone begin: x32's own, and far above them arm's.
+PRIVATE: Final = 512
+#: What i386's socketcall and ipc stand for: each call by the number that is their first argument.
+MULTIPLEXED: Final = {
+    "socketcall": """socket:1 bind:2 connect:3 listen:4 accept:5 getsockname:6 getpeername:7 socketpair:8 send:9
+        recv:10 sendto:11 recvfrom:12 shutdown:13 setsockopt:14 getsockopt:15 sendmsg:16 recvmsg:17 accept4:18
+        recvmmsg:19 sendmmsg:20""",
+    "ipc": """semop:1 semget:2 semctl:3 semtimedop:4 msgsnd:11 msgrcv:12 msgget:13 msgctl:14 shmat:21 shmdt:22
+        shmget:23 shmctl:24""",
+}
+
+
+@functools.cache
+def multiplexed(architecture: str) -> dict[str, tuple[int, int]]:
+    """Return the calls that can also be made through another: that one's number, and its first argument."""
+    if architecture != "SCMP_ARCH_X86":
+        return {}
+    return {
+        name: (numbers(architecture)[through], int(first))
+        for through, calls in MULTIPLEXED.items()
+        for name, first in (call.split(":") for call in calls.split())
+    }
 
 
 @functools.cache
 def numbers(architecture: str) -> dict[str, int]:
     """Return the system calls of a machine by name. Raises KeyError for one that is not in `AUDIT`."""
+    if architecture == "SCMP_ARCH_X32":
+        lacking = _NOT_X32.split()
+        shared = {name: number for name, number in numbers("SCMP_ARCH_X86_64").items() if name not in lacking}
+        private = {name: number for number, name in enumerate(_X32_PRIVATE.split(), PRIVATE)}
+        return {name: X32 | number for name, number in (shared | private).items()}
     column = list(AUDIT).index(architecture)
     found = {}
     for row in _TABLE.split():
@@ -44,6 +75,19 @@ def is_known(name: str) -> bool:
     """Say whether any of the machines has a system call of this name."""
     return any(name in numbers(architecture) for architecture in AUDIT)
 
+
+#: What x86-64 has and x32 has not.
+_NOT_X32: Final = """
+_sysctl create_module epoll_ctl_old epoll_wait_old get_kernel_syms get_thread_area map_shadow_stack nfsservctl
+query_module set_thread_area uprobe uretprobe uselib vserver
+"""
+#: What x32 has at numbers of its own, in their order: calls that take structures with pointers in them.
+_X32_PRIVATE: Final = """
+rt_sigaction rt_sigreturn ioctl readv writev recvfrom sendmsg recvmsg execve ptrace rt_sigpending rt_sigtimedwait
+rt_sigqueueinfo sigaltstack timer_create mq_notify kexec_load waitid set_robust_list get_robust_list vmsplice move_pages
+preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg process_vm_readv process_vm_writev setsockopt getsockopt io_setup
+io_submit execveat preadv2 pwritev2
+"""
 
 #: name:x86-64,i386,arm64,arm
 _TABLE: Final = """

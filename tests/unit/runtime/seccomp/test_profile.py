@@ -19,7 +19,7 @@ from imagetool.runtime.seccomp.profile import checked, default_profile, read_pro
 from imagetool.runtime.security import DEFAULT_CAPABILITIES
 from tests.support.bpf import ALLOW, ERRNO, call, instructions, verdict
 
-X86_64, I386 = "SCMP_ARCH_X86_64", "SCMP_ARCH_X86"
+X86_64, I386, X32 = "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"
 
 
 def names_allowed(profile: dict[str, Any], **changed: Any) -> set[str]:
@@ -70,8 +70,8 @@ def test_both_dialects_say_which_error_it_is() -> None:
 
 
 def test_the_32_bit_machine_is_filtered_when_the_profile_has_it() -> None:
-    both = profile(archMap=[{"architecture": X86_64, "subArchitectures": [I386, "SCMP_ARCH_X32"]}])
-    for source, expected in ((both, [X86_64, I386]), (profile(architectures=[I386]), [I386]), (profile(), None)):
+    both = profile(archMap=[{"architecture": X86_64, "subArchitectures": [I386, X32]}])
+    for source, expected in ((both, [X86_64, I386, X32]), (profile(architectures=[I386]), [I386]), (profile(), None)):
         tree = resolve(checked(source), capabilities=(), machine="x86_64", kernel="6.1")
         assert tree.get("architectures") == expected
 
