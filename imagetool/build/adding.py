@@ -20,6 +20,7 @@ from imagetool.build.files import Taken
 from imagetool.build.folderfiles import FolderFiles
 from imagetool.build.root import Root
 from imagetool.build.steps import Inputs, Made
+from imagetool.content.folders import scratch_folder
 from imagetool.content.staging import storage_errors
 from imagetool.dockerfile import Add, IgnoreRules, is_remote
 from imagetool.errors import BuildError, DigestMismatch, InvalidArchive, Unsupported
@@ -27,7 +28,6 @@ from imagetool.layer.entry import Entry, Item, display, parents
 from imagetool.layer.tarreader import read
 from imagetool.layer.whiteout import is_reserved
 from imagetool.oci.digest import Digest, new_hasher
-from imagetool.snapshot.folders import scratch_folder
 from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import bounded

@@ -76,7 +76,7 @@ def open_context(
         yield Opened(Path(text))
         return
     from imagetool.build import git
-    from imagetool.snapshot.folders import scratch_folder
+    from imagetool.content.folders import scratch_folder
 
     with scratch_folder(scratch) as place:
         source = git.GitSource.parse(text)

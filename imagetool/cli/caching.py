@@ -45,8 +45,8 @@ def cache(globals: Globals, *, action: str, place: str | None, id: Sequence[str]
 
 def _of_these_ids(folder: Path) -> Path:
     """Return where the cache mounts of this user's builds are, and become who may touch their files."""
+    from imagetool.content.folders import of_these_ids
     from imagetool.runtime.namespaces import enter_user_namespace
-    from imagetool.snapshot.folders import of_these_ids
 
     if os.geteuid() != 0:
         enter_user_namespace()

@@ -58,7 +58,7 @@ class Output:
         if not self.is_stdout:
             api.export(image, self.kind, self.dest, place, name=name, archive=self.archive)
             return
-        from imagetool.snapshot.folders import scratch_folder
+        from imagetool.content.folders import scratch_folder
 
         with scratch_folder(place.root / "scratch") as aside:
             path = aside / "image.tar"

@@ -1,1 +1,1 @@
-"""Where blobs live. Every store verifies digest and size on the way in and on the way out."""
+"""Where blobs live, and folders in the making. Stores verify digest and size on the way in and on the way out."""

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from imagetool.content.folders import new_folder, sweep
 from imagetool.content.staging import storage_errors
 from imagetool.image.image import Layer
 from imagetool.layer.diff import diff_directory
@@ -21,7 +22,6 @@ from imagetool.layer.entry import Item
 from imagetool.layer.merge import Opener, content_digests
 from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership, unpack
-from imagetool.snapshot.folders import new_folder, sweep
 from imagetool.streams.pump import in_thread
 from imagetool.values import dataclass
 

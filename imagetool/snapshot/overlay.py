@@ -22,13 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from imagetool.content.folders import BOOT, STAGED, boot_id, discard_folder, new_folder, of_these_ids, read_boot, sweep
 from imagetool.content.staging import locked, replace_file, storage_errors
 from imagetool.image.image import Layer
 from imagetool.layer.merge import Opener
 from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership, Unpacked, unpack
 from imagetool.oci.digest import Digest, chain_ids
-from imagetool.snapshot.folders import BOOT, STAGED, boot_id, discard_folder, new_folder, of_these_ids, read_boot, sweep
 from imagetool.snapshot.inherit import inherit
 from imagetool.snapshot.parallel import in_parallel
 from imagetool.values import dataclass

@@ -12,7 +12,7 @@ from imagetool.transports import Surroundings
 @contextmanager
 def scratch_folder(around: Surroundings) -> Iterator[Path]:
     """Yield a directory of its own, which goes with everything in it; those of dead processes go too."""
-    from imagetool.snapshot import folders
+    from imagetool.content import folders
 
     with folders.scratch_folder(around.scratch) as folder:
         yield folder

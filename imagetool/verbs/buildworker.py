@@ -148,7 +148,7 @@ def worker_of(
     """
     from imagetool.build.filestates import FileStates
     from imagetool.build.worker import Times, Worker
-    from imagetool.snapshot.folders import of_these_ids
+    from imagetool.content.folders import of_these_ids
     from imagetool.streams.codecs import Codec
 
     epoch, told = _epoch(opened, options, place, witness, declared)

@@ -108,9 +108,9 @@ def export_mounts(
 
 def import_mounts(folder: Path, place: str, around: Surroundings, observer: Observer) -> list[str]:
     """Take cache mounts from another place; those that exist here are replaced. Return their ids."""
+    from imagetool.content.folders import new_folder
     from imagetool.layer.tarreader import read
     from imagetool.layer.unpack import Ownership, unpack
-    from imagetool.snapshot.folders import new_folder
 
     transport, rest = find(place)
     taken = []

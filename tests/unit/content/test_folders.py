@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from imagetool.snapshot import folders
-from imagetool.snapshot.folders import scratch_folder
+from imagetool.content import folders
+from imagetool.content.folders import scratch_folder
 from tests.support.users import as_user, users_folder
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -37,7 +37,7 @@ def test_it_goes_with_everything_in_it(tmp_path: Path) -> None:
 def test_what_a_killed_command_left_is_swept_and_what_is_in_use_is_not(tmp_path: Path) -> None:
     place = tmp_path / "place"
     code = (
-        "import sys, time; from pathlib import Path; from imagetool.snapshot.folders import scratch_folder\n"
+        "import sys, time; from pathlib import Path; from imagetool.content.folders import scratch_folder\n"
         "with scratch_folder(Path(sys.argv[1])) as folder: print(folder, flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(place)]
@@ -101,7 +101,7 @@ def test_many_make_and_sweep_at_once(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_a_user_is_rid_of_directories_nobody_may_enter() -> None:
     code = (
-        "import os, sys; from pathlib import Path; from imagetool.snapshot.folders import scratch_folder\n"
+        "import os, sys; from pathlib import Path; from imagetool.content.folders import scratch_folder\n"
         "with scratch_folder(Path(sys.argv[1])) as folder:\n"
         "  (folder / 'a/b/c').mkdir(parents=True); (folder / 'a/out').symlink_to('/etc')\n"
         "  os.chmod(folder / 'a/b', 0); os.chmod(folder / 'a', 0o500)\n"
