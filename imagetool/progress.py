@@ -159,13 +159,10 @@ class CheckFound:
     line: int
 
 
+StepEvent = StepStarted | StepOutput | StepMeasured | StepFinished | StepAborted
 Event = (
     BuildPlanned
-    | StepStarted
-    | StepOutput
-    | StepMeasured
-    | StepFinished
-    | StepAborted
+    | StepEvent
     | BlobStarted
     | BlobAdvanced
     | BlobFinished

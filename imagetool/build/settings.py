@@ -12,26 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from imagetool.build.state import ConfigInstruction, StageState
-from imagetool.dockerfile import (
-    Cmd,
-    Entrypoint,
-    Env,
-    ExecForm,
-    Expose,
-    Healthcheck,
-    Label,
-    Maintainer,
-    Onbuild,
-    Shell,
-    ShellForm,
-    Stopsignal,
-    User,
-    Volume,
-    expand,
-    parse_ports,
-    parse_signal,
-    parse_trigger,
-)
+from imagetool.dockerfile import expand, instructions, parse_ports, parse_signal, parse_trigger
 from imagetool.dockerfile.values import parse_duration, parse_number
 from imagetool.errors import DockerfileError, UsageError
 from imagetool.oci.config import RunConfig
@@ -85,12 +66,12 @@ def changes(settings: Settings, state: StageState) -> Iterator[tuple[Change, str
     if settings.platform or settings.os_feature:
         yield _on_platform(settings), ""
     if settings.author is not None:
-        yield Maintainer(name=settings.author), f"MAINTAINER {settings.author}"
+        yield instructions.Maintainer(name=settings.author), f"MAINTAINER {settings.author}"
     if settings.shell is not None:
         argv = _words(settings.shell, "--shell")
-        yield (Shell(argv=argv), f"SHELL {json.dumps(argv)}") if argv else (_run(shell=None), "")
+        yield (instructions.Shell(argv=argv), f"SHELL {json.dumps(argv)}") if argv else (_run(shell=None), "")
     if settings.user is not None:
-        yield User(user=settings.user), f"USER {settings.user}".rstrip()
+        yield instructions.User(user=settings.user), f"USER {settings.user}".rstrip()
     yield from _pairs(settings, state)
     yield from _lists(settings)
     if settings.stop_signal is not None:
@@ -101,7 +82,11 @@ def changes(settings: Settings, state: StageState) -> Iterator[tuple[Change, str
         yield _entrypoint(settings.entrypoint)
     if settings.cmd is not None:
         argv = _words(settings.cmd, "--cmd")
-        yield (Cmd(command=ExecForm(argv)), f"CMD {json.dumps(argv)}") if argv else (_run(cmd=None), "")
+        yield (
+            (instructions.Cmd(command=instructions.ExecForm(argv)), f"CMD {json.dumps(argv)}")
+            if argv
+            else (_run(cmd=None), "")
+        )
 
 
 def _run(**fields: Any) -> Change:
@@ -125,12 +110,12 @@ def _pairs(settings: Settings, state: StageState) -> Iterator[tuple[Change, str]
             except DockerfileError as error:
                 raise UsageError(f"--env {name}={value[:80]}: {error.message}") from None
             variables[name] = expanded
-            yield Env(pairs=((name, expanded),)), f"ENV {name}={_quoted(expanded)}"
+            yield instructions.Env(pairs=((name, expanded),)), f"ENV {name}={_quoted(expanded)}"
     for name, value in pairs_of(settings.label, "--label"):
         if value is None:
             yield _of_run(lambda run, name=name: replace(run, labels=without(run.labels, name))), ""  # type: ignore[misc]
         else:
-            yield Label(pairs=((name, value),)), f"LABEL {name}={_quoted(value)}"
+            yield instructions.Label(pairs=((name, value),)), f"LABEL {name}={_quoted(value)}"
 
 
 def _quoted(value: str) -> str:
@@ -172,13 +157,13 @@ def _lists(settings: Settings) -> Iterator[tuple[Change, str]]:
             yield _of_run(lambda run, gone=gone: replace(run, exposed_ports=_left(run.exposed_ports, gone))), ""  # type: ignore[misc]
         else:
             ports = _ports(text)
-            yield Expose(ports=ports), f"EXPOSE {' '.join(ports)}"
+            yield instructions.Expose(ports=ports), f"EXPOSE {' '.join(ports)}"
     for text in settings.volume:
         if text.endswith(_UNSET):
             path = (text.removesuffix(_UNSET),) if text != _UNSET else None
             yield _of_run(lambda run, path=path: replace(run, volumes=_left(run.volumes, path))), ""  # type: ignore[misc]
         else:
-            yield Volume(paths=(text,)), f"VOLUME {text}"
+            yield instructions.Volume(paths=(text,)), f"VOLUME {text}"
     for text in settings.onbuild:
         if text == _UNSET:
             yield _run(on_build=()), ""
@@ -187,7 +172,7 @@ def _lists(settings: Settings) -> Iterator[tuple[Change, str]]:
             parse_trigger(text, file="--onbuild")
         except DockerfileError as error:
             raise UsageError(f"--onbuild {text[:80]!r}: {error.message}") from None
-        yield Onbuild(trigger=text), f"ONBUILD {text}"
+        yield instructions.Onbuild(trigger=text), f"ONBUILD {text}"
 
 
 def _left(known: tuple[str, ...], gone: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -208,7 +193,7 @@ def _stop_signal(text: str) -> tuple[Change, str]:
         parse_signal(text)
     except DockerfileError as error:
         raise UsageError(f"--stop-signal {text[:80]!r}: {error.message}") from None
-    return Stopsignal(signal=text), f"STOPSIGNAL {text}"
+    return instructions.Stopsignal(signal=text), f"STOPSIGNAL {text}"
 
 
 def _entrypoint(text: str) -> tuple[Change, str]:
@@ -216,8 +201,8 @@ def _entrypoint(text: str) -> tuple[Change, str]:
         return _run(entrypoint=None), ""
     argv = _json_words(text)
     if argv is None:
-        return Entrypoint(command=ShellForm(text)), f"ENTRYPOINT {text}"
-    return Entrypoint(command=ExecForm(argv)), f"ENTRYPOINT {json.dumps(argv)}"
+        return instructions.Entrypoint(command=instructions.ShellForm(text)), f"ENTRYPOINT {text}"
+    return instructions.Entrypoint(command=instructions.ExecForm(argv)), f"ENTRYPOINT {json.dumps(argv)}"
 
 
 def _words(text: str, option: str) -> tuple[str, ...]:
@@ -255,16 +240,16 @@ def _healthcheck(settings: Settings, state: StageState) -> tuple[Change, str]:
     return _run(healthcheck=wanted), f"HEALTHCHECK {' '.join(wanted['Test'])}"
 
 
-def _check_command(text: str) -> Healthcheck:
+def _check_command(text: str) -> instructions.Healthcheck:
     kind, _, rest = text.strip().partition(" ")
     if kind == "NONE" and not rest:
-        return Healthcheck(command=None)
+        return instructions.Healthcheck(command=None)
     if kind == "CMD-SHELL" and rest.strip():
-        return Healthcheck(command=ShellForm(rest.strip()))
+        return instructions.Healthcheck(command=instructions.ShellForm(rest.strip()))
     argv = _words(rest if kind == "CMD" else text, "--healthcheck")
     if not argv:
         raise UsageError(f"--healthcheck {text[:80]!r}: write CMD command, CMD-SHELL line, or NONE")
-    return Healthcheck(command=ExecForm(argv))
+    return instructions.Healthcheck(command=instructions.ExecForm(argv))
 
 
 def _check_times(given: Mapping[str, str]) -> Iterator[tuple[str, int]]:

@@ -9,25 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from imagetool import progress
 from imagetool.content.staging import replace_file
 from imagetool.errors import ImagetoolError
-from imagetool.progress import (
-    BlobAdvanced,
-    BlobFinished,
-    BlobStarted,
-    BuildPlanned,
-    CheckFound,
-    Event,
-    Note,
-    PhaseAdvanced,
-    PhaseFinished,
-    PhaseStarted,
-    StepAborted,
-    StepFinished,
-    StepMeasured,
-    StepOutput,
-    StepStarted,
-)
 from imagetool.values import dataclass, field
 
 _TAIL_BYTES: Final = 4 << 10
@@ -134,7 +118,7 @@ class Timeline:
         self._lock = threading.Lock()
         self._open: dict[tuple[str, str], Span] = {}
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: progress.Event) -> None:
         with self._lock:
             self.total = time.monotonic() - self._zero
             self._take(event)
@@ -145,55 +129,55 @@ class Timeline:
             self.total = time.monotonic() - self._zero
             self.identity = identity
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: progress.Event) -> None:
         match event:
-            case BuildPlanned(platform=platform, steps=steps):
+            case progress.BuildPlanned(platform=platform, steps=steps):
                 planned = {one.number: Step(one.number, one.name, one.stage, one.needs) for one in steps}
                 self.parts.append(Part(platform, planned))
-            case StepStarted() | StepOutput() | StepMeasured() | StepFinished() | StepAborted():
-                self._take_step(event)
-            case BlobStarted(digest=digest, size=size, action=action):
+            case progress.BlobStarted(digest=digest, size=size, action=action):
                 if action != "verify":
                     self._begin("blob", digest, f"{action} {digest[:19]}", size)
-            case BlobFinished(digest=digest):
+            case progress.BlobFinished(digest=digest):
                 self._end("blob", digest)
-            case PhaseStarted(name=name):
+            case progress.PhaseStarted(name=name):
                 self._begin("phase", name, name)
-            case PhaseAdvanced(name=name, amount=amount):
+            case progress.PhaseAdvanced(name=name, amount=amount):
                 if span := self._open.get(("phase", name)):
                     span.size += amount
-            case PhaseFinished(name=name):
+            case progress.PhaseFinished(name=name):
                 self._end("phase", name)
-            case Note(text=text, level=level):
+            case progress.Note(text=text, level=level):
                 self.notes.append((level, text))
-            case CheckFound(rule=rule, text=text, line=line):
+            case progress.CheckFound(rule=rule, text=text, line=line):
                 self.notes.append(("warning", f"{rule}: {text} (line {line})"))
-            case BlobAdvanced():
+            case progress.BlobAdvanced():
                 pass
+            case _:
+                self._take_step(event)
 
-    def _take_step(self, event: StepStarted | StepOutput | StepMeasured | StepFinished | StepAborted) -> None:
+    def _take_step(self, event: progress.StepEvent) -> None:
         step = self._step(event)
         match event:
-            case StepStarted(name=name):
+            case progress.StepStarted(name=name):
                 step.name, step.outcome, step.start = name, "running", self.total
-            case StepOutput(data=data):
+            case progress.StepOutput(data=data):
                 step.output.extend(data)
                 del step.output[:-_TAIL_BYTES]
-            case StepMeasured(cpu_seconds=cpu, peak_memory=memory, written=written):
+            case progress.StepMeasured(cpu_seconds=cpu, peak_memory=memory, written=written):
                 step.cpu, step.memory, step.written = cpu, memory, written
-            case StepFinished(cached=cached, layer=layer, seconds=seconds, size=size, key=key):
+            case progress.StepFinished(cached=cached, layer=layer, seconds=seconds, size=size, key=key):
                 step.outcome, step.seconds = "cached" if cached else "done", seconds
                 step.layer, step.size, step.key = layer, size, key
-            case StepAborted(error=error, seconds=seconds):
+            case progress.StepAborted(error=error, seconds=seconds):
                 step.outcome, step.seconds, step.error = "failed" if error else "stopped", seconds, error
 
-    def _step(self, event: StepStarted | StepOutput | StepMeasured | StepFinished | StepAborted) -> Step:
+    def _step(self, event: progress.StepEvent) -> Step:
         """Return an event's step; a trigger of a base image, which is not planned, follows those of its stage."""
         if not self.parts:
             self.parts.append(Part(""))
         steps = self.parts[-1].steps
         if event.number not in steps:
-            stage = event.stage if isinstance(event, StepStarted) else ""
+            stage = event.stage if isinstance(event, progress.StepStarted) else ""
             begun = [one.number for one in steps.values() if one.stage == stage and one.start is not None]
             steps[event.number] = Step(event.number, "", stage, tuple(begun[-1:]))
         return steps[event.number]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +26,7 @@ from imagetool.layer.unpack import unpack
 from tests.fuzz.run import corpus, mutated
 from tests.fuzz.targets import summed
 from tests.support.command import imagetool
-from tests.support.tars import END, base256, chunks, extended, file, header, padded, record
+from tests.support.tars import END, base256, chunks, extended, file, header, padded, record, write_archive
 from tests.support.trees import describe
 
 SECRET = b"the canary's own words"
@@ -299,19 +297,6 @@ def write_layout(layout: Path, layers: list[bytes]) -> None:
 # Archives of images
 
 
-def docker_archive(path: Path, members: dict[str, bytes | tuple[bytes, str]]) -> None:
-    """Write an archive; a value is a file's content, or a type and a link target."""
-    with tarfile.open(path, "w") as archive:
-        for name, value in members.items():
-            info = tarfile.TarInfo(name)
-            if isinstance(value, bytes):
-                info.size = len(value)
-                archive.addfile(info, io.BytesIO(value))
-            else:
-                info.type, info.linkname = value
-                archive.addfile(info)
-
-
 def manifest(config: str, *layers: str) -> bytes:
     return json.dumps([{"Config": config, "RepoTags": ["x:1"], "Layers": list(layers)}]).encode()
 
@@ -347,7 +332,7 @@ def test_an_archive_of_an_image_never_reads_beside_itself(tmp_path: Path, shape:
         "symlinks in a circle": {"manifest.json": manifest("c.json", "l"), "c.json": config} | CIRCLE,
     }  # fmt: skip
     (tmp_path / "sub").mkdir()
-    docker_archive(tmp_path / "sub" / "evil.tar", members[shape])
+    write_archive(tmp_path / "sub" / "evil.tar", members[shape])
     done = imagetool(
         "copy",
         "docker-archive:evil.tar",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 
 def header(
@@ -90,3 +93,16 @@ def opener(tar: bytes, chunk: int = 70_000) -> Callable[[], AbstractContextManag
 def chunks(tar: bytes, size: int = 70_000) -> Iterator[bytes]:
     """Yield an archive in pieces of `size` bytes."""
     return (tar[at : at + size] for at in range(0, len(tar), size))
+
+
+def write_archive(path: Path, members: Mapping[str, bytes | tuple[bytes, str]]) -> None:
+    """Write a tar of ordinary entries; a value is a file's content, or a pair of a link's type and where it leads."""
+    with tarfile.open(path, "w") as tar:
+        for name, value in members.items():
+            member = tarfile.TarInfo(name)
+            if isinstance(value, bytes):
+                member.size = len(value)
+                tar.addfile(member, io.BytesIO(value))
+            else:
+                member.type, member.linkname = value
+                tar.addfile(member)

@@ -29,6 +29,7 @@ from imagetool.transfer import copy
 from imagetool.transports import Surroundings, find
 from tests.support.acicheck import check_aci
 from tests.support.images import add_image, add_index
+from tests.support.tars import write_archive
 from tests.support.workshop import file, folder, link, texts
 from tests.unit.transports.conftest import Notes
 
@@ -245,19 +246,6 @@ def test_what_stands_in_the_place_of_a_file_is_refused_and_not_waited_for(
 # -- docker-archive ----------------------------------------------------------------------------
 
 
-def archive(path: Path, members: dict[str, bytes | tuple[bytes, str]]) -> None:
-    """Write a tar; a pair is a link: its type and where it leads."""
-    with tarfile.open(path, "w") as tar:
-        for name, what in members.items():
-            member = tarfile.TarInfo(name)
-            if isinstance(what, bytes):
-                member.size = len(what)
-                tar.addfile(member, io.BytesIO(what))
-            else:
-                member.type, member.linkname = what
-                tar.addfile(member)
-
-
 def saved(*names: str, tags: list[str] | None = None) -> tuple[dict[str, Any], list[bytes], bytes]:
     """Return the entry of manifest.json, the layers as plain tars, and the config of an image."""
     memory = MemoryStore()
@@ -284,7 +272,7 @@ def old_style(path: Path, squeeze: Callable[[bytes], bytes] = bytes) -> None:
         entry["Config"]: config,
         "manifest.json": json.dumps([entry]).encode(),
     }
-    archive(path, members)
+    write_archive(path, members)
 
 
 @pytest.mark.parametrize("squeeze", CODECS)
@@ -309,7 +297,7 @@ def test_one_of_several_is_named(around: Surroundings, tmp_path: Path) -> None:
         entry, tars, config = saved(name, tags=tags)
         entries.append(entry)
         members |= {entry["Layers"][0]: tars[0], entry["Config"]: config}
-    archive(tmp_path / "x.tar", members | {"manifest.json": json.dumps(entries).encode()})
+    write_archive(tmp_path / "x.tar", members | {"manifest.json": json.dumps(entries).encode()})
     assert got(f"docker-archive:{tmp_path}/x.tar:b:2", around)[1] == {"d/b": "b"}
     for rest, words in (
         ("", "3 images, one must be named: a:1, b:1, b:2"),
@@ -359,7 +347,7 @@ def test_archives_that_reach_out_or_say_nothing_are_refused(
 ) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / SECRET).write_text("secret")
-    archive(tmp_path / "x.tar", members)
+    write_archive(tmp_path / "x.tar", members)
     transport, rest = find(f"docker-archive:{tmp_path}/x.tar")
     with pytest.raises(ImagetoolError) as refused, transport.source(rest, around):
         pass
@@ -371,7 +359,9 @@ def test_archives_that_reach_out_or_say_nothing_are_refused(
 def test_absolute_members_stay_in_the_scratch_space(around: Surroundings, tmp_path: Path) -> None:
     entry, tars, config = saved("a")
     members = {entry["Layers"][0]: tars[0], entry["Config"]: config, "manifest.json": json.dumps([entry]).encode()}
-    archive(tmp_path / "x.tar", {f"{tmp_path}/canary": b"x", **{f"/{name}": data for name, data in members.items()}})
+    write_archive(
+        tmp_path / "x.tar", {f"{tmp_path}/canary": b"x", **{f"/{name}": data for name, data in members.items()}}
+    )
     assert got(f"docker-archive:{tmp_path}/x.tar", around)[1] == {"d/a": "a"}
     assert not (tmp_path / "canary").exists()
 
@@ -379,7 +369,7 @@ def test_absolute_members_stay_in_the_scratch_space(around: Surroundings, tmp_pa
 def test_a_layer_that_is_not_the_configs_is_refused(around: Surroundings, tmp_path: Path) -> None:
     entry, _, config = saved("a")
     other = saved("b")[1][0]
-    archive(
+    write_archive(
         tmp_path / "x.tar",
         {entry["Layers"][0]: other, entry["Config"]: config, "manifest.json": json.dumps([entry]).encode()},
     )
@@ -399,7 +389,7 @@ def test_a_layout_planted_in_an_archive_is_no_ones_store(around: Surroundings, t
         entry["Config"]: config,
         "manifest.json": json.dumps([entry]).encode(),
     }
-    archive(tmp_path / "x.tar", members)
+    write_archive(tmp_path / "x.tar", members)
     assert got(f"docker-archive:{tmp_path}/x.tar", around)[1] == {"d/a": "a"}
 
 
