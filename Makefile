@@ -57,8 +57,8 @@ integration: setup ## Run whole builds, pushes and pulls (root)
 compat: setup peers ## Compare with skopeo, buildah, umoci, runc and Debian's registry (root)
 	$(PY) -m pytest -q -n 4 tests/compat
 
-golden: setup ## Write the golden files of --help and others anew
-	$(PY) -m pytest -q --update-golden tests/cli
+golden: setup ## Write the golden files of --help, of the lint and of imagetool.api anew
+	$(PY) -m pytest -q --update-golden tests/cli tests/unit/dockerfile tests/unit/test_api.py
 
 docs: setup ## Check that documents and comments point at what is there
 	$(PY) -m pytest -q tests/unit/test_documents.py

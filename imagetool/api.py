@@ -19,41 +19,56 @@ from imagetool.transports.local import local_name, resolve
 from imagetool.verbs.workplace import Workplace, opened
 
 if TYPE_CHECKING:
+    from imagetool.build.finish import Finish
+    from imagetool.build.settings import Settings
     from imagetool.image.contents import ImageDifference
     from imagetool.image.image import Image
     from imagetool.image.verify import Check
     from imagetool.layer.entry import Entry
+    from imagetool.runtime.imageprocess import Wishes
     from imagetool.snapshot.bundle import Bundle
     from imagetool.streams.codecs import Codec
     from imagetool.verbs.build import build, build_index
     from imagetool.verbs.buildoptions import BuildOptions
+    from imagetool.verbs.byhand import HandMounts, HandRun, run_in
     from imagetool.verbs.check import check
+    from imagetool.verbs.committing import Committing, commit
     from imagetool.verbs.copy import convert, copy, export, pull, push
+    from imagetool.verbs.copyinto import Copying, copy_into
     from imagetool.verbs.graph import graph
+    from imagetool.verbs.mounting import mount, mounted, umount
     from imagetool.verbs.rootfs import Repacked
+    from imagetool.verbs.run import RunOptions
+    from imagetool.verbs.working import Beginning, Configuration, begin, configure, containers, remove_containers
 
-#: Verbs that have modules of their own, loaded when they are asked for: nobody else waits for what they import.
+#: What has modules of its own, loaded when it is asked for: nobody else waits for what they import.
 _MODULES: Final = {
-    "build": "build",
-    "build_index": "build",
-    "BuildOptions": "buildoptions",
-    "check": "check",
-    "convert": "copy",
-    "copy": "copy",
-    "export": "copy",
-    "pull": "copy",
-    "push": "copy",
-    "graph": "graph",
+    "verbs.build": ("build", "build_index"),
+    "verbs.buildoptions": ("BuildOptions",),
+    "verbs.check": ("check",),
+    "verbs.copy": ("convert", "copy", "export", "pull", "push"),
+    "verbs.graph": ("graph",),
+    # Building by hand (docs/reference/by-hand.md), and the options of its verbs.
+    "verbs.working": ("begin", "configure", "containers", "remove_containers", "Beginning", "Configuration"),
+    "verbs.copyinto": ("copy_into", "Copying"),
+    "verbs.byhand": ("run_in", "HandMounts", "HandRun"),
+    "verbs.mounting": ("mount", "mounted", "umount"),
+    "verbs.committing": ("commit", "Committing"),
+    "verbs.run": ("RunOptions",),
+    "runtime.imageprocess": ("Wishes",),
+    "build.settings": ("Settings",),
+    "build.finish": ("Finish",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Return a verb of another module (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    """Return what another module has (PEP 562)."""
+    for module, names in _MODULES.items():
+        if name in names:
+            from importlib import import_module
 
-    return getattr(import_module(f"imagetool.verbs.{_MODULES[name]}"), name)
+            return getattr(import_module(f"imagetool.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def login(registry: str, username: str, password: str, place: Workplace) -> str:
@@ -217,26 +232,46 @@ def entries(
 
 
 __all__ = [
+    "Beginning",
     "BuildOptions",
+    "Committing",
+    "Configuration",
+    "Copying",
+    "Finish",
+    "HandMounts",
+    "HandRun",
+    "RunOptions",
+    "Settings",
+    "Wishes",
     "Workplace",
     "base",
+    "begin",
     "build",
     "build_index",
     "check",
+    "commit",
+    "configure",
+    "containers",
     "convert",
     "copy",
+    "copy_into",
     "diff",
     "entries",
     "export",
     "graph",
     "login",
+    "mount",
+    "mounted",
     "opened",
     "pull",
     "push",
     "remove",
+    "remove_containers",
     "repack",
+    "run_in",
     "squash",
     "tag",
+    "umount",
     "unpack",
     "verify",
 ]

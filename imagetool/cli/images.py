@@ -49,7 +49,7 @@ def inspect(globals: Globals, *, reference: str, raw: bool, config: bool) -> Non
 
     if raw and config:
         raise UsageError("--raw and --config exclude each other: the manifest, or the config")
-    from imagetool.cli.stepping import container_named, inspect_container
+    from imagetool.cli.containers import container_named, inspect_container
 
     if (container := container_named(globals, reference)) is not None:
         inspect_container(globals, container, raw=raw, config=config)

@@ -57,13 +57,15 @@ def copy(
 
     `files` are the options that only the second has.
     """
-    from imagetool.cli.stepping import container_named, copy_into
+    from imagetool.cli.containers import container_named
     from imagetool.oci.platform import Platform
 
     container = container_named(globals, source)
     if container is not None:
         if platform or compression or reproducible_compression:
             raise UsageError(f"copy {source}: it is a working container, for which there is no --platform or codec")
+        from imagetool.cli.stepping import copy_into
+
         copy_into(globals, container, destination, progress=progress, quiet=quiet, add_history=add_history, **files)
         return
     if len(destination) > 1 or any(files.values()):

@@ -35,7 +35,8 @@ def run(
     **wanted: Any,
 ) -> int:
     """Run a command; return its exit code, or 128+n when signal n ended it. `wanted` are those of `_options`."""
-    from imagetool.cli.stepping import container_named, run_in
+    from imagetool.cli.containers import container_named
+    from imagetool.cli.stepping import run_in
     from imagetool.dockerfile.source import did_you_mean
     from imagetool.runtime.session import Session
     from imagetool.verbs.run import run as run_image

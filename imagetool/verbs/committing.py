@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from imagetool.build.worker import Worker
 
 
+def _nothing(image: Image) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Committing:
     """What becomes of a container's image; see `imagetool commit --help`. epoch: None for the container's own.
@@ -36,7 +40,7 @@ class Committing:
     remove: bool = False
 
 
-def commit(name: str, wanted: Committing, place: Workplace, *, after: Callable[[Image], None]) -> Image:
+def commit(name: str, wanted: Committing, place: Workplace, *, after: Callable[[Image], None] = _nothing) -> Image:
     """Make an image of a container and name it in the local store; after `after`, remove the container if asked to."""
     full = local_name(wanted.name) if wanted.name else ""
     with at_bench(name, place, BuildOptions()) as bench:

@@ -141,7 +141,7 @@ def configure(name: str, wanted: Configuration, place: Workplace) -> None:
         )
 
 
-def listed(place: Workplace) -> list[dict[str, Any]]:
+def containers(place: Workplace) -> list[dict[str, Any]]:
     """Return what there is to tell of each working container, oldest first; the first five keys are buildah's."""
     from imagetool.verbs import mounting
 
@@ -162,9 +162,9 @@ def listed(place: Workplace) -> list[dict[str, Any]]:
 
 
 def described(name: str, place: Workplace) -> dict[str, Any]:
-    """Return what there is to tell of one container: that of `listed`, its image so far, the step that left it."""
+    """Return what there is to tell of one container: that of `containers`, its image so far, the step that left it."""
     record = place.containers.read(name)
-    (found,) = [one for one in listed(place) if one["containername"] == name]
+    (found,) = [one for one in containers(place) if one["containername"] == name]
     step = record.failed
     return found | {
         "config": record.image_config(),
@@ -176,7 +176,7 @@ def described(name: str, place: Workplace) -> dict[str, Any]:
     }
 
 
-def remove(names: Sequence[str], place: Workplace) -> Iterator[str]:
+def remove_containers(names: Sequence[str], place: Workplace) -> Iterator[str]:
     """Remove containers, all for no names; yield the identity of each that is gone.
 
     All names are looked up first: with a wrong one among them nothing is removed.

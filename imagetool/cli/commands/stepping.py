@@ -133,21 +133,21 @@ COMMANDS = (
     ),
     Command(
         "mount",
-        "stepping:mount",
+        "containers:mount",
         "Mount working containers, for other programs to change; print where. Without a name, list those that are.",
         JSON,
         _SEVERAL,
     ),
     Command(
         "umount",
-        "stepping:umount",
+        "containers:umount",
         "Unmount working containers; what was changed below is a step of theirs. Print their IDs.",
         Option("--all", "-a", kind="flag", help="All that are mounted."),
         _SEVERAL,
     ),
     Command(
         "unshare",
-        "stepping:unshare",
+        "containers:unshare",
         "Run a command, or a shell, in namespaces where an ordinary user may mount working containers.",
         Argument("command", kind="command", many=True, required=False, help="The command. [default: your shell]"),
     ),
@@ -172,7 +172,7 @@ COMMANDS = (
     ),
     Command(
         "containers",
-        "stepping:containers",
+        "containers:containers",
         "List the working containers.",
         Option("--quiet", "-q", kind="flag", help="Print IDs only."),
         Option("--noheading", "-n", kind="flag", help="Leave the heading out."),
@@ -181,7 +181,7 @@ COMMANDS = (
     ),
     Command(
         "rm",
-        "stepping:rm",
+        "containers:rm",
         "Remove working containers, and what was changed in them and not committed; print their IDs.",
         Option("--all", "-a", kind="flag", help="All of them."),
         _SEVERAL,

@@ -359,7 +359,7 @@ def by_hand(folder: Path, tell: Tell) -> None:
     tell("configured")
     committing.commit("hand", committing.Committing("made"), place, after=lambda _: None)
     tell("committed")
-    list(working.remove(["hand"], place))
+    list(working.remove_containers(["hand"], place))
     tell("removed")
 
 
