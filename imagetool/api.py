@@ -153,15 +153,28 @@ def unpack(
     place: Workplace,
     *,
     rootless: bool = False,
+    uid_map: Sequence[str] = (),
+    gid_map: Sequence[str] = (),
     sync: bool = True,
     platform: Platform | None = None,
 ) -> Bundle:
-    """Unpack an image to FOLDER/rootfs, to be edited and repacked; see `rootfs.unpack`."""
+    """Unpack an image to FOLDER/rootfs, to be edited and repacked; see `rootfs.unpack`.
+
+    Args:
+        uid_map, gid_map: as the options of the command line, "CONTAINER:HOST:SIZE".
+    """
+    from imagetool.layer.idmap import OwnerMap
     from imagetool.verbs.rootfs import unpack
 
-    around = place.surroundings
     return unpack(
-        reference, Path(folder), around, platform=platform, rootless=rootless, sync=sync, observer=place.observer
+        reference,
+        Path(folder),
+        place.surroundings,
+        platform=platform,
+        rootless=rootless,
+        owners=OwnerMap.parse(uid_map, gid_map),
+        sync=sync,
+        observer=place.observer,
     )
 
 

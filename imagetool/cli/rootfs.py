@@ -135,6 +135,8 @@ def unpack(
     reference: str,
     directory: str,
     rootless: bool,
+    uid_map: list[str],
+    gid_map: list[str],
     no_sync: bool,
     platform: str | None,
     progress: str,
@@ -142,7 +144,14 @@ def unpack(
     """Unpack an image to be looked at or edited; print where."""
     with workplace(globals, progress) as place:
         bundle = api.unpack(
-            reference, directory, place, rootless=rootless, sync=not no_sync, platform=_platform(platform)
+            reference,
+            directory,
+            place,
+            rootless=rootless,
+            uid_map=uid_map,
+            gid_map=gid_map,
+            sync=not no_sync,
+            platform=_platform(platform),
         )
     sys.stdout.write(f"{bundle.rootfs}\n")
 

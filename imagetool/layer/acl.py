@@ -43,22 +43,24 @@ def with_lists(entry: Entry, pax: Mapping[bytes, bytes], where: str) -> Entry:
     """Return an entry with the lists that its records state; the one for access states its mode, too.
 
     Where the attribute itself is recorded as well, it counts: it has numbers. A list that names users
-    without a number is kept under the record's own key. Raises InvalidArchive and LimitExceeded.
+    without a number is kept under the record's own key, too. Raises InvalidArchive and LimitExceeded.
     """
     xattrs = dict(entry.xattrs)
     mode = entry.mode
     for key, attribute in ATTRIBUTE_OF.items():
-        if key not in pax or attribute in xattrs or entry.kind == "link":
+        if key not in pax or entry.kind == "link":
             continue
         what = f"{where}: entry {display(entry.name)}"
         if entry.kind == "symlink" or (key == DEFAULT and entry.kind != "dir"):
             raise InvalidArchive(f"{what} is a {entry.kind}, which cannot have the list {key.decode()}")
         binary, has_names, permissions = from_text(pax[key], what)
-        if key == ACCESS:
+        if xattrs.get(attribute, binary) != binary:
+            continue
+        if key == ACCESS and attribute not in xattrs:
             mode = mode & ~0o777 | permissions
         if has_names:
             xattrs[key] = pax[key]
-        elif len(binary) > len(_HEADER) + 3 * _ENTRY.size or key == DEFAULT:
+        if len(binary) > len(_HEADER) + 3 * _ENTRY.size or key == DEFAULT:
             xattrs[attribute] = binary
     return entry._replace(mode=mode, xattrs=xattrs)
 

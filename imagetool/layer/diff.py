@@ -19,6 +19,7 @@ from typing import Final
 from imagetool.errors import StorageError
 from imagetool.layer.directory import Record, Scan, readable
 from imagetool.layer.entry import Entry, Item, display, is_private, parents
+from imagetool.layer.idmap import OwnerMap
 from imagetool.layer.rootless import OWNER, parse_owner
 from imagetool.layer.scan import KIND_OF_TYPE, check_name, file_content
 from imagetool.layer.whiteout import PREFIX
@@ -39,6 +40,7 @@ def diff_directory(
     clamp: int | None,
     warn: Callable[[str], None],
     rootless: bool = False,
+    owners: OwnerMap | None = None,
     digests: Digests | None = None,
 ) -> Iterator[Item]:
     """Yield the layer that turns the tree of `before` into that of `after`, which is below `root` now.
@@ -52,6 +54,7 @@ def diff_directory(
         clamp: the latest time, in nanoseconds, that an entry may have; None keeps all times.
         digests: asked at most once, and only for files that were touched and put back.
         rootless: owners are those that `layer.rootless` recorded, and root where there is none.
+        owners: what the ids on the disk are in the image.
 
     Raises StorageError for what cannot be read or changed after the scan, InvalidArchive for
     what a layer cannot say.
@@ -61,7 +64,7 @@ def diff_directory(
     except OSError as error:
         raise StorageError(f"cannot read {root}: {error.strerror}") from error
     try:
-        difference = _Difference(fd, before, after, clamp, warn, rootless, digests)
+        difference = _Difference(fd, before, after, clamp, warn, rootless, owners, digests)
         yield from difference.entries()
     except OSError as error:
         raise StorageError(f"cannot read the changes in {root}: {error.strerror}") from error
@@ -78,6 +81,7 @@ class _Difference:
         clamp: int | None,
         warn: Callable[[str], None],
         rootless: bool,
+        owners: OwnerMap | None,
         digests: Digests | None,
     ) -> None:
         self._digests = digests
@@ -87,6 +91,7 @@ class _Difference:
         self._clamp = clamp
         self._warn = warn
         self._rootless = rootless
+        self._owners = owners
         self._first_names: dict[int, bytes] = {}
 
     def entries(self) -> Iterator[Item]:
@@ -181,6 +186,8 @@ class _Difference:
         mtime = record.mtime if self._clamp is None else min(record.mtime, self._clamp)
         mode = stat.S_IMODE(record.mode)
         entry = Entry(name, kind, mode, uid, gid, 0, mtime, self._after.targets.get(name, b""), xattrs=xattrs)
+        if self._owners is not None:
+            entry = self._owners.stated(entry)
         if kind != "dir" and record.nlink > 1:
             first = self._first_names.setdefault(record.inode, name)
             if first != name:

@@ -35,11 +35,13 @@ class Ownership:
         attribute) is left out with one warning for each kind instead of an error.
     recorded: whether the owner goes into an attribute (`layer.rootless`) instead; set-id bits
         are kept, so nobody else may reach what is unpacked.
+    root: who owns directories that no entry describes.
     """
 
     owners: bool = True
     lenient: bool = False
     recorded: bool = False
+    root: tuple[int, int] = (0, 0)
 
 
 class Dressing:
@@ -127,8 +129,7 @@ class Dressing:
                 continue
             if attribute in acl.ATTRIBUTE_OF:
                 self._leave_out("its access control list has users by name alone", "what a list says of them", entry)
-                value, _, _ = acl.from_text(value, f"{self._where}: {display(entry.name)}")
-                attribute = acl.ATTRIBUTE_OF[attribute]
+                continue
             if attribute.startswith(_ACL) and not self._ownership.owners and not self._ownership.recorded:
                 value = self._without_users(value, entry)
             try:

@@ -113,6 +113,7 @@ class _Unpacking:
         self._dressing = Dressing(root, ownership, attributed, warn, where)
         self._opaque = b"user.overlay.opaque" if whiteouts == "overlay-user" else b"trusted.overlay.opaque"
         self._where = where
+        self._owner = ownership.root
         self._clear: bytes | None = None  # the directory of the last entry, where nothing is in the way
         self._folders: dict[bytes, Entry] = {}  # dressed at the end
         self._touched: dict[bytes, int] = {}  # directories no entry describes, and the time they keep
@@ -158,7 +159,7 @@ class _Unpacking:
                 self._touched.setdefault(folder, status.st_mtime_ns)  # a whiteout in it came before
             else:
                 self._root.make_folder(folder)
-                self._folders[folder] = Entry(folder, "dir", 0o755)
+                self._folders[folder] = Entry(folder, "dir", 0o755, *self._owner)
                 self.implied.append(folder)
                 if folder in self._hidden:
                     self._mark_opaque(folder)

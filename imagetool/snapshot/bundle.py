@@ -22,6 +22,7 @@ from imagetool.errors import InvalidDocument, LimitExceeded, NotFound, UsageErro
 from imagetool.image.image import Image
 from imagetool.layer.directory import Scan, scan_directory
 from imagetool.layer.entry import Item
+from imagetool.layer.idmap import OwnerMap, namespace_ids
 from imagetool.layer.scanfile import parse, render
 from imagetool.layer.unpack import Ownership
 from imagetool.oci.descriptor import Descriptor
@@ -41,7 +42,8 @@ class Bundle:
 
     source: where the image was found, in the words of the command line. image: its manifest.
     rootless: whether owners are recorded in attributes rather than set.
-    ids: of whom the owners on the disk are the ids, in the caller's words.
+    ids: of whom the owners on the disk are the ids: the maps of a user namespace (`layer.idmap.namespace_ids`).
+    owners: what the ids of the image are outside of all namespaces, where they are not what they are.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Bundle:
     image: Descriptor
     rootless: bool
     ids: str
+    owners: OwnerMap | None
     before: Scan
 
     @property
@@ -70,7 +73,14 @@ class Bundle:
 
         digests = partial(content_digests, image.openers())
         return diff_directory(
-            self.rootfs, self.before, after, clamp=clamp, warn=warn, rootless=self.rootless, digests=digests
+            self.rootfs,
+            self.before,
+            after,
+            clamp=clamp,
+            warn=warn,
+            rootless=self.rootless,
+            owners=_on_disk(self.owners, self.ids),
+            digests=digests,
         )
 
     def save(self) -> None:
@@ -86,19 +96,32 @@ class Bundle:
             "rootless": self.rootless,
             "ids": self.ids,
         }
+        if self.owners is not None:
+            notes["owners"] = f"{self.owners.users}/{self.owners.groups}"
         return render(self.before, notes)
 
 
 def unpack_bundle(
-    image: Image, folder: Path, *, source: str, rootless: bool, lenient: bool, ids: str, sync: bool = True, warn: Warn
+    image: Image,
+    folder: Path,
+    *,
+    source: str,
+    rootless: bool,
+    lenient: bool,
+    ids: str,
+    owners: OwnerMap | None = None,
+    sync: bool = True,
+    warn: Warn,
 ) -> Bundle:
     """Unpack an image into a folder that is empty, or new, or where an unpacking was killed.
 
     The folder is closed to others, because what is in it may be setuid. After an error nothing
     of the root filesystem is left. With `sync` all of it is on the disk before the scan is; without
     it a power cut may leave files empty that the scan takes for whole. Raises UsageError for a
-    folder that is in use.
+    folder that is in use, and for ids that `owners` says nothing of.
     """
+    placed = _on_disk(owners, ids)
+    owner = (0, 0) if placed is None else placed.root
     with storage_errors(f"cannot make {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     root = folder / ROOTFS
@@ -112,11 +135,18 @@ def unpack_bundle(
                     _remove(folder, ROOTFS)
                     root.mkdir()
                     os.chmod(root, 0o755)
-                ownership = Ownership(owners=not rootless, lenient=lenient or rootless, recorded=rootless)
-                before = unpack_layers(image.openers(), root, ownership=ownership, warn=warn)
+                    if placed is not None:
+                        os.chown(root, *owner)
+                ownership = Ownership(
+                    owners=not rootless,
+                    lenient=lenient or rootless,
+                    recorded=rootless,
+                    root=owner,
+                )
+                before = unpack_layers(image.openers(), root, ownership=ownership, owners=placed, warn=warn)
                 if sync:
                     _sync(root)
-                bundle = Bundle(folder, source, image.descriptor, rootless, ids, before)
+                bundle = Bundle(folder, source, image.descriptor, rootless, ids, owners, before)
                 file.write(bundle.render())
         except BaseException:
             with contextlib.suppress(OSError):  # what was the matter is told; the next start takes what is left
@@ -124,6 +154,11 @@ def unpack_bundle(
                 _remove(folder, ROOTFS)
             raise
     return bundle
+
+
+def _on_disk(owners: OwnerMap | None, ids: str) -> OwnerMap | None:
+    """Return what the ids of an image are to whom the ids of a namespace are."""
+    return None if owners is None else owners.within(namespace_ids(ids))
 
 
 def sync_filesystem(fd: int) -> None:
@@ -184,4 +219,9 @@ def _bundle(folder: Path, before: Scan, notes: dict[str, Any], what: str) -> Bun
     image = Descriptor.read(notes.get("image"), path="$.image", what=what)
     rootless = get(notes, "rootless", bool, None, path="$", what=what)
     ids = get(notes, "ids", str, "", path="$", what=what)
-    return Bundle(folder, source, image, rootless, ids, before)
+    users, slash, groups = get(notes, "owners", str, "", path="$", what=what).partition("/")
+    try:
+        owners = OwnerMap.parse(users.split(","), groups.split(",")) if slash else None
+    except UsageError as error:
+        raise InvalidDocument(f"{what}: {error}") from None
+    return Bundle(folder, source, image, rootless, ids, owners, before)

@@ -19,6 +19,7 @@ from imagetool.image.image import Layer
 from imagetool.layer.diff import diff_directory
 from imagetool.layer.directory import Scan, scan_directory
 from imagetool.layer.entry import Item
+from imagetool.layer.idmap import OwnerMap
 from imagetool.layer.merge import Opener, content_digests
 from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership, unpack
@@ -29,19 +30,30 @@ Warn = Callable[[str], None]
 _TICK: Final = 12_000_000  # nanoseconds, of a kernel with 100 ticks a second
 
 
-def unpack_layers(layers: Sequence[tuple[Opener, str]], target: Path, *, ownership: Ownership, warn: Warn) -> Scan:
+def unpack_layers(
+    layers: Sequence[tuple[Opener, str]],
+    target: Path,
+    *,
+    ownership: Ownership,
+    owners: OwnerMap | None = None,
+    warn: Warn,
+) -> Scan:
     """Apply layers, base first, to an empty directory; return what is there then.
 
     Decompression and verification run in a thread of their own.
+
+    Args:
+        owners: what the ids of the image are on the disk; None leaves them what they are.
 
     Raises InvalidArchive, StorageError or VerificationError; the target is then partly written.
     """
     attributed: set[int] = set()
     for opener, where in layers:
         with opener() as tar, in_thread(tar) as chunks:
-            unpack(
-                read(chunks, where=where), target, where=where, ownership=ownership, attributed=attributed, warn=warn
-            )
+            items = read(chunks, where=where)
+            if owners is not None:
+                items = owners.placed(items, where)
+            unpack(items, target, where=where, ownership=ownership, attributed=attributed, warn=warn)
     scan = scan_directory(target, attributed=attributed)
     _settle(scan)
     return scan

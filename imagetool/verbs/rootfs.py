@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from imagetool.build.files import Trees
     from imagetool.image.contents import ImageDifference
     from imagetool.layer.entry import Entry, Item
+    from imagetool.layer.idmap import OwnerMap
     from imagetool.snapshot.bundle import Bundle
     from imagetool.streams.codecs import Codec
 
@@ -52,6 +53,7 @@ def unpack(
     *,
     platform: Platform | None,
     rootless: bool,
+    owners: OwnerMap | None = None,
     sync: bool,
     observer: Observer,
 ) -> Bundle:
@@ -64,16 +66,20 @@ def unpack(
     Args:
         folder: empty, or made.
         rootless: record owners in attributes instead of setting them.
+        owners: which ids on this host the ids of the image become.
         sync: wait until all of it is on the disk.
     """
     from imagetool.runtime.namespaces import own_ids
     from imagetool.snapshot.bundle import unpack_bundle
 
+    if rootless and owners is not None:
+        raise UsageError("--rootless sets no owners, and --uid-map and --gid-map say which: give one or the other")
     is_mapped = False
     if not rootless and os.geteuid() != 0:
         is_mapped = _become_root_of_range()
-        rootless = not is_mapped
-        observer(Note(_RECORDED if rootless else _MAPPED))
+        if owners is None:
+            rootless = not is_mapped
+            observer(Note(_RECORDED if rootless else _MAPPED))
     with _opened(reference, around, platform) as image:
         return unpack_bundle(
             image,
@@ -82,6 +88,7 @@ def unpack(
             rootless=rootless,
             lenient=is_mapped,
             ids=own_ids(),
+            owners=owners,
             sync=sync,
             warn=_warning(observer),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -104,3 +105,59 @@ def test_layers_of_buildah_unpack_to_what_buildah_mounts(tmp_path: Path) -> None
     imagetool("unpack", f"oci:{tmp_path}/layout:x", tmp_path / "ours", root=tmp_path / "s")
     assert cut(describe(tmp_path / "ours/rootfs")) == cut(wanted)
     peer("buildah", *storage, "rm", name)
+
+
+MAPS = {
+    "all": ("--uid-map", "0:100000:65536", "--gid-map", "0:200000:65536"),
+    "several": ("--uid-map=0:1000:1", "--uid-map=1:100000:65535", "--gid-map=0:50:51", "--gid-map=51:200000:60000"),
+    "users only": ("--uid-map", "0:100000:65536"),
+}
+
+
+@pytest.mark.parametrize("maps", MAPS.values(), ids=MAPS)
+def test_mapped_ids_are_those_of_umoci_and_each_repacks_to_what_the_other_unpacks(
+    maps: tuple[str, ...], layout: str, tmp_path: Path
+) -> None:
+    """But that access control lists and file capabilities have mapped ids, too; with umoci they are the image's."""
+    base = f"{layout}:base"
+    peer("umoci", "unpack", *maps, "--image", base, tmp_path / "theirs")
+    imagetool("unpack", *maps, f"oci:{base}", tmp_path / "ours", root=tmp_path / "s")
+    for who in ("ours", "theirs"):
+        assert rounded(without_ids_in_attributes(tmp_path / who)) == rounded(
+            without_ids_in_attributes(tmp_path / "theirs")
+        )
+        change(tmp_path / who / "rootfs", [*NEXT[:-4], ("chown", b"d/new", (100_042, 200_043))])
+        for path in (b"a/a", b"d", b"b"):
+            os.chown(os.fsencode(tmp_path / who / "rootfs") + b"/" + path, 100_005, 200_006, follow_symlinks=False)
+        os.utime(tmp_path / who / "rootfs/a/a", ns=(5 * 10**9, 5 * 10**9))
+    peer("umoci", "repack", "--image", f"{layout}:theirs", tmp_path / "theirs")
+    imagetool("repack", tmp_path / "ours", f"oci:{layout}:ours", root=tmp_path / "s")
+    for tag in ("ours", "theirs"):
+        imagetool("unpack", f"oci:{layout}:{tag}", tmp_path / f"again {tag}", root=tmp_path / "s")
+    one, other = (
+        {name: (*seen[:3], *seen[4:]) for name, seen in describe(tmp_path / f"again {tag}/rootfs").items()}
+        for tag in ("ours", "theirs")
+    )
+    assert one == other
+    status = os.lstat(tmp_path / "again ours/rootfs/d/new")
+    assert (status.st_uid, status.st_gid) == ((42, 43) if maps == MAPS["all"] else (status.st_uid, status.st_gid))
+
+
+def without_ids_in_attributes(bundle: Path) -> dict[bytes, tuple[object, ...]]:
+    tree = describe(bundle / "rootfs")
+    return {
+        name: (*seen[:5], tuple(pair for pair in seen[5] if pair[0].startswith(b"user.")), *seen[6:])  # type: ignore[attr-defined]
+        for name, seen in tree.items()
+    }
+
+
+def test_rootless_bundles_are_those_of_umoci_but_for_devices(layout: str, tmp_path: Path) -> None:
+    peer("umoci", "unpack", "--image", f"{layout}:base", tmp_path / "first again")
+    change(tmp_path / "first again/rootfs", [*NEXT, ("write", b"owned", 3), ("chown", b"owned", (1000, 300))])
+    peer("umoci", "repack", "--image", f"{layout}:owned", tmp_path / "first again")
+    peer("umoci", "unpack", "--rootless", "--image", f"{layout}:owned", tmp_path / "theirs")
+    imagetool("unpack", "--rootless", f"oci:{layout}:owned", tmp_path / "ours", root=tmp_path / "s")
+    one, other = (rounded(describe(tmp_path / who / "rootfs")) for who in ("ours", "theirs"))
+    assert stat.S_ISREG(int(str(other.pop(b"null")[0])))  # which would be repacked as an empty file
+    assert stat.S_ISCHR(int(str(one.pop(b"null")[0])))
+    assert one == other

@@ -40,6 +40,13 @@ COMMANDS = (
             "users who have no subordinate ids]",
         ),
         Option(
+            "--uid-map",
+            many=True,
+            help="CONTAINER:HOST:SIZE: which users on this host the users of the image become, for a container in "
+            "such a user namespace; `repack` turns them back.",
+        ),
+        Option("--gid-map", many=True, help="The same for groups. [default: what they are]"),
+        Option(
             "--no-sync",
             kind="flag",
             help="Do not wait until everything is on the disk: after a power cut files may be empty.",
