@@ -252,9 +252,10 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
     most = min(_SMALL, limits.LAYER_BYTES)
     numbers, owners = _NUMBERS.get, _OWNERS.get
     near, prefix, tail_sum = b"", b"", 0
+    near_owner, mode, uid, gid = b"", 0, 0, 0
     known = len(_NUMBERS)
     kind: Kind | None = None
-    while at + BLOCK <= end and left > 0:
+    while at + 512 <= end and left > 0:
         name, owner_field, size_field, time_field, sum_field, rest = _FIELDS(buffer, at)
         if rest != near:
             tail = tails.get(rest)
@@ -273,10 +274,15 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
             seconds = _octal(time_field)
         if (adler32(buffer[at : at + 148]) & 0xFFFF) - 1 + tail_sum != total:
             break
-        owner = owners(owner_field)
-        start = at + BLOCK
-        after = start + size + (-size & BLOCK - 1)
-        if owner is None or not 0 <= size <= most or after > end or seconds < 0:
+        if owner_field != near_owner:
+            owner = owners(owner_field)
+            if owner is None:
+                break
+            near_owner = owner_field
+            mode, uid, gid = owner
+        start = at + 512
+        after = start + size + (-size & 511)
+        if not 0 <= size <= most or after > end or seconds < 0:
             break
         name = prefix + name.partition(b"\0")[0]
         if kind == "dir":
@@ -288,7 +294,7 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
             break
         left -= 1
         source.at = at = after
-        entry = _new(Entry, (name, kind, *owner, size, seconds * _SECOND, b"", 0, 0, _NO_XATTRS))
+        entry = _new(Entry, (name, kind, mode, uid, gid, size, seconds * 1_000_000_000, b"", 0, 0, _NO_XATTRS))
         yield entry, ((buffer[start : start + size],) if size else ())
     return left
 
