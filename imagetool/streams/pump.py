@@ -15,7 +15,9 @@ from typing import BinaryIO, Final, TypeVar
 from imagetool.limits import CHUNK
 
 _QUEUE_CHUNKS: Final = 2  # memory between two threads: at most this many chunks
-_M_ARENA_MAX: Final = -8  # of malloc.h
+_M_TRIM_THRESHOLD: Final = -1  # of malloc.h, as the next two
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 _THREADS: Final = 8  # more only wait for the one that hashes
 
 T = TypeVar("T")
@@ -61,15 +63,19 @@ def read_chunks(file: BinaryIO, size: int = CHUNK) -> Iterator[bytes]:
 
 @functools.cache
 def share_memory() -> None:
-    """Have all threads of this process get memory from one pool, where the C library is glibc.
+    """Have all threads of this process get memory from one pool that keeps it, where the C library is glibc.
 
-    By default each has its own, and what a thread frees is of no use to another: buffers that
-    travel from thread to thread would take a third more memory.
+    By default each thread has its own, and what a thread frees is of no use to another: buffers that
+    travel from thread to thread would take a third more memory. And by default a pool gives the
+    buffer of one chunk back to the kernel before it asks for that of the next, page by page.
     """
     import ctypes
 
     with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, 8 * CHUNK)
+        mallopt(_M_TRIM_THRESHOLD, 16 * CHUNK)
 
 
 def threads_for_codecs() -> int:
