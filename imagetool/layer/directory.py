@@ -24,6 +24,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _PLACE: Final = os.O_PATH | os.O_NOFOLLOW
 _64_BITS: Final = (1 << 64) - 1
 _READABLE: Final = 0o500
+_OPENED: Final = (stat.S_IFREG, stat.S_IFDIR)  # what `unpack` has open when it gives them attributes
 _ENCODING: Final = sys.getfilesystemencoding()
 _NODE: Final = 0o130000  # of the type bits: these are a character device's in those of both kinds of devices
 _new: Final = tuple.__new__  # of a NamedTuple, without going through its own constructor
@@ -63,8 +64,8 @@ def scan_directory(root: Path, *, known: Scan | None = None, attributed: Set[int
 
     Args:
         known: an earlier scan of the same tree; what it says is taken over for untouched paths.
-        attributed: inodes of the files that have extended attributes, when that is known
-            (`unpack`); the others are not asked for them.
+        attributed: inodes of the files and directories that have extended attributes, when that is
+            known (`unpack`); the others are not asked for them.
 
     Raises StorageError.
     """
@@ -110,13 +111,13 @@ def _scan_folder(
             kind = record[0] & 0o170000
             if kind == stat.S_IFDIR:
                 deeper.append(name + b"/")
+            if attributed is not None and kind in _OPENED and status.st_ino not in attributed:
+                continue
             if record == before(name):
                 if name in known.xattrs:
                     found.xattrs[name] = known.xattrs[name]
                 if name in known.targets:
                     found.targets[name] = known.targets[name]
-                continue
-            if attributed is not None and kind == stat.S_IFREG and status.st_ino not in attributed:
                 continue
             if kind == stat.S_IFLNK:
                 found.targets[name] = os.readlink(base, dir_fd=fd)

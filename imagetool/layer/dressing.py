@@ -49,7 +49,7 @@ class Dressing:
 
     Args:
         root: the root filesystem that is being unpacked into.
-        attributed: gets the inodes of files that are given extended attributes.
+        attributed: gets the inodes of files and directories that are given extended attributes.
         where: the layer's name for errors and warnings.
     """
 
@@ -66,24 +66,24 @@ class Dressing:
         """Say that the next files may be in another directory than the last."""
         self._proven.clear()
 
+    def is_proven(self, entry: Entry) -> bool:
+        """Say whether the kernel gives all but its time to a new file that is made with what this entry states."""
+        return not entry.xattrs and entry[2:5] in self._proven
+
     def dress_new(self, fd: int, entry: Entry) -> None:
         """Dress a file that was made just now with the permissions that its entry states.
 
         Nearly always the kernel gave it all the rest but the time, as its status shows; the next
-        one of this kind in the same directory then gets the same and is not asked.
+        one of this kind in the same directory then gets the same, as `is_proven` says.
         """
-        _, _, mode, uid, gid, _, mtime, _, _, _, xattrs = entry
-        if not xattrs and (mode, uid, gid) in self._proven:
-            os.utime(fd, ns=(mtime, mtime))
-            return
         status = os.fstat(fd)
         if self._ownership.owners:
-            is_owned = status.st_uid == uid and status.st_gid == gid
+            is_owned = status.st_uid == entry.uid and status.st_gid == entry.gid
         else:
-            is_owned = not self._ownership.recorded or not (uid or gid)
+            is_owned = not self._ownership.recorded or not (entry.uid or entry.gid)
         has_inherited = _disinherit(fd)
-        if is_owned and not has_inherited and status.st_mode & 0o7777 == mode:
-            self._proven.add((mode, uid, gid))
+        if is_owned and not has_inherited and status.st_mode & 0o7777 == entry.mode:
+            self._proven.add((entry.mode, entry.uid, entry.gid))
         self.dress(fd, entry)
 
     def dress_folder(self, fd: int, entry: Entry) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
+from itertools import starmap
 from typing import Any, Final
 
 from imagetool import limits
@@ -42,7 +43,7 @@ def render(scan: Scan, notes: Mapping[str, Any]) -> bytes:
         _MAGIC,
         _sized(encode(notes)),
         _NUMBER.pack(len(names)),
-        *(_RECORD.pack(*scan.records[name]) for name in names),
+        *starmap(_RECORD.pack, map(scan.records.__getitem__, names)),
         _sized(b"\0".join(names)),
         _sized(b"\0".join(piece for pair in scan.targets.items() for piece in pair)),
         _NUMBER.pack(len(xattrs)),

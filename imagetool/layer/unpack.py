@@ -22,6 +22,7 @@ from imagetool.layer import whiteout
 from imagetool.layer.dressing import Dressing, Warn
 from imagetool.layer.dressing import Ownership as Ownership
 from imagetool.layer.entry import Entry, Item, display, is_private, parents
+from imagetool.safefs.holes import SHORTEST_HOLE
 from imagetool.safefs.root import Root
 from imagetool.values import dataclass
 
@@ -62,8 +63,8 @@ def unpack(
         whiteouts: "apply" removes what is hidden from `target`; "overlay" writes the kernel's
             whiteouts and opaque markers, for a directory that will be a lower layer ("overlay-user"
             with the user.* attribute of mounts inside a user namespace).
-        attributed: gets the inodes of the files that are given extended attributes, for a scan of
-            the same tree.
+        attributed: gets the inodes of the files and directories that are given extended attributes,
+            for a scan of the same tree.
 
     Raises InvalidArchive or StorageError, naming the layer and the entry; the target is then
     partly written and must be thrown away.
@@ -166,6 +167,9 @@ class _Unpacking:
             self._made.add(folder)
 
     def _file(self, entry: Entry, content: Iterable[bytes]) -> None:
+        if entry.size < SHORTEST_HOLE and self._dressing.is_proven(entry):
+            self._root.write_whole(entry.name, b"".join(content), entry.mode & 0o777, entry.mtime)
+            return
         fd = self._root.write_file(entry.name, content, entry.mode & 0o777)
         try:
             self._dressing.dress_new(fd, entry)

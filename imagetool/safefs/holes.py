@@ -10,7 +10,7 @@ from imagetool.limits import CHUNK
 
 #: A whole chunk of a hole: who yields this very object spares others to look for what it is.
 ZEROS: Final = bytes(CHUNK)
-_HOLE: Final = 1 << 16  # shorter runs of zeros are written: a hole costs an extent and a seek
+SHORTEST_HOLE: Final = 1 << 16  # shorter runs of zeros are written: a hole costs an extent and a seek
 
 
 def write_with_holes(fd: int, content: Iterable[bytes]) -> None:
@@ -21,16 +21,16 @@ def write_with_holes(fd: int, content: Iterable[bytes]) -> None:
             skipped += CHUNK
             continue
         size = len(chunk)
-        if size < _HOLE and not skipped:
+        if size < SHORTEST_HOLE and not skipped:
             written = os.write(fd, chunk)
             if written < size:
                 _write_after(fd, 0, memoryview(chunk)[written:])
             continue
         start = at = 0
         while at < size:
-            length = min(_HOLE, size - at)
+            length = min(SHORTEST_HOLE, size - at)
             # Shorter zeros only go on with a run: it may begin in one chunk and end in the next.
-            if (length == _HOLE or (skipped and start == at)) and chunk.startswith(_zeros(length), at):
+            if (length == SHORTEST_HOLE or (skipped and start == at)) and chunk.startswith(_zeros(length), at):
                 if start < at:
                     skipped = _write_after(fd, skipped, memoryview(chunk)[start:at])
                 skipped += length
@@ -42,11 +42,11 @@ def write_with_holes(fd: int, content: Iterable[bytes]) -> None:
         os.ftruncate(fd, os.lseek(fd, skipped, os.SEEK_CUR))
 
 
-_RUN: Final = bytes(_HOLE)
+_RUN: Final = bytes(SHORTEST_HOLE)
 
 
 def _zeros(length: int) -> bytes:
-    return _RUN if length == _HOLE else _RUN[:length]
+    return _RUN if length == SHORTEST_HOLE else _RUN[:length]
 
 
 def _write_after(fd: int, skipped: int, data: bytes | memoryview) -> int:

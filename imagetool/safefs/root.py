@@ -20,7 +20,10 @@ from imagetool.safefs.holes import write_with_holes
 from imagetool.safefs.openat2 import open_beneath, open_in_root
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WAY: Final = 16  # directories held open
 _Make = Callable[[int, bytes], None]
+_PLACE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ITSELF: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -28,13 +31,14 @@ class Root:
     """A directory as the root of all paths; a context manager that holds it open.
 
     Paths are bytes, relative, without ".." (as `layer.entry.Entry.name`). Methods raise OSError.
-    Not for several threads at once: it remembers the last parent directory.
+    Not for several threads at once: it remembers the last parent directory, and those above it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._parent = -1
         self._parent_name: bytes | None = None
+        self._way: list[tuple[bytes, int]] = []  # open directories, each below the one before it; the parent is last
 
     def __enter__(self) -> Root:
         self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -59,22 +63,42 @@ class Root:
             return self.find(name)
         except FileNotFoundError:
             folder, _, base = name.rpartition(b"/")
-            self._parent = self._make_folders(folder)
-            self._parent_name = folder
+            self._remember(folder, self._make_folders(folder))
             return self._parent, base
 
     def find(self, name: bytes) -> tuple[int, bytes]:
         """Return the same without making anything; raises FileNotFoundError for a missing parent."""
         folder, _, base = name.rpartition(b"/")
         if folder != self._parent_name:
-            self._forget()
-            self._parent = open_in_root(self._fd, folder, os.O_RDONLY | os.O_DIRECTORY)
-            self._parent_name = folder
+            self._enter(folder)
         return self._parent, base
 
+    def _enter(self, folder: bytes) -> None:
+        """Open a directory, in one step from the one above it where that is open."""
+        way = self._way
+        self._parent, self._parent_name = -1, None
+        while way and way[-1][0] and way[-1][0] != folder and not folder.startswith(way[-1][0] + b"/"):
+            os.close(way.pop()[1])
+        if way and way[-1][0] == folder:
+            self._parent, self._parent_name = way[-1][1], folder
+            return
+        above, _, base = folder.rpartition(b"/")
+        if base and way and way[-1][0] == above:
+            # a symlink, and whatever else is the matter, is for the kernel to resolve inside the root
+            with contextlib.suppress(OSError):
+                self._remember(folder, os.open(base, _PLACE, dir_fd=way[-1][1]))
+                return
+        self._remember(folder, open_in_root(self._fd, folder, os.O_PATH | os.O_DIRECTORY))
+
+    def _remember(self, folder: bytes, fd: int) -> None:
+        if len(self._way) == _WAY:
+            os.close(self._way.pop(0)[1])
+        self._way.append((folder, fd))
+        self._parent, self._parent_name = fd, folder
+
     def _forget(self) -> None:
-        if self._parent >= 0:
-            os.close(self._parent)
+        while self._way:
+            os.close(self._way.pop()[1])
         self._parent, self._parent_name = -1, None
 
     def _make_folders(self, path: bytes) -> int:
@@ -148,19 +172,33 @@ class Root:
         Long runs of zeros become holes: they read the same and take no space. Of the mode the
         umask is taken away.
         """
-        folder, _, base = name.rpartition(b"/")
-        try:
-            at = self._parent if folder == self._parent_name else self.parent(name)[0]
-            fd = os.open(base, _NEW_FILE, mode, dir_fd=at)
-        except FileExistsError:
-            self.remove(name)
-            fd = os.open(base, _NEW_FILE, mode, dir_fd=self.parent(name)[0])
+        fd = self._new_file(name, mode)
         try:
             write_with_holes(fd, content)
         except BaseException:
             os.close(fd)
             raise
         return fd
+
+    def write_whole(self, name: bytes, content: bytes, mode: int, mtime: int) -> None:
+        """Make a regular file of which the kernel sets all right but the time; nanoseconds. No holes."""
+        fd = self._new_file(name, mode)
+        try:
+            written = os.write(fd, content) if content else 0
+            if written < len(content):
+                write_with_holes(fd, (content[written:],))
+            os.utime(fd, ns=(mtime, mtime))
+        finally:
+            os.close(fd)
+
+    def _new_file(self, name: bytes, mode: int) -> int:
+        folder, _, base = name.rpartition(b"/")
+        try:
+            at = self._parent if folder == self._parent_name else self.parent(name)[0]
+            return os.open(base, _NEW_FILE, mode, dir_fd=at)
+        except FileExistsError:
+            self.remove(name)
+            return os.open(base, _NEW_FILE, mode, dir_fd=self.parent(name)[0])
 
     def symlink(self, name: bytes, target: bytes) -> None:
         """Make a symlink in place of whatever is there."""
@@ -198,7 +236,8 @@ class Root:
 
     def open(self, name: bytes) -> int:
         """Open a file or directory itself, never through a symlink."""
-        return open_in_root(self._fd, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        folder, base = self.find(name)
+        return os.open(base or b".", _ITSELF, dir_fd=folder)
 
     def set_times(self, name: bytes, mtime: int) -> None:
         """Set access and modification time of what is at a path, not of what it points at."""

@@ -97,16 +97,19 @@ def test_nothing_inherits_an_access_control_list(tmp_path: Path) -> None:
     assert os.listxattr(tmp_path / "d") == ["system.posix_acl_default"]  # no entry spoke of it
 
 
-def test_a_scan_is_told_which_files_have_attributes(tmp_path: Path) -> None:
+def test_a_scan_is_told_which_files_and_directories_have_attributes(tmp_path: Path) -> None:
     attributed: set[int] = set()
-    entries = [file("a", xattrs={b"user.a": b"1"}), file("b"), Entry(b"c", "link", linkname=b"a")]
+    has, told = {b"user.a": b"1"}, {b"a": {b"user.a": b"1"}, b"c": {b"user.a": b"1"}, b"d": {b"user.a": b"1"}}
+    folders = [Entry(b"d", "dir", 0o755, *OWN, xattrs=has), Entry(b"e", "dir", 0o755, *OWN), file("e/implied/f")]
+    entries = [file("a", xattrs=has), file("b"), Entry(b"c", "link", linkname=b"a"), *folders]
     apply(tmp_path, *entries, attributed=attributed)
-    assert attributed == {os.stat(tmp_path / "a").st_ino}
+    assert attributed == {os.stat(tmp_path / name).st_ino for name in ("a", "d")}
     scan = scan_directory(tmp_path, attributed=attributed)
     assert scan == scan_directory(tmp_path)
-    assert scan.xattrs == {b"a": {b"user.a": b"1"}, b"c": {b"user.a": b"1"}}
-    os.setxattr(tmp_path / "b", "user.b", b"2")  # which nobody told
-    assert b"b" not in scan_directory(tmp_path, attributed=attributed).xattrs
+    assert scan.xattrs == told
+    for name in ("b", "e"):
+        os.setxattr(tmp_path / name, "user.b", b"2")  # which nobody told
+    assert scan_directory(tmp_path, attributed=attributed).xattrs == told
 
 
 def test_what_its_owner_may_not_write_to_gets_attributes_too(tmp_path: Path) -> None:

@@ -208,6 +208,39 @@ def test_the_remembered_parent_is_forgotten_when_it_goes(root: Root, folder: Pat
         write(root, b"d/file", b"3")
 
 
+def test_the_way_back_up_and_to_the_side_is_the_same_as_from_the_root(root: Root, folder: Path) -> None:
+    names = [b"a/b/c/f", b"a/b/f", b"a/f", b"f", b"a/b/c/d/f2", b"a/bc/f", b"a/b/f3", b"ab/f", b"a/b/c/f4"]
+    deep = b"/".join([b"d"] * 40)
+    before = len(os.listdir("/proc/self/fd"))
+    for name in [*names, deep + b"/f", deep[:21] + b"/f"]:  # more directories than are held open
+        os.close(root.write_file(name, [name]))
+        assert (folder / os.fsdecode(name)).read_bytes() == name
+    assert len(os.listdir("/proc/self/fd")) <= before + 16
+
+
+def test_the_way_leads_over_links_inside_the_root_only(root: Root, folder: Path) -> None:
+    os.close(root.write_file(b"real/deep/f", [b"1"]))
+    (folder / "real/link").symlink_to("/real/deep")
+    (folder / "real/out").symlink_to("../../canary")
+    root.find(b"real/f")  # open from here on, so that the next is one step below it
+    os.close(root.write_file(b"real/link/g", [b"2"]))
+    assert (folder / "real/deep/g").read_bytes() == b"2"
+    root.find(b"real/f")
+    with pytest.raises(FileNotFoundError):
+        root.find(b"real/out/file")
+    os.close(root.write_file(b"real/deep/h", [b"3"]))
+    assert (folder / "real/deep/h").read_bytes() == b"3"
+
+
+def test_no_directory_above_is_remembered_once_something_was_replaced(root: Root, folder: Path) -> None:
+    os.close(root.write_file(b"a/b/c/f", [b"1"]))
+    root.find(b"a/b/c/f")
+    root.symlink(b"a/b", b"/elsewhere")
+    root.make_folder(b"elsewhere")
+    os.close(root.write_file(b"a/b/g", [b"2"]))
+    assert (folder / "elsewhere/g").read_bytes() == b"2"
+
+
 @pytest.mark.parametrize("name", [b"n" * 256, b"a/" + b"n" * 256])
 def test_names_that_are_too_long_are_an_error(root: Root, folder: Path, name: bytes) -> None:
     for act in (lambda: write(root, name), lambda: root.make_folder(name), lambda: root.symlink(name, b"x")):
