@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from base64 import b64encode
+from array import array
 from collections.abc import Generator, Iterable, Iterator, MutableMapping
 from typing import Any, Final
 
@@ -28,16 +28,17 @@ from imagetool.layer.blocks import BLOCK
 from imagetool.layer.crc64 import crc64
 from imagetool.layer.entry import display
 from imagetool.layer.tarreader import read
+from imagetool.layer.tarsplit import CompressedText, TarSplit
 from imagetool.layer.tocentry import extended_size, padded, toc_entry
 from imagetool.oci.document import encode
 from imagetool.streams.codecs import Codec
-from imagetool.streams.pump import in_order, reblock
-from imagetool.streams.zstdframes import skippable
+from imagetool.streams.pump import in_order, reblock, threads_for_codecs
+from imagetool.streams.zstdframes import skippable, skippable_header
 from imagetool.values import dataclass, field
 
 FOOTER_MAGIC: Final = b"GNUlInUx"
 MANIFEST_TYPE: Final = 1  # a table of contents like that of CRFS
-_CHUNK: Final = 4 * limits.MIB  # content of larger files is cut into frames of this size
+_CHUNK: Final = 2 * limits.MIB  # content of larger files is cut into frames of this size
 _BATCH: Final = limits.MIB  # what a thread gets at a time; small files make small frames
 _TRAILER: Final = 16 * limits.MIB  # what may follow the last entry, or be extended headers of one
 _SKIPPABLE_HEADER: Final = 8
@@ -49,14 +50,17 @@ def compress(
     """Yield the blob; at its end, `annotations` has got what the layer's descriptor must say.
 
     Raises Unsupported for what the format cannot carry: names that are not UTF-8, two entries of one
-    name, sparse files; and what `tarreader.read` raises.
+    name, sparse files; LimitExceeded for a table of contents of more than `limits.TOC_BYTES`, StorageError
+    where it finds no place for that; and what `tarreader.read` raises.
     """
-    writer = _Writer(codec)
-    for frames in in_order(writer.compressed, _batches(_units(tar, writer.split, where))):
-        for frame in frames:
-            yield frame.data
-            writer.place(frame)
-    yield from writer.end(annotations)
+    threads = max(1, min(threads_for_codecs(), codec.zstd_threads))
+    with CompressedText(where) as table, CompressedText(where) as split:
+        writer = _Writer(codec, table, TarSplit(split), where)
+        for frames in in_order(writer.compressed, _batches(_units(tar, writer.split, where)), threads=threads):
+            for frame in frames:
+                yield frame.data
+                writer.place(frame)
+        yield from writer.end(annotations)
 
 
 @dataclass(slots=True)
@@ -91,12 +95,13 @@ class _Frame:
 class _Writer:
     """Frames written so far, and the table of contents over them."""
 
-    def __init__(self, codec: Codec) -> None:
-        self._parameters = codec.zstd_parameters(threads=0)
+    def __init__(self, codec: Codec, table: CompressedText, split: TarSplit, where: str) -> None:
+        self._parameters = codec.zstd_parameters(threads=0, longest=_CHUNK)
         self._local = threading.local()
         self._offset = 0
-        self.split = _TarSplit(self._parameters)
-        self._table = _Compressed(self._parameters)
+        self._where = where
+        self.split = split
+        self._table = table
         self._table.write(b'{"version":1,"entries":[')
         self._is_first = True
 
@@ -127,22 +132,32 @@ class _Writer:
             for entry in _entries(file, self._offset):
                 self._table.write((b"" if self._is_first else b",") + encode(entry))
                 self._is_first = False
+            self._check_size()
 
     def end(self, annotations: MutableMapping[str, str]) -> Iterator[bytes]:
         """Yield the three skippable frames."""
-        split, split_size = self.split.end()
-        self._table.write(b'],"tarSplitDigest":"sha256:' + hashlib.sha256(split).hexdigest().encode() + b'"}')
-        table, table_size = self._table.end()
+        self.split.text.end()
+        self._table.write(b'],"tarSplitDigest":"' + self.split.text.digest.encode() + b'"}')
+        self._table.end()
+        self._check_size()
+        table, split = self._table, self.split.text
         at = self._offset + _SKIPPABLE_HEADER
-        split_at = at + len(table) + _SKIPPABLE_HEADER
-        annotations[CHUNKED_CHECKSUM] = f"sha256:{hashlib.sha256(table).hexdigest()}"
-        annotations[CHUNKED_POSITION] = f"{at}:{len(table)}:{table_size}:{MANIFEST_TYPE}"
-        annotations[CHUNKED_TAR_SPLIT] = f"{split_at}:{len(split)}:{split_size}"
+        split_at = at + table.stored + _SKIPPABLE_HEADER
+        annotations[CHUNKED_CHECKSUM] = table.digest
+        annotations[CHUNKED_POSITION] = f"{at}:{table.stored}:{table.size}:{MANIFEST_TYPE}"
+        annotations[CHUNKED_TAR_SPLIT] = f"{split_at}:{split.stored}:{split.size}"
         annotations.update({old: annotations[name] for name, old in OLD_NAMES.items()})
-        numbers = (at, len(table), table_size, MANIFEST_TYPE, split_at, len(split), split_size)
-        yield skippable(table)
-        yield skippable(split)
+        numbers = (at, table.stored, table.size, MANIFEST_TYPE, split_at, split.stored, split.size)
+        for text in (table, split):
+            yield skippable_header(text.stored)
+            yield from text.chunks()
         yield skippable(b"".join(number.to_bytes(8, "little") for number in numbers) + FOOTER_MAGIC)
+
+    def _check_size(self) -> None:
+        """Refuse a table that no reader would take, us among them, before it has grown much further."""
+        if self._table.size > limits.TOC_BYTES:
+            allowed = limits.named("TOC_BYTES")
+            raise LimitExceeded(f"{self._where}: a table of contents of more than {allowed}; use zstd")
 
 
 def _entries(file: _File, end: int) -> Iterator[dict[str, Any]]:
@@ -168,63 +183,6 @@ def _entries(file: _File, end: int) -> Iterator[dict[str, Any]]:
         at += size
 
 
-class _Compressed:
-    """A text that is compressed as it is written, so that only the compressed one is held."""
-
-    def __init__(self, parameters: Any) -> None:
-        import zstandard
-
-        self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-        self._parts: list[bytes] = []
-        self._waiting: list[bytes] = []
-        self._size = 0
-
-    def write(self, data: bytes) -> None:
-        self._waiting.append(data)
-        if len(self._waiting) == 256:
-            self._flush()
-
-    def _flush(self) -> None:
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        self._size += len(data)
-        self._parts.append(self._compressor.compress(data))
-
-    def end(self) -> tuple[bytes, int]:
-        """Return the compressed text and the size of the plain one."""
-        self._flush()
-        self._parts.append(self._compressor.flush())
-        return b"".join(self._parts), self._size
-
-
-class _TarSplit:
-    """The lines of tar-split: the tar's own bytes, and the files that stand between them."""
-
-    def __init__(self, parameters: Any) -> None:
-        self._lines = _Compressed(parameters)
-        self._position = 0
-
-    def segment(self, data: bytes) -> None:
-        """Add headers and padding."""
-        self._line({"type": 2, "payload": b64encode(data).decode()})
-
-    def file(self, name: str, size: int, crc: int) -> None:
-        """Add an entry's content, or that it has none."""
-        line: dict[str, Any] = {"type": 1, "name": name}
-        if size:
-            line |= {"size": size, "payload": b64encode(crc.to_bytes(8, "big")).decode()}
-        else:
-            line["payload"] = None
-        self._line(line)
-
-    def _line(self, line: dict[str, Any]) -> None:
-        self._lines.write(encode({**line, "position": self._position}) + b"\n")
-        self._position += 1
-
-    def end(self) -> tuple[bytes, int]:
-        return self._lines.end()
-
-
 def _batches(units: Iterator[_Unit]) -> Iterator[list[_Unit]]:
     """Yield units in lists of about _BATCH bytes."""
     batch: list[_Unit] = []
@@ -239,10 +197,10 @@ def _batches(units: Iterator[_Unit]) -> Iterator[list[_Unit]]:
         yield batch
 
 
-def _units(tar: Iterable[bytes], split: _TarSplit, where: str) -> Iterator[_Unit]:
+def _units(tar: Iterable[bytes], split: TarSplit, where: str) -> Iterator[_Unit]:
     """Cut a tar where contents begin and end, and tell tar-split of it all."""
     recorder = _Recorder(tar, where)
-    seen: set[bytes] = set()
+    seen = Names()
     heads: list[bytes] = []
     done: list[_File] = []
     held = padding = 0
@@ -250,9 +208,8 @@ def _units(tar: Iterable[bytes], split: _TarSplit, where: str) -> Iterator[_Unit
         head = recorder.take_head(padding)
         padding = -entry.size % BLOCK
         toc = toc_entry(head, entry, where)
-        if entry.name in seen:
+        if not seen.add(entry.name):
             raise Unsupported(f"{where}: two entries named {display(entry.name)}, which zstd:chunked has not; use zstd")
-        seen.add(entry.name)
         split.segment(head)
         heads.append(head)
         held += len(head)
@@ -292,6 +249,42 @@ def _content(recorder: _Recorder, content: Iterable[bytes], file: _File, size: i
         left -= len(data)
         yield _Unit(data, file, () if left else (file,))
     return crc
+
+
+class Names:
+    """The names seen so far, by their hashes: 16 bytes each, where a set of names takes 150.
+
+    Two names whose 64 bits, keyed by this process, are the same would be taken for one: that is less
+    likely than a broken disk, and an error that says to use zstd.
+    """
+
+    def __init__(self) -> None:
+        self._slots = array("q", bytes(8 * 4096))
+        self._count = 0
+
+    def add(self, name: bytes) -> bool:
+        """Say whether a name is new."""
+        if 2 * self._count >= len(self._slots):
+            self._grow()
+        self._count += 1
+        return self._put(hash(name) or 1)
+
+    def _put(self, key: int) -> bool:
+        slots = self._slots
+        last = len(slots) - 1
+        at = key & last
+        while found := slots[at]:
+            if found == key:
+                return False
+            at = at + 1 & last
+        slots[at] = key
+        return True
+
+    def _grow(self) -> None:
+        old = self._slots
+        self._slots = array("q", bytes(16 * len(old)))
+        for key in filter(None, old):
+            self._put(key)
 
 
 class _Recorder:

@@ -7,15 +7,16 @@
     reproducible  gzip by stock zlib, refused where the linked library is another one (docs/adr/0010)
 
 Whatever the number of threads and however the input is cut, the output is the same. A stream takes
-the same memory however long it is: some MiB at the default levels, 50 MiB and more for zstd above 6,
-a few hundred at 19, and twice the window with `long`.
+the same memory however long it is, and 64 MiB are enough for the whole program at every level of
+every format: from zstd:7 on libzstd's tables are held to a size that costs one per cent of
+compression. `long` asks for more: its window, and the level's own tables (docs/adr/0010).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from imagetool import limits
 from imagetool.errors import Unsupported, UsageError
@@ -38,12 +39,33 @@ _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 #: What ends a deflate stream after a sync flush: an empty last block with fixed codes.
 _DEFLATE_END: Final = b"\x03\x00"
 _DICTIONARY: Final = 32 * limits.KIB  # how far deflate looks back
-#: The unit that libzstd's threads work on, and how far one looks back into the one before it (8:
-#: half a window). Set here, because the defaults depend on the level and take 100 MiB and more of
-#: memory. Small units that look back far compress as well as large ones that do not.
-_ZSTD_JOB: Final = limits.MIB
-_ZSTD_OVERLAP: Final = 8
-_ZSTD_THREADS: Final = 4  # each takes 4 MiB at low levels, and so many are as fast as the one that hashes
+
+
+class _Zstd(NamedTuple):
+    """How libzstd works from a level on, so that the whole program needs 64 MiB at most.
+
+    threads: 0 for its path without any. job: the unit its threads work on. overlap: how far a job looks
+    back into the one before it; 8 is half a window, 7 a quarter. Both are set because the defaults
+    depend on the level and take 100 MiB and more. tables: powers of two of window, hash table and chain
+    table; None for libzstd's own, which take 650 MiB at level 22. Each thread has its own.
+    """
+
+    level: int
+    threads: int
+    job: int
+    overlap: int
+    tables: tuple[int, int, int] | None
+
+
+#: Small jobs that look back far compress as well as large ones that do not. Four threads are as fast as
+#: the one that hashes. From level 13 on a job would take longer to read what it looks back at into
+#: its tables than to compress.
+_ZSTD: Final = (
+    _Zstd(13, 0, 0, 0, (22, 20, 22)),
+    _Zstd(7, 2, 3 * limits.MIB // 2, 7, (22, 20, 20)),
+    _Zstd(1, 4, limits.MIB, 8, None),
+)
+_TABLES: Final = ("window", "hash", "chain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +97,7 @@ class Codec:
 
             version = ".".join(map(str, zstandard.ZSTD_VERSION))
             window = f":long={self.window}" if self.window else ""
-            return f"{self.format}:{version}:{self.level or _ZSTD_DEFAULT}{window}"
+            return f"{self.format}:{version}:{self.zstd_level}{window}"
         if self.reproducible:
             return f"gzip:stock-zlib:{self.gzip_level}"
         if self.gzip_level <= _ISAL_DEFAULT:
@@ -131,19 +153,37 @@ class Codec:
         if self.compression == "none":
             return blocks
         if self.compression == "zstd":
-            return _zstd(blocks, self.zstd_parameters(threads=min(threads_for_codecs(), _ZSTD_THREADS)))
+            return _zstd(blocks, self.zstd_parameters(threads=min(threads_for_codecs(), self.zstd_threads)))
         return _gzip(blocks, self._deflate())
 
-    def zstd_parameters(self, *, threads: int) -> Any:
-        """Return libzstd's parameters; with `threads` at 0 its single-threaded path, which writes other bytes."""
+    @property
+    def zstd_level(self) -> int:
+        """The level of zstd, the default filled in."""
+        return self.level or _ZSTD_DEFAULT
+
+    @property
+    def zstd_threads(self) -> int:
+        """How many threads compress one stream at most; 0 for libzstd's path without any, which writes other bytes."""
+        return self._zstd.threads
+
+    @property
+    def _zstd(self) -> _Zstd:
+        return next(row for row in _ZSTD if self.zstd_level >= row.level)
+
+    def zstd_parameters(self, *, threads: int, longest: int | None = None) -> Any:
+        """Return libzstd's parameters for so many threads, and for streams that are no longer than `longest`."""
         import zstandard
 
+        row = self._zstd
         options: dict[str, Any] = {"write_checksum": 1, "threads": threads}
         if threads:
-            options |= {"job_size": _ZSTD_JOB, "overlap_log": _ZSTD_OVERLAP}
+            options |= {"job_size": row.job, "overlap_log": row.overlap}
         if self.window:
             options |= {"window_log": self.window, "enable_ldm": 1}
-        return zstandard.ZstdCompressionParameters.from_level(self.level or _ZSTD_DEFAULT, **options)
+        elif row.tables:
+            most = longest.bit_length() - 1 if longest else max(row.tables)
+            options |= {f"{name}_log": min(log, most) for name, log in zip(_TABLES, row.tables, strict=True)}
+        return zstandard.ZstdCompressionParameters.from_level(self.zstd_level, **options)
 
     def _deflate(self) -> Callable[[tuple[bytes, bytes]], tuple[bytes, int, int]]:
         """Return what makes one block of deflate of (the bytes before, the block)."""
@@ -205,11 +245,10 @@ def _with_dictionaries(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]
 def _zstd(blocks: Iterable[bytes], parameters: Any) -> Iterator[bytes]:
     import zstandard
 
-    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    chunker: Any = zstandard.ZstdCompressor(compression_params=parameters).chunker(chunk_size=limits.CHUNK)
     for block in blocks:
-        if compressed := compressor.compress(block):
-            yield compressed
-    yield compressor.flush()
+        yield from chunker.compress(block)
+    yield from chunker.finish()
 
 
 __all__ = ["Codec", "Compression", "Format", "decompress", "sniff"]

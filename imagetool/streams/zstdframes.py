@@ -33,9 +33,14 @@ def _named(window: int) -> str:
     return limits.named("ZSTD_WINDOW_LOG") if window == 1 << limits.ZSTD_WINDOW_LOG else f"the {window} allowed"
 
 
+def skippable_header(size: int) -> bytes:
+    """Return what begins a skippable frame that holds `size` bytes."""
+    return b"\x50\x2a\x4d\x18" + size.to_bytes(4, "little")
+
+
 def skippable(data: bytes) -> bytes:
     """Return a skippable frame that holds `data`."""
-    return b"\x50\x2a\x4d\x18" + len(data).to_bytes(4, "little") + data
+    return skippable_header(len(data)) + data
 
 
 def whole_blocks(chunks: Iterable[bytes], *, window: int, where: str) -> Iterator[bytes]:

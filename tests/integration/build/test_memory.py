@@ -34,12 +34,11 @@ finally:
 """
 
 
-# 64 MiB is what is promised of the default levels. Frames of zstd:chunked are 4 MiB, several at a time.
-@pytest.mark.parametrize(("compression", "mebibytes"), [("none", 64), ("gzip", 64), ("zstd", 64), ("zstd:chunked", 96)])
-def test_memory_does_not_grow_with_the_layer(context: Path, tmp_path: Path, compression: str, mebibytes: int) -> None:
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd", "zstd:9", "zstd:chunked"])
+def test_memory_does_not_grow_with_the_layer(context: Path, tmp_path: Path, compression: str) -> None:
     options = ["--root", str(tmp_path / "store"), "build", "--compression", compression]
     options += ["-o", f"type=oci,dest={tmp_path / 'out'}", str(context)]
     done = subprocess.run([sys.executable, "-c", _RUN, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert max(path.stat().st_size for path in (tmp_path / "out/blobs/sha256").iterdir()) >= SIZE
-    assert int(done.stdout.split()[-1]) <= mebibytes << 10
+    assert int(done.stdout.split()[-1]) <= 64 << 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import gzip
 import hashlib
 import json
@@ -10,7 +11,8 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,14 @@ from hypothesis import strategies as st
 from imagetool import limits
 from imagetool.content.layout import LayoutStore
 from imagetool.content.memory import MemoryStore
-from imagetool.errors import DigestMismatch, InvalidArchive, LimitExceeded, Unsupported
+from imagetool.errors import DigestMismatch, InvalidArchive, LimitExceeded, StorageError, Unsupported
 from imagetool.image.image import Layer
 from imagetool.image.verify import verify
 from imagetool.image.write import write_image, write_layer
+from imagetool.layer import crc64 as crc64_module
 from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, CHUNKED_TAR_SPLIT, STARGZ_TOC
-from imagetool.layer.chunked import compress
-from imagetool.layer.crc64 import crc64
+from imagetool.layer.chunked import Names, compress
+from imagetool.layer.crc64 import crc64, folded_crc64
 from imagetool.layer.entry import Entry
 from imagetool.layer.tarcodec import write
 from imagetool.layer.toc import TocEntry, compare, read_toc
@@ -38,12 +41,12 @@ from imagetool.oci.config import ImageConfig, RunConfig
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.platform import Platform
-from imagetool.streams import pump
 from imagetool.streams.codecs import Codec
 from imagetool.streams.decompress import decompress
 from tests.support import tars
 
-BIG = random.Random(5).randbytes(1000) * 9500  # three chunks
+BIG = random.Random(5).randbytes(1000) * 9500  # five chunks
+Crc = Callable[[bytes, int], int]
 TIME = 1_700_000_000_123_000_000
 ITEMS: list[tuple[Entry, bytes]] = [
     (Entry(b".", "dir", 0o755), b""),
@@ -138,7 +141,7 @@ def test_every_content_can_be_had_by_its_range_alone() -> None:
                 assert chunk["chunkDigest"] == f"sha256:{hashlib.sha256(piece).hexdigest()}"
         seen += 1
     assert seen == 4
-    assert sum(entry["type"] == "chunk" for entry in entries) == 2
+    assert sum(entry["type"] == "chunk" for entry in entries) == 4
 
 
 def test_the_table_says_what_the_tar_says() -> None:
@@ -199,21 +202,42 @@ def slow_crc64(data: bytes) -> int:
     return crc ^ ((1 << 64) - 1)
 
 
-def test_the_crc_has_its_check_value() -> None:
-    assert crc64(b"123456789") == 0xB90956C775A41001
-    assert crc64(b"") == 0
+BOTH = pytest.mark.parametrize("function", [crc64, folded_crc64])  # that of a library where it is there, and ours
 
 
+@BOTH
+def test_the_crc_has_its_check_value(function: Crc) -> None:
+    assert function(b"123456789", 0) == 0xB90956C775A41001
+    assert function(b"", 0) == 0
+
+
+@BOTH
 @settings(max_examples=60, deadline=None)
 @given(data=st.binary(max_size=3000), cut=st.integers(0, 3000))
-def test_the_crc_is_that_of_the_definition_however_it_is_cut(data: bytes, cut: int) -> None:
-    assert crc64(data[cut:], crc64(data[:cut])) == slow_crc64(data)
+def test_the_crc_is_that_of_the_definition_however_it_is_cut(function: Crc, data: bytes, cut: int) -> None:
+    assert function(data[cut:], function(data[:cut], 0)) == slow_crc64(data)
 
 
-def test_the_crc_of_long_data_is_that_of_its_parts() -> None:
+@BOTH
+def test_the_crc_of_long_data_is_that_of_its_parts(function: Crc) -> None:
     data = random.Random(2).randbytes(200_000)
-    assert crc64(data) == crc64(data[16_384:], crc64(data[:16_384]))
-    assert crc64(data[:20_000]) == slow_crc64(data[:20_000])
+    assert function(data, 0) == function(data[16_384:], function(data[:16_384], 0))
+    assert function(data[:20_000], 0) == slow_crc64(data[:20_000])
+
+
+@pytest.mark.parametrize("answer", [AttributeError, lambda *_: 1])
+def test_a_library_that_has_no_such_crc_or_another_one_is_not_used(
+    answer: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Library:
+        def __getattr__(self, name: str) -> object:
+            assert name == "crc64_iso_refl"
+            if answer is AttributeError:
+                raise AttributeError(name)
+            return answer
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Library())
+    assert crc64_module._native.__wrapped__() is None
 
 
 # -- determinism and limits --------------------------------------------------------------------
@@ -222,7 +246,7 @@ def test_the_crc_of_long_data_is_that_of_its_parts() -> None:
 def test_the_blob_is_the_same_for_any_cut_and_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     made = {chunked(TAR, cut=cut)[0] for cut in (511, 65_536, len(TAR))}
     for threads in (1, 4):
-        monkeypatch.setattr(pump, "threads_for_codecs", lambda threads=threads: threads)
+        monkeypatch.setattr("imagetool.layer.chunked.threads_for_codecs", lambda threads=threads: threads)
         made.add(chunked(TAR)[0])
     assert made == {BLOB}
     assert chunked(TAR, "zstd:chunked:19")[0] != BLOB
@@ -264,6 +288,37 @@ def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
         subprocess.run(command, check=True)
         with pytest.raises(Unsupported, match="sparse is a sparse file"):
             chunked((tmp_path / "t").read_bytes())
+
+
+def test_of_thousands_of_names_each_is_new_once() -> None:
+    names = [b"%d/%d" % (number % 97, number) for number in range(20_000)]
+    seen = Names()
+    assert all(seen.add(name) for name in names)
+    assert not any(seen.add(name) for name in names)
+
+
+def test_tables_that_do_not_fit_into_memory_are_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("imagetool.layer.tarsplit._IN_MEMORY", 100)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert chunked(TAR) == (BLOB, ANNOTATIONS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["/dev/full", "/nowhere"])
+def test_a_disk_that_takes_no_table_is_told(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagetool.layer.tarsplit._IN_MEMORY", 100)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *_, **__: open(place, "r+b", buffering=0))
+    with pytest.raises(StorageError, match=r"layer: cannot keep its table of contents.*No (space|such)"):
+        chunked(TAR)
+
+
+def test_a_table_that_no_reader_would_take_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, size, _ = map(int, ANNOTATIONS[CHUNKED_POSITION].split(":"))
+    monkeypatch.setattr(limits, "TOC_BYTES", size)
+    assert chunked(TAR)[0] == BLOB
+    monkeypatch.setattr(limits, "TOC_BYTES", size - 1)
+    with pytest.raises(LimitExceeded, match=r"a table of contents of more than .*toc-bytes=.*use zstd"):
+        chunked(TAR)
 
 
 def test_endless_padding_is_not_held() -> None:
