@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ NEEDS = ("runc", "crun", "buildah", "busybox")
 _RUNS = 15
 #: crun refuses a host with control groups of both versions, so it gets a mount namespace with one.
 _ONE_VERSION = "umount /sys/fs/cgroup/unified 2>/dev/null; exec "
+_numbers = itertools.count()
 
 
 def run(bench: Bench) -> None:
@@ -31,46 +34,11 @@ def run(bench: Bench) -> None:
     shutil.copytree(lower, bundle / "rootfs", symlinks=True)
     tree: dict[str, Any] = json.loads(_spec("host").json())
     (bundle / "config.json").write_text(json.dumps(tree))
-    numbers = itertools.count()
     with EmbeddedExecutor() as executor:
-
-        def ours(userns: Literal["auto", "host"], network: Network = HOST) -> Cost:
-            spec = _spec(userns, network)
-            roots = [_overlay(bench.folder / f"run-{next(numbers)}", lower) for _ in range(_RUNS)]
-
-            def all_of_them() -> None:
-                for root in roots:
-                    assert executor.run(spec, root, output=lambda *_: None).code == 0
-
-            return _each(timed(all_of_them))
-
+        ours = partial(_ours, bench, executor, lower)
         ours("auto")  # the helper process has started then
-
-        def peer(program: str) -> Cost:
-            base = f"b{next(numbers)}"
-            loop = f"for i in $(seq {_RUNS}); do {program} run -b {bundle} {base}-$i || exit 1; done"
-            command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{_ONE_VERSION}sh -c '{loop}'"]
-            return _each(measured(command))
-
         for name, target in (("crun", 0.83), ("runc", 2.0)):
-            bench.compare(
-                f"empty container, as {name} has it",
-                name,
-                ours=lambda: ours("host"),
-                theirs=lambda name=name: peer(name),  # type: ignore[misc]
-                figure="wall",
-                target=target,
-                pairs=5,
-            )
-            bench.compare(
-                f"empty container, in a user namespace; {name} without",
-                name,
-                ours=lambda: ours("auto"),
-                theirs=lambda name=name: peer(name),  # type: ignore[misc]
-                figure="wall",
-                target=round(target / 1.5, 2),
-                pairs=5,
-            )
+            _compare_runtime(bench, name, target, ours, bundle)
         measured(bench.buildah("from", "--name", "empty", "scratch"))
         measured(bench.buildah("copy", "empty", str(lower), "/"))
         own = choose(lambda network: executor.connect(network, Sandbox(userns="auto"))).network
@@ -78,12 +46,53 @@ def run(bench: Bench) -> None:
             bench.compare(
                 what,
                 "buildah run",
-                ours=lambda network=network: ours("auto", network),  # type: ignore[misc]
+                ours=partial(ours, "auto", network),
                 theirs=lambda: measured(bench.buildah("run", "--isolation", "chroot", "empty", "/bin/true")),
                 figure="wall",
                 target=10,
                 pairs=5,
             )
+
+
+def _compare_runtime(bench: Bench, name: str, target: float, ours: Callable[[str], Cost], bundle: Path) -> None:
+    for what, userns, least in (
+        (f"empty container, as {name} has it", "host", target),
+        (f"empty container, in a user namespace; {name} without", "auto", round(target / 1.5, 2)),
+    ):
+        bench.compare(
+            what,
+            name,
+            ours=partial(ours, userns),
+            theirs=partial(_theirs, name, bundle),
+            figure="wall",
+            target=least,
+            pairs=5,
+        )
+
+
+def _ours(
+    bench: Bench,
+    executor: EmbeddedExecutor,
+    lower: Path,
+    userns: Literal["auto", "host"],
+    network: Network = HOST,
+) -> Cost:
+    spec = _spec(userns, network)
+    roots = [_overlay(bench.folder / f"run-{next(_numbers)}", lower) for _ in range(_RUNS)]
+
+    def all_of_them() -> None:
+        for root in roots:
+            assert executor.run(spec, root, output=lambda *_: None).code == 0
+
+    return _each(timed(all_of_them))
+
+
+def _theirs(program: str, bundle: Path) -> Cost:
+    base = f"b{next(_numbers)}"
+    loop = f"for i in $(seq {_RUNS}); do {program} run -b {bundle} {base}-$i || exit 1; done"
+    return _each(
+        measured(["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{_ONE_VERSION}sh -c '{loop}'"])
+    )
 
 
 def _each(cost: Cost) -> Cost:

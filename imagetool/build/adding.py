@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from imagetool import limits
 from imagetool.build import git, steps
-from imagetool.build.copying import CopyRequest, copy_items, sources
+from imagetool.build.copying import CopyRequest, copy_items
 from imagetool.build.files import Taken
 from imagetool.build.folderfiles import FolderFiles
 from imagetool.build.root import Root
+from imagetool.build.sources import sources
 from imagetool.build.steps import Inputs, Made
 from imagetool.content.folders import scratch_folder
 from imagetool.content.staging import storage_errors

@@ -14,9 +14,8 @@ from imagetool.build.chmod import Chmod
 from imagetool.build.files import Files, Taken, TakenFiles, dressed
 from imagetool.build.filestates import Fingerprint
 from imagetool.build.folderfiles import FolderFiles
-from imagetool.dockerfile.glob import has_wildcard, match
+from imagetool.build.sources import sources
 from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
-from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import BuildError
 from imagetool.layer.entry import Entry, Item, Kind, display, parents
 from imagetool.layer.whiteout import is_reserved
@@ -152,81 +151,6 @@ def _check_length(path: str) -> None:
     raw = path.encode(errors="surrogateescape")
     if len(raw) >= 4096 or max(map(len, raw.split(b"/"))) > 255:
         raise BuildError(f"cannot copy to {path[:60]!r}…: the name is too long for a file system", about=path)
-
-
-def sources(request: CopyRequest, files: Files) -> list[str]:
-    """Return the paths that the sources stand for, wildcards resolved, in the order written."""
-    found: list[str] = []
-    for source in request.sources:
-        cleaned = _clean(source, keep_pivot=request.parents)
-        if has_wildcard(source):
-            found += _glob(files, cleaned, deep=request.parents)
-        elif files.lookup(cleaned.encode(errors="surrogateescape"))[1] is None:
-            raise BuildError(f"{source!r} not found{_why_missing(files, cleaned)}", about=source)
-        else:
-            found.append(cleaned)
-    if not found and not request.texts:
-        raise BuildError(f"no file matches {' '.join(request.sources)!r}", about=request.sources[0])
-    return found
-
-
-def _clean(source: str, *, keep_pivot: bool) -> str:
-    """Make a source relative to its root, which ".." does not leave."""
-    if keep_pivot and "/./" in source:
-        left, _, right = source.partition("/./")
-        return _clean(left, keep_pivot=False) + "/./" + _clean(right, keep_pivot=False)
-    return posixpath.normpath("/" + source).lstrip("/") or "."
-
-
-def _why_missing(files: Files, path: str) -> str:
-    folder, _, base = path.rpartition("/")
-    name, entry = files.lookup(folder.encode(errors="surrogateescape") or b".")
-    if getattr(files, "is_ignored", lambda _: False)(path.encode(errors="surrogateescape")):
-        return ": .dockerignore excludes it"
-    if entry is None or entry.kind != "dir":
-        return ""
-    return did_you_mean(base, [child.base.decode(errors="replace") for child in files.children(name)])
-
-
-def _glob(files: Files, pattern: str, *, deep: bool) -> list[str]:
-    """Return the paths that match, component by component; "*" never crosses a "/".
-
-    deep: whether a component "**" stands for any number of directories, none included, as with --parents.
-    """
-    found = [""]
-    for part in pattern.split("/"):
-        if part == "**" and deep:
-            found = [below for folder in found for below in _folders(files, folder)]
-            continue
-        if part == ".":  # the pivot: it stays in the path, whose parts before it are then left out
-            found = [f"{folder}/." for folder in found]
-            continue
-        deeper: list[str] = []
-        for folder in found:
-            for base, _ in _listed(files, folder):
-                if base == part or match(part, base):
-                    deeper.append(f"{folder}/{base}" if folder else base)
-        found = deeper
-    return list(dict.fromkeys(path for path in found if path))
-
-
-def _listed(files: Files, folder: str) -> list[tuple[str, Kind]]:
-    """Return name and kind of what is in a directory; nothing for what is none."""
-    name, entry = files.lookup(posixpath.normpath(folder).encode(errors="surrogateescape"))
-    if entry is None or entry.kind != "dir":
-        return []
-    return [(child.base.decode(errors="surrogateescape"), child.kind) for child in files.children(name)]
-
-
-def _folders(files: Files, folder: str) -> list[str]:
-    """Return a directory and all directories below it, no symlink followed."""
-    found, waiting = [], [folder]
-    while waiting:
-        at = waiting.pop()
-        found.append(at)
-        below = [base for base, kind in _listed(files, at) if kind == "dir"]
-        waiting += [f"{at}/{base}" if at else base for base in reversed(below)]
-    return found
 
 
 def _take(plan: _Plan, files: Files, source: str, dest: bytes, is_folder: bool) -> None:

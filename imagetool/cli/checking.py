@@ -40,7 +40,7 @@ def _report(globals: Globals, context: str, file: str | None, build_arg: Sequenc
     from pathlib import Path
 
     from imagetool import api
-    from imagetool.cli.building import from_stdin
+    from imagetool.cli.buildoptions import from_stdin
     from imagetool.cli.options import plain_workplace
     from imagetool.config.environment import build_argument
     from imagetool.oci.platform import Platform

@@ -28,7 +28,7 @@ def graph(
     from pathlib import Path
 
     from imagetool import api
-    from imagetool.cli.building import from_stdin
+    from imagetool.cli.buildoptions import from_stdin
     from imagetool.config.environment import build_argument
     from imagetool.content.staging import replace_file
     from imagetool.oci.platform import Platform

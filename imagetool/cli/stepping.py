@@ -231,7 +231,7 @@ def _committing(
     rm: bool,
 ) -> Committing:
     from imagetool.build.finish import Finish
-    from imagetool.cli.building import pair
+    from imagetool.cli.buildoptions import pair
     from imagetool.config.environment import source_date_epoch
     from imagetool.verbs.committing import Committing
 

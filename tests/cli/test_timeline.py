@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagetool.build.secrets import Secrets
-from imagetool.cli.building import _redact
+from imagetool.cli.buildoptions import redacting
 from imagetool.cli.timeline import Timeline, drawn
 from imagetool.cli.timelinepage import page
 from imagetool.errors import StepFailed, StorageError
@@ -162,7 +162,7 @@ def test_hostile_texts_stay_texts() -> None:
 
 
 def test_secrets_are_in_no_text() -> None:
-    redact = _redact(Secrets({"id": b"hunter2-and-more", "other": b"<&quote>"}))
+    redact = redacting(Secrets({"id": b"hunter2-and-more", "other": b"<&quote>"}))
     name = "RUN echo hunter2-and-more aHVudGVyMi1hbmQtbW9yZQ== <&quote>"
     events: list[Event] = [
         BuildPlanned("hunter2-and-more", 1, (PlannedStep(1, "hunter2-and-more", name, ()),)),
