@@ -22,7 +22,8 @@ from imagetool.layer.entry import Entry, Item, display
 from imagetool.values import dataclass, field
 
 SECRET_BYTES: Final = 500 << 10  # BuildKit's bound
-_REDACTED: Final = b"[redacted]"
+#: What stands for a secret: the first that has nothing in common with one.
+_MARKS: Final = (b"[redacted]", b"***", b"###", b"???")
 #: What is shorter is everywhere: it would make output unreadable and fail builds for nothing.
 _LEAST_REDACTED: Final = 4
 _LEAST_SEARCHED: Final = 6
@@ -87,6 +88,7 @@ class Redactor:
 
     def __init__(self, texts: Sequence[bytes]) -> None:
         self._texts = texts
+        self._mark = next((mark for mark in _MARKS if not any(_may_show(mark, text) for text in texts)), _MARKS[0])
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -105,8 +107,13 @@ class Redactor:
 
     def _replaced(self, data: bytes) -> bytes:
         for text in self._texts:
-            data = data.replace(text, _REDACTED)
+            data = data.replace(text, self._mark)
         return data
+
+
+def _may_show(mark: bytes, text: bytes) -> bool:
+    """Whether a text may be read where the mark is put: as a part of it, or of it and of what is beside it."""
+    return text in mark or mark in text or bool(_overlap(mark, text) or _overlap(text, mark))
 
 
 def _overlap(data: bytes, text: bytes) -> int:

@@ -6,7 +6,7 @@ import base64
 import urllib.parse
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imagetool.build.secrets import Secrets
@@ -25,6 +25,9 @@ def redacted(secret: bytes, pieces: list[bytes]) -> bytes:
     cuts=st.lists(st.integers(0, 200), max_size=6),
     form=st.sampled_from(["raw", "base64", "urlsafe", "quoted", "plus"]),
 )
+@example(secret=b"redact", around=(b"", b""), cuts=[], form="raw")
+@example(secret=b"x[redac", around=(b"x", b""), cuts=[], form="raw")
+@example(secret=b"ted]***", around=(b"", b"***"), cuts=[3], form="raw")
 def test_no_form_of_a_secret_passes_however_it_is_cut(
     secret: bytes, around: tuple[bytes, bytes], cuts: list[int], form: str
 ) -> None:
