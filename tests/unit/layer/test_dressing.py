@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from imagetool.layer.directory import scan_directory
+from imagetool.layer.diff import diff_directory
+from imagetool.layer.directory import Scan, scan_directory
 from imagetool.layer.entry import Entry
-from imagetool.layer.rootless import OWNER
-from imagetool.layer.unpack import unpack
+from imagetool.layer.rootless import OWNER, render_owner
+from imagetool.layer.unpack import Ownership, unpack
 from tests.support.changes import ACL
 from tests.support.users import as_user, users_folder
 
@@ -141,3 +142,35 @@ def check_attributes(folder: Path) -> None:
             assert stat.S_IMODE(os.lstat(folder / name).st_mode) == mode, name
             assert sorted(os.listxattr(folder / name)) == attributes, name
     assert sorted(os.listxattr(folder / "d")) == ["user.note", OWNER.decode()]
+
+
+def test_who_owns_a_recorded_file_is_said_by_its_entry_and_not_by_an_attribute_of_its_layer(tmp_path: Path) -> None:
+    """Otherwise a layer could give its files other owners when they are repacked than when they are pulled."""
+    other = {OWNER: render_owner(1000, 50), b"user.note": b"kept"}
+    entries = [
+        Entry(b"root", "file", xattrs=other),
+        Entry(b"seven", "file", 0o4755, 7, 8, xattrs=other),
+        Entry(b"plain", "file", xattrs={OWNER: render_owner(1000, 50)}),
+        Entry(b"d", "dir", 0o755, 0, 9, xattrs=other),
+        Entry(b"damaged", "file", xattrs={OWNER: b"\xff"}),
+    ]
+    ownership = Ownership(owners=False, recorded=True)
+    unpack([(entry, ()) for entry in entries], tmp_path, where="t", ownership=ownership, warn=print)
+    empty = scan_directory(tmp_path / "d")
+    found = {
+        entry.name: ((entry.uid, entry.gid), entry.xattrs)
+        for entry, _ in diff_directory(
+            tmp_path, Scan({b".": empty.records[b"."]}), scan_directory(tmp_path), clamp=None, warn=print, rootless=True
+        )
+    }
+    note = {b"user.note": b"kept"}
+    assert found == {
+        b"root": ((0, 0), note),
+        b"seven": ((7, 8), note),
+        b"plain": ((0, 0), {}),
+        b"d": ((0, 9), note),
+        b"damaged": ((0, 0), {}),
+    }
+    (tmp_path / "stated").mkdir()
+    unpack([(entries[0], ())], tmp_path / "stated", where="t", ownership=Ownership(owners=False), warn=print)
+    assert os.getxattr(tmp_path / "stated/root", OWNER) == other[OWNER]  # where nothing is recorded it is as any other
