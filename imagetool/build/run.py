@@ -243,7 +243,7 @@ def commit_step(inputs: Inputs, workspace: Workspace) -> Layer:
         inputs.observer(Note(text, "warning"))
 
     times = inputs.worker.times
-    items = scan_upper(workspace.upper, clamp=times.clamp, warn=warn)
+    items = scan_upper(workspace.upper, clamp=times.clamp, warn=warn, pretended=inputs.worker.single_id)
     return store(inputs, items)
 
 

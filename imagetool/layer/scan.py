@@ -38,7 +38,9 @@ Warn = Callable[[str], None]
 Dialect = Literal["kernel", "fuse"]
 
 
-def scan_upper(upper: Path, *, clamp: int | None, warn: Warn, dialect: Dialect = "kernel") -> Iterator[Item]:
+def scan_upper(
+    upper: Path, *, clamp: int | None, warn: Warn, dialect: Dialect = "kernel", pretended: bool = False
+) -> Iterator[Item]:
     """Yield the layer that turns the lower directories into the merged view of an overlay.
 
     Entries come in depth-first order, names sorted; a directory before what is in it. Kernel
@@ -55,17 +57,21 @@ def scan_upper(upper: Path, *, clamp: int | None, warn: Warn, dialect: Dialect =
         warn: called with a line for whatever was left out.
         dialect: whose upper directory it is, the kernel's (trusted.* or user.* attributes) or
             fuse-overlayfs's, which has marks of its own (`layer.fuse`).
+        pretended: owners were (`runtime.fakeids`), so that all belongs to root: files that are set-group-id were
+            meant for a lesser group, lose that bit, in the directory too, and `warn` is told of the first.
 
     Raises StorageError for what cannot be read, InvalidArchive for what a layer cannot say.
     """
     try:
-        yield from _Scan(clamp, warn, is_fuse=dialect == "fuse").entries(upper)
+        yield from _Scan(clamp, warn, is_fuse=dialect == "fuse", pretended=pretended).entries(upper)
     except OSError as error:
         raise StorageError(f"cannot read the changes in {upper}: {error.strerror}") from error
 
 
 class _Scan:
-    def __init__(self, clamp: int | None, warn: Warn, *, is_fuse: bool) -> None:
+    def __init__(self, clamp: int | None, warn: Warn, *, is_fuse: bool, pretended: bool) -> None:
+        self._pretended = pretended
+        self._told = False
         self._is_fuse = is_fuse
         self._clamp = clamp
         self._warn = warn
@@ -100,6 +106,15 @@ class _Scan:
             os.close(fd)
             os.close(root)
 
+    def _leave_set_gid(self, fd: int, mode: int, name: bytes) -> None:
+        os.fchmod(fd, mode)
+        if not self._told:
+            self._told = True
+            self._warn(
+                f"{display(name)} is set-group-id for a group that could not be set: with one id that is root's, so "
+                "the bit is left out, here and wherever else it occurs"
+            )
+
     def _leaf(self, folder: int, base: bytes, prefix: bytes, status: os.stat_result) -> Iterator[Item]:
         name = prefix + base
         kind = KIND_OF_TYPE.get(stat.S_IFMT(status.st_mode))
@@ -130,6 +145,9 @@ class _Scan:
             if self._is_fuse:
                 uid, gid, mode = fuse.stated(xattrs, (uid, gid, mode), name)
             xattrs = _own(xattrs, name)
+            if self._pretended and mode & stat.S_ISGID:
+                mode &= ~stat.S_ISGID
+                self._leave_set_gid(fd, mode, name)
             content = file_content(fd, status.st_size)
             yield Entry(name, kind, mode, uid, gid, status.st_size, mtime, xattrs=xattrs), content
             return

@@ -31,6 +31,7 @@ import struct
 from typing import Any, Final, NoReturn
 
 from imagetool.runtime import hosted, mapped, syscalls
+from imagetool.runtime.fakeids import keep_apt_root
 from imagetool.runtime.mountpoints import Maker
 from imagetool.runtime.mounts import (
     as_mountable,
@@ -308,6 +309,8 @@ def _build(
         warning = _mount(maker, mount, None if outside is None else outside.binds.get(position))
         if warning:
             _report(channel, warning=warning)
+    if request["fake_ids"]:
+        keep_apt_root(root, spec)
     if registrations := request.get("registrations"):
         _register_interpreters(root, registrations)
     for path in linux.get("readonlyPaths", ()):

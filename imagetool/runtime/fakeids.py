@@ -2,8 +2,9 @@
 
 A seccomp filter answers 0 to the system calls that would change an owner or an identity, or make a
 device, and does not do them. Package managers then run through; what they make belongs to root.
+apt alone looks whether it has become the user that it downloads as, and is told to stay root.
 
-Source: seccomp(2); include/uapi/linux/bpf_common.h and filter.h.
+Source: seccomp(2); include/uapi/linux/bpf_common.h and filter.h; apt.conf(5).
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
+
+from imagetool.safefs.openat2 import open_in_root
 
 #: Per machine: its audit number, calls that change owner or identity, and (mknod, position of its mode).
 _CALLS: Final = {
@@ -23,6 +26,33 @@ _CALLS: Final = {
 _LOAD, _AND, _JUMP_EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
 _ALLOW, _ERRNO_ZERO = 0x7FFF0000, 0x00050000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+#: In the container's own /dev, so that it is neither part of the image nor in the way there.
+_APT: Final = "apt.conf"
+_APT_TEXT: Final = b'APT::Sandbox::User "root";\n'
+
+
+def keep_apt_root(root: int, spec: dict[str, Any]) -> None:
+    """Have an apt of the image stay root, by a file and a variable, unless the image sets that itself.
+
+    Args:
+        root: of the container, mounted and with its /dev. Raises OSError.
+        spec: the container's, whose environment gains the variable.
+    """
+    if any(mount["destination"].rstrip("/") == "/dev" and mount["type"] != "tmpfs" for mount in spec["mounts"]):
+        return
+    folder = os.O_PATH | os.O_DIRECTORY
+    try:
+        os.close(open_in_root(root, b"etc/apt", folder))
+    except OSError:
+        return
+    dev = open_in_root(root, b"dev", folder)
+    try:
+        fd = os.open(_APT, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=dev)
+    finally:
+        os.close(dev)
+    os.write(fd, _APT_TEXT)
+    os.close(fd)
+    spec["process"]["env"].insert(0, f"APT_CONFIG=/dev/{_APT}")
 
 
 def fake_ids_filter() -> bytes:

@@ -59,6 +59,7 @@ def as_user(
     subordinate: bool = False,
     namespaces: bool = True,
     masked_proc: bool = False,
+    tunnel: bool = False,
     groups: Sequence[Path] = (),
     env: Mapping[str, str] | None = None,
     cwd: Path = CHECKOUT,
@@ -69,6 +70,7 @@ def as_user(
         subordinate: whether /etc/subuid and /etc/subgid give the user 65536 ids.
         namespaces: whether the user may make user namespaces.
         masked_proc: whether a file of /proc is hidden, as in a container, so that no new /proc can be mounted.
+        tunnel: whether anybody may open /dev/net/tun, as systemd has it.
         groups: control groups that the command is put into; see `delegated`.
     """
     environment = {"PATH": _path(), "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8", **(env or {})}
@@ -83,6 +85,8 @@ def as_user(
         lines += [f"mount --bind {folder}/subids /etc/{name}" for name in ("subuid", "subgid")]
     if masked_proc:
         lines.append("mount --bind /dev/null /proc/uptime")
+    if tunnel:
+        lines.append("mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200")
     lines += [f"cd {shlex.quote(str(cwd))}", f"exec {shlex.join(wrapped)}"]
     return subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "bash", "-c", "\n".join(lines)],
