@@ -30,7 +30,7 @@ def graph(
     from imagetool import api
     from imagetool.cli.buildoptions import from_stdin
     from imagetool.config.environment import build_argument
-    from imagetool.content.staging import replace_file
+    from imagetool.content.staging import write_file
     from imagetool.oci.platform import Platform
 
     options = api.BuildOptions(
@@ -56,4 +56,4 @@ def graph(
     if output is None:
         sys.stdout.write(text)
     else:
-        replace_file(Path(output), text.encode())
+        write_file(Path(output), text.encode())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from os import unlink
-from os.path import isfile
 from pathlib import Path
 
-from imagetool.content.staging import replace_file, storage_errors
+from imagetool.content.staging import followed, storage_errors, write_file
 from imagetool.oci.reference import Reference
 
 TYPE_CHECKING = False
@@ -20,9 +18,10 @@ if TYPE_CHECKING:
 
 def forget(iidfile: str) -> None:
     """Remove what an earlier build wrote to --iidfile: one that fails must not leave another image's ID, as docker."""
-    if isfile(iidfile):
-        with storage_errors(f"cannot remove {iidfile}"):
-            unlink(iidfile)
+    with storage_errors(f"cannot remove {iidfile}"):
+        place = followed(Path(iidfile))
+        if not place.is_symlink() and place.is_file():
+            place.unlink()
 
 
 def record(
@@ -33,7 +32,7 @@ def record(
     The names are docker's; `imagetool.steps` is ours. answered: nothing was carried out for it.
     """
     if iidfile:
-        replace_file(Path(iidfile), answer.identity.encode())
+        write_file(Path(iidfile), answer.identity.encode())
     if metadata_file:
         known: dict[str, Any] = {}
         if answer.identity != answer.descriptor["digest"]:  # an index has no config
@@ -44,7 +43,7 @@ def record(
             known["image.name"] = ",".join(str(Reference.parse(tag).with_default_tag()) for tag in tags)
         if answer.shown:
             known["imagetool.steps"] = list(_steps(answer, answered=answered))
-        replace_file(Path(metadata_file), json.dumps(known, indent=2).encode() + b"\n")
+        write_file(Path(metadata_file), json.dumps(known, indent=2).encode() + b"\n")
 
 
 def _steps(answer: Answer, *, answered: bool) -> Iterator[dict[str, Any]]:

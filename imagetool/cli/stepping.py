@@ -39,7 +39,7 @@ def begin(
     """Make a working container; print its name."""
     from pathlib import Path
 
-    from imagetool.content.staging import replace_file
+    from imagetool.content.staging import write_file
     from imagetool.verbs.working import Beginning
     from imagetool.verbs.working import begin as make
 
@@ -54,7 +54,7 @@ def begin(
     with workplace(globals, "quiet" if quiet else progress) as place:
         made, identity = make(reference, beginning, place)
     if cidfile:
-        replace_file(Path(cidfile), identity.encode())
+        write_file(Path(cidfile), identity.encode())
     sys.stdout.write(f"{made}\n")
 
 

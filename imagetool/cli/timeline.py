@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from imagetool import progress
-from imagetool.content.staging import replace_file
+from imagetool.content.staging import write_file
 from imagetool.errors import ImagetoolError
 from imagetool.values import dataclass, field
 
@@ -209,8 +209,8 @@ def drawn(path: str, title: str, redact: Callable[[str], str]) -> Iterator[Timel
     except BaseException as error:
         told = "\n".join([str(error), *getattr(error, "__notes__", ())]) if isinstance(error, ImagetoolError) else ""
         try:
-            replace_file(Path(path), page(timeline, title, told or "interrupted", redact).encode())
+            write_file(Path(path), page(timeline, title, told or "interrupted", redact).encode())
         except ImagetoolError as second:
             error.add_note(f"--timeline: {second}")
         raise
-    replace_file(Path(path), page(timeline, title, "", redact).encode())
+    write_file(Path(path), page(timeline, title, "", redact).encode())

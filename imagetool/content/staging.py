@@ -171,7 +171,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a small file in place atomically and durably; what it is written to first stands beside it."""
+    """Put a small file of ours in place atomically and durably; what it is written to first stands beside it.
+
+    Not for names that users give, which may be those of devices: see `write_file`.
+    """
     with storage_errors(f"cannot write {path}"), _beside(path) as file:
         file.write(data)
 
@@ -192,16 +195,44 @@ def open_stored(path: Path) -> BinaryIO:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Write a file that appears under its name, durably, when the block ends without an error.
 
-    What exists and is no regular file (a pipe, /dev/stdout) is written to as it is. Raises
-    StorageError when the disk refuses, the writes in the block included.
+    A symbolic link stays, and what it leads to is written. What exists and is no regular file (a pipe, a device),
+    and what a process has open (/dev/stdout, /dev/fd/3), whatever that is, is written to as it is.
+    Raises StorageError when the disk refuses, the writes in the block included.
     """
     with storage_errors(f"cannot write {path}"):
-        if path.exists() and not path.is_file():
-            with open(path, "wb") as file:
+        place = followed(path)
+        if place.is_symlink() or (place.exists() and not place.is_file()):
+            with _opened(place) as file:
                 yield file
             return
-        with _beside(path) as file:
+        with _beside(place) as file:
             yield file
+
+
+def _opened(place: Path) -> BinaryIO:
+    """Open what is there; what is open in this process already is written to where it is, not from its beginning."""
+    if str(place.parent) == f"/proc/{os.getpid()}/fd" and place.name.isdecimal():
+        return open(os.dup(int(place.name)), "wb")
+    return open(place, "ab")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file that a user has named, as `new_file` does."""
+    with new_file(path) as file:
+        file.write(data)
+
+
+def followed(path: Path) -> Path:
+    """Follow symbolic links; one that is left is of /proc, for what a process has open, whose name must not be replaced.
+
+    Raises OSError for links that lead in circles.
+    """
+    for _ in range(_LINKS):
+        parent = os.path.realpath(path.parent)
+        if not path.is_symlink() or parent.startswith("/proc/"):
+            return Path(parent, path.name)
+        path = Path(parent, os.readlink(path))
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
 @contextmanager
@@ -230,6 +261,7 @@ def _locked_file(path: Path) -> BinaryIO:
         file.close()
 
 
+_LINKS: Final = 40  # links that lead to links, as in the kernel
 _TOKEN: Final = 8  # random bytes in the name of a file that is being written
 
 
