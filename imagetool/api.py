@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from imagetool.config.environment import source_date_epoch
-from imagetool.content.layout import REF_NAME
+from imagetool.content.layout import REF_NAME, LayoutStore
+from imagetool.errors import NotFound, UsageError
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, phase
-from imagetool.transports.local import local_name, resolve
+from imagetool.transports.local import local_name, matching, resolve
 from imagetool.verbs.workplace import Workplace, opened
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from imagetool.verbs.copy import convert, copy, export, pull, push
     from imagetool.verbs.copyinto import Copying, copy_into
     from imagetool.verbs.graph import graph
+    from imagetool.verbs.load import load
     from imagetool.verbs.mounting import mount, mounted, umount
+    from imagetool.verbs.registry import delete, tags
     from imagetool.verbs.rootfs import Repacked
     from imagetool.verbs.run import RunOptions
     from imagetool.verbs.working import Beginning, Configuration, begin, configure, containers, remove_containers
@@ -48,6 +51,8 @@ _MODULES: Final = {
     "verbs.check": ("check",),
     "verbs.copy": ("convert", "copy", "export", "pull", "push"),
     "verbs.graph": ("graph",),
+    "verbs.load": ("load",),
+    "verbs.registry": ("delete", "tags"),
     # Building by hand (docs/reference/by-hand.md), and the options of its verbs.
     "verbs.working": ("begin", "configure", "containers", "remove_containers", "Beginning", "Configuration"),
     "verbs.copyinto": ("copy_into", "Copying"),
@@ -97,7 +102,7 @@ def verify(reference: str, place: Workplace) -> Iterator[Check]:
     from imagetool.image.verify import verify as checks
 
     with opened(reference, place) as (store, root):
-        yield from checks(Watched(store, place.observer), root)
+        yield from checks(Watched(store, place.observer), root, sparse=isinstance(store, LayoutStore))
 
 
 def tag(source: str, name: str, place: Workplace) -> str:
@@ -109,14 +114,26 @@ def tag(source: str, name: str, place: Workplace) -> str:
     return full
 
 
-def remove(names: Sequence[str], place: Workplace) -> tuple[list[str], int, int]:
-    """Remove names from the local store, and blobs that nothing needs any more; return names, blobs and bytes."""
+def remove(names: Sequence[str], place: Workplace, *, force: bool = False) -> tuple[list[str], int, int]:
+    """Remove names from the local store, and blobs that nothing needs any more; return names, blobs and bytes.
+
+    force: what is not there is no error, and an ID stands for all names of its image, of which there may be several.
+    """
     store = place.store
-    gone = []
+    gone: list[str] = []
     for name in names:
-        root = resolve(store, name)
-        removed = store.untag(root.annotations.get(REF_NAME, str(root.digest)))
-        gone.append(removed.annotations.get(REF_NAME, str(removed.digest)))
+        try:
+            roots = matching(store, name)
+        except NotFound:
+            if force:
+                continue
+            raise
+        if len(roots) > 1 and not force:
+            known = ", ".join(root.annotations.get(REF_NAME, str(root.digest)) for root in roots)
+            raise UsageError(f"{name!r} is the ID of an image with several names: {known}; --force removes all")
+        for root in roots:
+            removed = store.untag(root.annotations.get(REF_NAME, str(root.digest)))
+            gone.append(removed.annotations.get(REF_NAME, str(removed.digest)))
     count, freed = store.collect(keep=place.needed())
     return gone, count, freed
 
@@ -268,10 +285,12 @@ __all__ = [
     "convert",
     "copy",
     "copy_into",
+    "delete",
     "diff",
     "entries",
     "export",
     "graph",
+    "load",
     "login",
     "mount",
     "mounted",
@@ -284,6 +303,7 @@ __all__ = [
     "run_in",
     "squash",
     "tag",
+    "tags",
     "umount",
     "unpack",
     "verify",

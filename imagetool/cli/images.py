@@ -14,31 +14,32 @@ from imagetool.progress import silent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from imagetool.cli.app import Globals
 
 
-def images(globals: Globals, *, json: bool) -> None:
+def images(globals: Globals, *, name: str | None, quiet: bool, noheading: bool, no_trunc: bool, json: bool) -> None:
     """List the images of the local store."""
-    from imagetool.image.image import load
+    from imagetool.verbs.images import listed
 
     store = plain_workplace(globals, silent).store
-    found: list[dict[str, Any]] = []
-    for root in store.index().manifests:
-        name = root.annotations.get("org.opencontainers.image.ref.name", "<none>")
-        image = load(store, root)
-        size = sum(layer.descriptor.size for layer in image.layers)
-        entry: dict[str, Any] = {"name": name, "digest": str(root.digest), "id": str(image.config.descriptor.digest)}
-        found.append(entry | {"created": image.config.created, "size": size})
+    found = list(listed(store, name))
     if json:
         sys.stdout.write(dumps(found, indent=2) + "\n")
         return
-    rows = [("NAME", "IMAGE ID", "CREATED", "SIZE")]
+    if quiet:
+        for identity in dict.fromkeys(entry["id"] for entry in found):
+            sys.stdout.write(f"{identity if no_trunc else _short(identity)}\n")
+        return
+    rows = [] if noheading else [("NAME", "IMAGE ID", "CREATED", "SIZE")]
     for entry in found:
-        name = printable(entry["name"])
-        rows.append((name, entry["id"][7:19], entry["created"][:10], amount_of(int(entry["size"]))))
+        identity = entry["id"] if no_trunc else _short(entry["id"])
+        rows.append((printable(entry["name"]), identity, entry["created"][:10], amount_of(int(entry["size"]))))
     sys.stdout.write(table(rows))
+
+
+def _short(identity: str) -> str:
+    return identity.partition(":")[2][:12]
 
 
 def inspect(globals: Globals, *, reference: str, raw: bool, config: bool) -> None:
@@ -78,7 +79,7 @@ def inspect(globals: Globals, *, reference: str, raw: bool, config: bool) -> Non
     sys.stdout.write(dumps(shown, indent=2) + "\n")
 
 
-def history(globals: Globals, *, reference: str, json: bool) -> None:
+def history(globals: Globals, *, reference: str, no_trunc: bool, json: bool) -> None:
     """Show how an image was made, newest step first."""
     from imagetool.image.image import load
 
@@ -96,7 +97,8 @@ def history(globals: Globals, *, reference: str, json: bool) -> None:
         return
     rows = [("CREATED", "SIZE", "CREATED BY")]
     for entry in entries:
-        made = printable(str(entry["created_by"])).replace("\n", " ")[:120]
+        made = printable(str(entry["created_by"])).replace("\n", " ")
+        made = made if no_trunc else made[:120]
         rows.append((str(entry["created"])[:19], amount_of(int(str(entry["size"]))), made))
     sys.stdout.write(table(rows))
 
@@ -113,6 +115,7 @@ def verify(globals: Globals, *, reference: str, json: bool, progress: str) -> in
     if not json:
         for entry in found:
             verdict = "ok" if entry["ok"] else f"FAILED  {printable(str(entry['problem']))}"
+            verdict = "not here" if entry["what"] == "absent" else verdict
             sys.stdout.write(f"{entry['what']:<8} {entry['digest']}  {verdict}\n")
     else:
         sys.stdout.write(dumps(found, indent=2) + "\n")
@@ -122,14 +125,25 @@ def verify(globals: Globals, *, reference: str, json: bool, progress: str) -> in
     return 0
 
 
-def tag(globals: Globals, *, source: str, name: str) -> None:
-    """Give a local image one more name."""
-    sys.stdout.write(f"{api.tag(source, name, plain_workplace(globals, silent))}\n")
+def tag(globals: Globals, *, source: str, names: Sequence[str]) -> None:
+    """Give a local image more names."""
+    from imagetool.transports.local import local_name
+
+    place = plain_workplace(globals, silent)
+    for name in [local_name(name) for name in names]:  # all are names, or none is given
+        sys.stdout.write(f"{api.tag(source, name, place)}\n")
 
 
-def rmi(globals: Globals, *, names: Sequence[str]) -> None:
+def rmi(globals: Globals, *, all: bool, force: bool, names: Sequence[str]) -> None:
     """Remove images from the local store, and blobs that nothing needs any more."""
-    gone, count, freed = api.remove(names, plain_workplace(globals, silent))
+    from imagetool.errors import UsageError
+
+    place = plain_workplace(globals, silent)
+    if bool(names) == all:
+        raise UsageError("rmi: name images, or give --all")
+    if all:
+        names, force = [str(root.digest) for root in place.store.index().manifests], True
+    gone, count, freed = api.remove(names, place, force=force)
     for name in gone:
         sys.stdout.write(f"{printable(name)}\n")
     sys.stderr.write(f"removed {count} blobs, {amount_of(freed)}\n")

@@ -24,19 +24,27 @@ def push(
     destination: str | None,
     compression: str | None,
     reproducible_compression: bool,
+    quiet: bool,
     progress: str,
 ) -> None:
     """Push an image to a registry; print its digest."""
     codec = wanted_codec(compression, reproducible_compression)
-    with workplace(globals, progress) as place:
+    with workplace(globals, "quiet" if quiet else progress) as place:
         report = api.push(source, destination, place, codec=codec)
     sys.stdout.write(f"{report.root.digest}\n")
 
 
-def pull(globals: Globals, *, reference: str, progress: str) -> None:
+def pull(
+    globals: Globals, *, reference: str, platform: str | None, all_platforms: bool, quiet: bool, progress: str
+) -> None:
     """Pull an image into the local store; print its digest."""
-    with workplace(globals, progress) as place:
-        report = api.pull(reference, place)
+    from imagetool.oci.platform import Platform
+
+    if platform and all_platforms:
+        raise UsageError("--platform and --all-platforms exclude each other")
+    wanted = Platform.parse(platform) if platform else None
+    with workplace(globals, "quiet" if quiet else progress) as place:
+        report = api.pull(reference, place, platform=wanted, all_platforms=all_platforms)
     sys.stdout.write(f"{report.root.digest}\n")
 
 
@@ -90,3 +98,33 @@ def convert(globals: Globals, *, source: str, destination: str, progress: str) -
     with workplace(globals, progress) as place:
         identity = api.convert(source, destination, place)
     sys.stdout.write(f"{identity}\n")
+
+
+def load(globals: Globals, *, input: str | None, quiet: bool, progress: str) -> None:
+    """Take the images of an archive into the local store; print their names."""
+    from imagetool.cli.lines import printable
+
+    if input in (None, "-") and sys.stdin.isatty():
+        raise UsageError("load: there is a terminal on stdin; name the archive with --input, or redirect stdin")
+    path = "/dev/stdin" if input is None or input == "-" else input
+    with workplace(globals, "quiet" if quiet else progress) as place:
+        names = api.load(path, place)
+    for name in names:
+        sys.stdout.write(f"{printable(name)}\n")
+
+
+def tags(globals: Globals, *, repository: str, json: bool) -> None:
+    """List the tags of a repository in a registry."""
+    found = api.tags(repository, plain_workplace(globals, silent))
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps(list(found), indent=2) + "\n")
+        return
+    for tag in found:
+        sys.stdout.write(f"{tag}\n")
+
+
+def delete(globals: Globals, *, reference: str) -> None:
+    """Delete an image from its registry; print its digest."""
+    sys.stdout.write(f"{api.delete(reference, plain_workplace(globals, silent))}\n")

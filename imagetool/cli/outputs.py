@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from imagetool import api
 from imagetool.errors import UsageError
@@ -58,15 +60,20 @@ class Output:
         if not self.is_stdout:
             api.export(image, self.kind, self.dest, place, name=name, archive=self.archive)
             return
-        from imagetool.content.folders import scratch_folder
+        to_stdout(lambda path: api.export(image, self.kind, str(path), place, name=name, archive=True), place)
 
-        with scratch_folder(place.root / "scratch") as aside:
-            path = aside / "image.tar"
-            api.export(image, self.kind, str(path), place, name=name, archive=True)
-            with open(path, "rb") as file:
-                import shutil
 
-                shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+def to_stdout(write: Callable[[Path], None], place: api.Workplace) -> None:
+    """Have an archive written aside, and write it to stdout when it is whole."""
+    import shutil
+
+    from imagetool.transports.scratch import scratch_folder
+
+    with scratch_folder(place.surroundings) as aside:
+        path = aside / "image.tar"
+        write(path)
+        with open(path, "rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
 
 
 def _pair(part: str, text: str) -> tuple[str, str]:

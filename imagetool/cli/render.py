@@ -38,6 +38,8 @@ def duration_of(seconds: float) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as columns, the first row being the heading."""
+    if not rows:
+        return ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from imagetool.cli.options import workplace
@@ -46,14 +47,22 @@ def bundle(
         write(reference, Path(destination), for_, place.surroundings, options, observer=place.observer)
 
 
-def save(globals: Globals, *, output: str | None, format: str, progress: str, reference: str) -> None:
-    """Write an image as one archive."""
+def save(globals: Globals, *, output: str | None, format: str, progress: str, references: Sequence[str]) -> None:
+    """Write images as one archive, to stdout when no file is named."""
+    from imagetool.cli.outputs import to_stdout
     from imagetool.verbs.bundle import save as write
 
-    if output is None:
-        raise UsageError("save: name the file to write with --output")
+    if output in (None, "-") and sys.stdout.isatty():
+        raise UsageError("save: an archive is not for a terminal; name a file with --output, or redirect stdout")
     with workplace(globals, progress) as place:
-        write(reference, Path(output), place.surroundings, format=format, observer=place.observer)
+
+        def written(path: Path) -> None:
+            write(references, path, place.surroundings, format=format, observer=place.observer)
+
+        if output is None or output == "-":
+            to_stdout(written, place)
+        else:
+            written(Path(output))
 
 
 def wishes(

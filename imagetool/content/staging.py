@@ -223,7 +223,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def followed(path: Path) -> Path:
-    """Follow symbolic links; one that is left is of /proc, for what a process has open, whose name must not be replaced.
+    """Follow symbolic links. One that is left is of /proc: what a process has open has no name that may be replaced.
 
     Raises OSError for links that lead in circles.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -59,10 +60,10 @@ def opener(content: Fetcher, layer: Layer) -> Opener:
 
 
 def load(content: Fetcher, root: Descriptor, *, platform: Platform | None = None) -> Image:
-    """Read an image; an index is resolved to the manifest for `platform` (default: this one's).
+    """Read an image; an index is resolved to the manifest for `platform` (default: this machine's).
 
-    Raises NotFound when the index has none for it, InvalidDocument when manifest and config disagree,
-    LimitExceeded for indexes nested too deep.
+    Raises NotFound when the index has none for it, or has one that `content` lacks, InvalidDocument when manifest and
+    config disagree, LimitExceeded for indexes nested too deep.
     """
     document = fetch_document(content, root)
     depth = 0
@@ -70,8 +71,13 @@ def load(content: Fetcher, root: Descriptor, *, platform: Platform | None = None
         depth += 1
         if depth > limits.INDEX_DEPTH:
             raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.named('INDEX_DEPTH')}")
-        root = select(document, platform or Platform(), where=str(root.digest))
-        document = fetch_document(content, root)
+        wanted = platform or this_platform()
+        root = select(document, wanted, where=str(root.digest))
+        try:
+            document = fetch_document(content, root)
+        except NotFound as error:
+            error.add_note(f"it is the index's image for {wanted}; `imagetool pull --platform {wanted} NAME` brings it")
+            raise
     config = _config(content, document, root)
     if len(config.diff_ids) != len(document.layers):
         raise InvalidDocument(
@@ -79,6 +85,11 @@ def load(content: Fetcher, root: Descriptor, *, platform: Platform | None = None
         )
     layers = tuple(Layer(d, diff_id) for d, diff_id in zip(document.layers, config.diff_ids, strict=True))
     return Image(document, config, layers, content)
+
+
+def this_platform() -> Platform:
+    """Return the platform of Linux images that this machine runs."""
+    return Platform.parse(f"linux/{os.uname().machine}")
 
 
 def _config(content: Fetcher, manifest: Manifest, root: Descriptor) -> ImageConfig:

@@ -9,7 +9,7 @@ from typing import Final
 
 from imagetool import limits
 from imagetool.content.store import Fetcher, fetch_bytes, fetch_document
-from imagetool.errors import ImagetoolError
+from imagetool.errors import ImagetoolError, NotFound
 from imagetool.image.image import Layer, open_tar
 from imagetool.layer.tarreader import read
 from imagetool.layer.toc import compare, is_partial, read_toc
@@ -58,21 +58,26 @@ class Watched:
             yield chunk
 
 
-def verify(store: Fetcher, root: Descriptor) -> Iterator[Check]:
+def verify(store: Fetcher, root: Descriptor, *, sparse: bool = False) -> Iterator[Check]:
     """Yield a check for every document and blob that `root` reaches, parents first, each document once.
 
     Recomputed are digest and size of each, the schema of documents, the diff ID of every layer,
     that every layer is a readable tar, compressed as its media type says, and that its table of
     contents, if it has one for partial pulls, says what the tar says. A check that fails does not
     stop the others. Nothing is read twice, however many images of an index have it.
+
+    sparse: an index need not have all its images here, as after a pull for one platform; those that are not are
+    "absent". One that has none of them fails.
     """
-    yield from _documents(store, root, {}, set(), 0)
+    yield from _documents(store, root, {}, set(), 0, sparse=sparse)
 
 
 _Known = dict[tuple[Descriptor, Digest | None], Check]
 
 
-def _documents(store: Fetcher, root: Descriptor, known: _Known, seen: set[Descriptor], depth: int) -> Iterator[Check]:
+def _documents(
+    store: Fetcher, root: Descriptor, known: _Known, seen: set[Descriptor], depth: int, *, sparse: bool
+) -> Iterator[Check]:
     if depth > limits.INDEX_DEPTH:
         yield Check("document", root, f"indexes are nested deeper than {limits.named('INDEX_DEPTH')}")
         return
@@ -84,12 +89,27 @@ def _documents(store: Fetcher, root: Descriptor, known: _Known, seen: set[Descri
         return
     if isinstance(document, Index):
         yield Check("index", root)
+        absent = [child for child in document.manifests if sparse and _is_absent(store, child)]
+        if len(absent) == len(document.manifests):
+            absent = []
         for child in document.manifests:
-            if child not in seen:
-                yield from _documents(store, child, known, seen, depth + 1)
+            if child in absent:
+                yield Check("absent", child)
+            elif child not in seen:
+                yield from _documents(store, child, known, seen, depth + 1, sparse=sparse)
     else:
         yield Check("manifest", root)
         yield from _manifest(store, document, known)
+
+
+def _is_absent(store: Fetcher, descriptor: Descriptor) -> bool:
+    try:
+        with store.fetch(descriptor):
+            return False
+    except NotFound:
+        return True
+    except ImagetoolError:
+        return False  # here, and something is wrong with it
 
 
 def _manifest(store: Fetcher, manifest: Manifest, known: _Known) -> Iterator[Check]:

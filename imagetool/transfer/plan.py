@@ -90,17 +90,22 @@ class CopyReport:
         return sum(blob.descriptor.size for blob in self.blobs if blob.outcome == "done")
 
 
-def choose(source: Fetcher, root: Descriptor, platform: Platform | None) -> Descriptor:
-    """Return the image of an index that is for `platform`; the root itself when there is nothing to choose.
+def choose(
+    source: Fetcher, root: Descriptor, platform: Platform | None
+) -> tuple[Descriptor, list[tuple[Descriptor, Document]]]:
+    """Return the image of an index that is for `platform`, and the indexes that lead to it, the root first.
 
+    It is the root itself, and there are no indexes, when there is nothing to choose.
     Raises NotFound when the index has no image for it, LimitExceeded for indexes too deep.
     """
+    indexes: list[tuple[Descriptor, Document]] = []
     for _ in range(limits.INDEX_DEPTH + 1):
         if platform is None or root.media_type not in mediatype.INDEXES:
-            return root
+            return root, indexes
         document = fetch_document(source, root)
         if not isinstance(document, Index):
-            return root
+            return root, indexes
+        indexes.append((root, document))
         root = select(document, platform, where=f"index {root.digest}")
     raise LimitExceeded(f"index {root.digest}: indexes nested deeper than {limits.named('INDEX_DEPTH')}")
 

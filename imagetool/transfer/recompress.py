@@ -87,7 +87,7 @@ def recompress(
 
     Raises DigestMismatch for a layer that does not unpack to its diff ID.
     """
-    root = choose(source, root, platform)
+    root, _ = choose(source, root, platform)
     work = _Work(source, scratch, codec, observer)
     work.read(root)
     work.make_layers()

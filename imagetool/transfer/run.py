@@ -15,6 +15,7 @@ from imagetool.streams.verify import Verified
 from imagetool.transfer.crew import Crew
 from imagetool.transfer.origins import Origins
 from imagetool.transfer.plan import BlobReport, CopyReport, Graph, Leaf, Outcome, RegistryStore, choose, read_graph
+from imagetool.values import replace
 
 Action = Literal["push", "pull", "copy"]
 _LeafTask = Callable[[Leaf, Crew[Outcome | None]], Outcome | None]
@@ -27,6 +28,7 @@ def copy(
     *,
     tags: Sequence[str] = (),
     platform: Platform | None = None,
+    keep_index: bool = False,
     observer: Observer = silent,
     jobs: int = 4,
     origins: Origins | None = None,
@@ -39,6 +41,7 @@ def copy(
 
     Args:
         platform: takes that image of an index; it becomes the root.
+        keep_index: the index stays the root, with that image of it only; for layouts, as no registry takes it so.
         jobs: blobs that are asked for or moved at the same time.
         origins: remembers which repositories of a registry have which blobs. A blob that the
             destination lacks and a sibling has is mounted from there, as it is from a source in
@@ -46,7 +49,8 @@ def copy(
 
     Raises the first error of any blob, with a note that says which one it was.
     """
-    root = choose(source, root, platform)
+    image, indexes = choose(source, root, platform)
+    root = root if keep_index else image
     missing = tuple(tags)
     if isinstance(destination, RegistryStore):
         missing = tuple(tag for tag in tags if not _points_at(destination, tag, root))
@@ -54,7 +58,9 @@ def copy(
             if missing:
                 _finish(destination, root, fetch_bytes(source, root), missing)
             return CopyReport(root, (), missing)
-    graph = read_graph(source, root)
+    graph = read_graph(source, image)
+    if keep_index:
+        graph = replace(graph, documents=(*graph.documents, *reversed(indexes)))
     blobs = _Blobs(source, destination, observer, jobs, origins).move(graph)
     for descriptor, document in graph.documents[:-1]:
         _push_document(destination, descriptor, document.raw)

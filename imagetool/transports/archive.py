@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from imagetool import limits
 from imagetool.content.layout import REF_NAME, LayoutStore
@@ -38,6 +38,8 @@ from imagetool.transports.archivefile import image_archive, opened_archive
 from imagetool.transports.local import local_name
 from imagetool.transports.scratch import scratch_folder
 
+#: Where docker and containerd write the whole name of an image in an index.
+CONTAINERD_NAME: Final = "io.containerd.image.name"
 _LINKS: Final = 40  # links that lead to links, as in the kernel
 
 
@@ -58,7 +60,7 @@ class OciArchive:
     def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
         """Write an archive; see `Transport`."""
         path, tag = path_and_name(rest)
-        with _packed(path, tag, around) as store:
+        with packed(path, around) as store:
             yield OpenDestination(store, (tag,), f"oci-archive:{rest}")
 
 
@@ -71,15 +73,48 @@ class DockerArchive:
         path, name = path_and_name(rest)
         with _unpacked(path, around) as folder, scratch_folder(around) as place:
             store = LayoutStore.create(place / "layout")  # not beside what the archive's maker chose the names of
-            yield OpenSource(store, _imported(folder, name, store, str(path)), f"docker-archive:{rest}")
+            root = _imported(folder, _docker_entry(folder, name, str(path)), store, str(path))
+            yield OpenSource(store, root, f"docker-archive:{rest}")
 
     @contextmanager
     def destination(self, rest: str, around: Surroundings) -> Iterator[OpenDestination]:
         """Write an archive; see `Transport`."""
         path, name = path_and_name(rest)
         tag = local_name(name) if name else ""
-        with _packed(path, tag, around) as store:
+        with packed(path, around) as store:
             yield OpenDestination(store, (tag,), f"docker-archive:{rest}")
+
+
+@contextmanager
+def opened_images(path: Path, around: Surroundings) -> Iterator[list[tuple[OpenSource, tuple[str, ...]]]]:
+    """Open every image of an OCI or docker archive, each with the names it has there, as the local store has them.
+
+    An archive that is both is read as an OCI layout, whose manifests keep their digests. Raises InvalidArchive.
+    """
+    with _unpacked(path, around) as folder:
+        if (folder / "oci-layout").is_file() and (folder / "index.json").is_file():
+            store = LayoutStore.open(folder)
+            named: dict[Descriptor, list[str]] = {}
+            for root in store.index().manifests:
+                named.setdefault(Descriptor(root.media_type, root.digest, root.size), []).extend(_layout_name(root))
+            yield [(OpenSource(store, root, str(path)), tuple(names)) for root, names in named.items()]
+            return
+        with scratch_folder(around) as place:
+            store = LayoutStore.create(place / "layout")
+            images = []
+            for entry, names in _docker_entries(folder, str(path)):
+                root = _imported(folder, entry, store, str(path))
+                images.append((OpenSource(store, root, str(path)), tuple(names)))
+            yield images
+
+
+def _layout_name(root: Descriptor) -> list[str]:
+    """Return the name of a root of an archive's index, if it has one; a tag alone is none."""
+    for key in (CONTAINERD_NAME, REF_NAME):
+        text = root.annotations.get(key, "")
+        if ("/" in text or ":" in text) and (name := _name(text)):
+            return [name]
+    return []
 
 
 @contextmanager
@@ -128,9 +163,8 @@ def _follow(folder: Path, link: Entry, links: Mapping[bytes, Entry], where: str)
             os.link(source, place)
 
 
-def _imported(folder: Path, name: str, store: LayoutStore, where: str) -> Descriptor:
-    """Put an image that docker saved into a layout, and return its manifest."""
-    entry = _docker_entry(folder, name, where)
+def _imported(folder: Path, entry: Mapping[str, object], store: LayoutStore, where: str) -> Descriptor:
+    """Put an image that docker saved, an entry of manifest.json, into a layout, and return its manifest."""
     config_name = document.get(entry, "Config", str, None, path="$", what=where)
     layer_names = document.get_strings(entry, "Layers", path="$", what=where)
     config_raw = _read_document(_member(folder, config_name, where))
@@ -145,18 +179,25 @@ def _imported(folder: Path, name: str, store: LayoutStore, where: str) -> Descri
     return push_bytes(store, manifest.raw, manifest.media_type)
 
 
-def _docker_entry(folder: Path, name: str, where: str) -> dict[str, object]:
+def _docker_entries(folder: Path, where: str) -> list[tuple[dict[str, object], list[str]]]:
+    """Return the images of manifest.json, each with those of its names that the local store can keep."""
     path = folder / "manifest.json"
     if not path.is_file():
         raise InvalidArchive(f"{where} is not a docker archive: it has no manifest.json")
     tree = document.decode(b'{"images":' + _read_document(path) + b"}", what=f"{where}: manifest.json")
-    entries = document.get(tree, "images", list, None, path="$", what=where)
-    wanted = local_name(name) if name else ""
-    have: list[str] = []
-    for number, item in enumerate(entries):
+    entries = []
+    for number, item in enumerate(document.get(tree, "images", list, None, path="$", what=where)):
         entry: dict[str, object] = document.expect(item, dict, f"$[{number}]", where)
         tags = document.get_strings(entry, "RepoTags", path=f"$[{number}]", what=where)
-        names = [known for known in map(_name, tags) if known]
+        entries.append((entry, [known for known in map(_name, tags) if known]))
+    return entries
+
+
+def _docker_entry(folder: Path, name: str, where: str) -> dict[str, object]:
+    entries = _docker_entries(folder, where)
+    wanted = local_name(name) if name else ""
+    have: list[str] = []
+    for entry, names in entries:
         if (not name and len(entries) == 1) or wanted in names:
             return entry
         have += names
@@ -203,28 +244,27 @@ def _import_layer(path: Path, diff_id: Digest, store: LayoutStore, where: str) -
 
 
 @contextmanager
-def _packed(path: Path, tag: str, around: Surroundings) -> Iterator[LayoutStore]:
-    """Collect an image in a scratch layout, and write it as one archive in the end."""
+def packed(path: Path, around: Surroundings) -> Iterator[LayoutStore]:
+    """Yield a scratch layout, and write what was put there as one archive in the end, each image under its name."""
     with scratch_folder(around) as folder:
         store = LayoutStore.create(folder / "layout")
         yield store
         with new_file(path) as file:
-            for chunk in write(_archive_items(store, tag, around.epoch * 10**9)):
+            for chunk in write(_archive_items(store, around.epoch * 10**9)):
                 file.write(chunk)
 
 
-def _archive_items(store: LayoutStore, tag: str, time: int) -> Iterator[Item]:
-    index = store.index()
+def _archive_items(store: LayoutStore, time: int) -> Iterator[Item]:
     roots = []
-    for root in index.manifests:
+    for root in store.index().manifests:
         annotations = dict(root.annotations)
-        if tag:
+        if tag := annotations.get(REF_NAME, ""):
             annotations = {REF_NAME: tag.rpartition(":")[2] if "/" in tag or ":" in tag else tag}
-            annotations["io.containerd.image.name"] = str(Reference.parse(tag)) if ":" in tag else tag
+            annotations[CONTAINERD_NAME] = str(Reference.parse(tag)) if ":" in tag else tag
         roots.append(Descriptor(root.media_type, root.digest, root.size, annotations, root.platform))
     yield _file(b"oci-layout", b'{"imageLayoutVersion":"1.0.0"}', time)
-    yield _file(b"index.json", Index.make(roots if tag else list(index.manifests)).raw, time)
-    yield _file(b"manifest.json", _docker_manifest(store, tag), time)
+    yield _file(b"index.json", Index.make(roots).raw, time)
+    yield _file(b"manifest.json", _docker_manifest(store), time)
     for folder in sorted((store.folder / "blobs").iterdir()):
         yield Entry(f"blobs/{folder.name}".encode(), "dir", 0o755, mtime=time), ()
         for path in sorted(folder.iterdir()):
@@ -240,13 +280,15 @@ def _file(name: bytes, data: bytes, time: int) -> Item:
     return Entry(name, "file", 0o644, size=len(data), mtime=time), (data,)
 
 
-def _docker_manifest(store: LayoutStore, tag: str) -> bytes:
-    entries = []
+def _docker_manifest(store: LayoutStore) -> bytes:
+    entries: dict[Digest, dict[str, Any]] = {}
     for root in store.index().manifests:
         found = fetch_document(store, root)
         if isinstance(found, Index):
             continue
         fetch_bytes(store, found.config)
         config, *layers = [f"blobs/{child.digest.algorithm}/{child.digest.hex}" for child in found.children]
-        entries.append({"Config": config, "RepoTags": [tag] if tag else None, "Layers": layers})
-    return json.dumps(entries, separators=(",", ":")).encode()
+        entry = entries.setdefault(root.digest, {"Config": config, "RepoTags": None, "Layers": layers})
+        if tag := root.annotations.get(REF_NAME, ""):
+            entry["RepoTags"] = [*(entry["RepoTags"] or ()), tag]
+    return json.dumps(list(entries.values()), separators=(",", ":")).encode()

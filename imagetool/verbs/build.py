@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from imagetool.content.layout import LayoutStore
 from imagetool.errors import ImagetoolError, StepFailed, UsageError
+from imagetool.image.image import this_platform
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
 from imagetool.progress import phase
@@ -154,7 +154,7 @@ def _request(
     from imagetool.build.secrets import Secrets
     from imagetool.build.solver import BuildRequest, default_jobs
 
-    host = Platform.parse(f"linux/{os.uname().machine}")
+    host = this_platform()
     return BuildRequest(
         dockerfile=dockerfile,
         context=opened.folder,

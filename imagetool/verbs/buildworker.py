@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from imagetool.config.environment import cdi_folders, source_date_epoch
 from imagetool.content.layout import REF_NAME, LayoutStore
 from imagetool.errors import NetworkError, NotFound
+from imagetool.image.image import this_platform
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer
 from imagetool.transports import find
-from imagetool.transports.local import resolve
+from imagetool.transports.local import is_identity, resolve
 from imagetool.values import replace
 from imagetool.verbs.buildoptions import BuildOptions
 from imagetool.verbs.workplace import Workplace, pull_into
@@ -110,7 +111,7 @@ class OnDemand:
 
     def emulate(self, platform: Platform) -> None:
         """Have programs of another architecture run until the build ends."""
-        host = Platform.parse(f"linux/{os.uname().machine}")
+        host = this_platform()
         if platform.architecture in ("", host.architecture):
             return
         from imagetool.runtime.emulation import emulated
@@ -259,7 +260,7 @@ def _base(name: str, platform: Platform, pull: str, place: Workplace, store: Lay
         witness.opaque()  # it hangs on the registry
         try:
             place.observer(Note(f"pulling {name}"))
-            pull_into(name, place, store)
+            pull_into(name, place, store, platform)
         except (NotFound, NetworkError) as error:
             if pull == "always":
                 raise
@@ -268,13 +269,15 @@ def _base(name: str, platform: Platform, pull: str, place: Workplace, store: Lay
         root = resolve(store, name)
         image = load(store, root, platform=platform)
     except NotFound as error:
+        if is_identity(name):
+            raise
         if pull == "never":
             error.add_note("--pull never forbids to look in its registry")
         if pull != "missing":
             raise
         place.observer(Note(f"pulling {name}"))
         try:
-            pull_into(name, place, store)
+            pull_into(name, place, store, platform)
         except NetworkError as problem:
             known = ", ".join(list(store.names())[:8]) or "no image"
             problem.add_note(f"hint: the local store has {known}; `imagetool base` makes one without a registry")
@@ -292,8 +295,9 @@ def _from_layout(name: str, platform: Platform, place: Workplace, store: LayoutS
 
     reader, rest = find("oci:" + name.removeprefix("oci-layout://").replace("@sha256:", ":sha256:"))
     with reader.source(rest, place.surroundings) as source:
-        transfer(source.store, store, source.root, platform=platform, tags=(), observer=place.observer)
-        return load(store, source.root, platform=platform)
+        options: dict[str, Any] = {"tags": (), "observer": place.observer}
+        report = transfer(source.store, store, source.root, platform=platform, **options)
+        return load(store, report.root, platform=platform)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -145,12 +145,25 @@ def bundle(
             kind.write(request, folder)
 
 
-def save(reference: str, path: Path, around: Surroundings, *, format: str = "docker", observer: Observer) -> None:
-    """Write an image as one file: "docker" and "oci" are the same archive, "aci" is for appc.
+def save(
+    references: Sequence[str], path: Path, around: Surroundings, *, format: str = "docker", observer: Observer
+) -> None:
+    """Write images as one file: "docker" and "oci" are the same archive, "aci" is for appc and holds one image.
 
     That archive is an OCI layout and a docker archive at once.
     """
     systems = {"docker": "docker", "oci": "docker", "aci": "rkt"}
     if format not in systems:
         raise UsageError(f"--format {format}: there are docker, oci and aci")
-    bundle(reference, path, systems[format], around, observer=observer)
+    if len(references) == 1:
+        bundle(references[0], path, systems[format], around, observer=observer)
+        return
+    if format == "aci":
+        raise UsageError(f"--format aci: an ACI is one image, not {len(references)}")
+    from imagetool.transports.archive import packed
+
+    with packed(Path(os.path.abspath(path)), around) as store:
+        for reference in references:
+            with found_image(reference, around, observer=observer) as (image, name):
+                tag = "" if name.startswith("sha256:") else name
+                copy(image.content, store, image.descriptor, tags=(tag,), observer=observer)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetool import __version__
 from imagetool.build.cache import key_of
 from imagetool.errors import ChecksFailed, DockerfileError, InvalidReference, NotFound
-from imagetool.oci.platform import Platform
 from imagetool.progress import CheckFound, Note
 from imagetool.transports.local import resolve
 from imagetool.verbs.buildoptions import BuildOptions, dockerfile_of, shown_name
@@ -80,9 +78,9 @@ def tell_findings(
 
 def _lint(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, place: Workplace) -> Report:
     from imagetool.dockerfile.lint import BaseImage, lint
-    from imagetool.image.image import load
+    from imagetool.image.image import load, this_platform
 
-    platform = options.platform or Platform.parse(f"linux/{os.uname().machine}")
+    platform = options.platform or this_platform()
 
     def known(name: str) -> BaseImage | None:
         if not place.root.exists():

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetool.content.layout import LayoutStore
-from imagetool.errors import UsageError
+from imagetool.content.store import fetch_document
+from imagetool.errors import NotFound, UsageError
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.mediatype import INDEXES
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note
-from imagetool.transports import find
+from imagetool.transports import OpenSource, find
+from imagetool.values import replace
 from imagetool.verbs.workplace import Workplace, opened, pull_into
 
 if TYPE_CHECKING:
@@ -20,11 +24,18 @@ if TYPE_CHECKING:
     from imagetool.transfer import CopyReport
 
 
-def pull(name: str, place: Workplace) -> CopyReport:
-    """Copy an image from its registry to the local store, under the same name."""
+def pull(name: str, place: Workplace, *, platform: Platform | None = None, all_platforms: bool = False) -> CopyReport:
+    """Copy an image from its registry to the local store, under the same name.
+
+    Of an index comes the image for `platform` (default: this machine's), unless all are wanted. Its name and its
+    digest are the index's all the same.
+    """
+    from imagetool.image.image import this_platform
+
     store = place.store
     with store.session():
-        return pull_into(name.removeprefix("docker://"), place, store)
+        wanted = None if all_platforms else platform or this_platform()
+        return pull_into(name.removeprefix("docker://"), place, store, wanted)
 
 
 def push(source: str, destination: str | None, place: Workplace, *, codec: Codec | None = None) -> CopyReport:
@@ -51,10 +62,33 @@ def copy(
     writer, to_rest = find(destination)
     with reader.source(from_rest, around) as opened, writer.destination(to_rest, around) as target:
         options: dict[str, Any] = {"tags": target.tags, "observer": place.observer, "origins": place.origins}
+        if platform is None:
+            opened = replace(opened, root=what_is_here(opened, place))
         if codec is None:
             return transfer(opened.store, target.store, opened.root, platform=platform, **options)
         with _recompressed(opened, target.store, codec, place, platform) as image:
             return transfer(image.content, target.store, image.root, **options)
+
+
+def what_is_here(source: OpenSource, place: Workplace) -> Descriptor:
+    """Return the root to copy: of an index that was pulled for one platform only, the image that is here, saying so.
+
+    Raises NotFound when several of its images are here, but not all.
+    """
+    store, root = source.store, source.root
+    while isinstance(store, LayoutStore) and root.media_type in INDEXES:
+        children = fetch_document(store, root).children
+        here = [child for child in children if store.exists(child)]
+        if len(here) == len(children):
+            return root
+        if len(here) != 1:
+            lacking = ", ".join(str(child.platform or child.digest) for child in children if child not in here)
+            error = NotFound(f"{source.name} is an index, not all of which is here: it lacks {lacking[:400]}")
+            error.add_note("--platform takes one of its images; `imagetool pull --all-platforms` brings all")
+            raise error
+        root = here[0]
+        place.observer(Note(f"of the index {source.name}, only the image for {root.platform} is here; it alone goes"))
+    return root
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from imagetool.errors import HostError, ImagetoolError
-from imagetool.oci.platform import Platform
+from imagetool.image.image import this_platform
 from imagetool.runtime import syscalls
 from imagetool.runtime.capabilities import holds
 from imagetool.runtime.cgroups import GroupTree
@@ -330,7 +330,7 @@ def _network_used(choice: Choice) -> str:
 
 
 def _emulation() -> Iterator[Finding]:
-    host = Platform.parse(f"linux/{os.uname().machine}")
+    host = this_platform()
     found = emulators(host)
     qemu = sorted(path.name for folder in os.get_exec_path() for path in Path(folder).glob("qemu-*-static"))
     if found:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagetool.oci.platform import Platform
+from imagetool.image.image import this_platform
 from imagetool.verbs.buildoptions import BuildOptions, dockerfile_of, shown_name
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def graph(context: Path, options: BuildOptions) -> StageGraph:
     from imagetool.dockerfile import parse
 
     path, text = dockerfile_of(Opened(context), options, Unwatched())
-    host = Platform.parse(f"linux/{os.uname().machine}")
+    host = this_platform()
     platform = options.platform or host
     planned = plan(
         parse(text, file=shown_name(path, options)),

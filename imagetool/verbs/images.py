@@ -1,17 +1,23 @@
-"""Find the image that a command line names: in the local store, in its registry, or at any transport."""
+"""Find the image that a command line names: in the local store, in its registry, or at any transport; list images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from imagetool.errors import InvalidReference, NotFound
-from imagetool.image.image import Image, load
+from imagetool.content.layout import REF_NAME, LayoutStore
+from imagetool.content.store import fetch_document
+from imagetool.errors import ImagetoolError, InvalidReference, NotFound
+from imagetool.image.image import Image, load, this_platform
+from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.manifest import Index
+from imagetool.oci.mediatype import MANIFESTS
 from imagetool.oci.platform import Platform
 from imagetool.oci.reference import Reference
 from imagetool.progress import Note, Observer
 from imagetool.transports import Surroundings, find
-from imagetool.transports.local import Local, local_name
+from imagetool.transports.local import Local, is_identity, local_name
 
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
@@ -27,13 +33,13 @@ def found_image(
     transport, rest = find(text)
     if isinstance(transport, Local):
         try:
-            with transport.source(rest, around):
-                pass
+            with transport.source(rest, around) as opened:
+                load(opened.store, opened.root, platform=platform)
         except NotFound:
-            if not _is_name(rest):
+            if not _is_name(rest) or is_identity(rest):
                 raise
             observer(Note(f"pulling {rest}"))
-            _pull(rest, around, observer)
+            _pull(rest, around, observer, platform or this_platform())
     with transport.source(rest, around) as opened:
         image = load(opened.store, opened.root, platform=platform)
         candidates = [opened.root.annotations.get(key, "") for key in _NAMES]
@@ -43,12 +49,13 @@ def found_image(
         yield image, name or str(image.descriptor.digest)
 
 
-def _pull(name: str, around: Surroundings, observer: Observer) -> None:
+def _pull(name: str, around: Surroundings, observer: Observer, platform: Platform) -> None:
     from imagetool.transfer import copy
     from imagetool.transports.docker import Docker
 
     with around.store.session(), Docker().source(name, around) as source:
-        copy(source.store, around.store, source.root, tags=(local_name(name),), observer=observer)
+        tags = (local_name(name),)
+        copy(source.store, around.store, source.root, tags=tags, platform=platform, keep_index=True, observer=observer)
 
 
 def _is_name(text: str) -> bool:
@@ -57,3 +64,50 @@ def _is_name(text: str) -> bool:
     except InvalidReference:
         return False
     return bool(text)
+
+
+def listed(store: LayoutStore, name: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what lists tell of each root of the local store, in the order of its index, all with the same fields.
+
+    Of an index it is about this machine's image, or the first other one that is here. What is no image is known by
+    its digest, without a moment it was made at.
+
+    Args:
+        name: only this repository, or this name of an image; None for all. Raises InvalidReference.
+    """
+    wanted = {local_name(name), Reference.parse(name).familiar} if name else set()
+    for root in store.index().manifests:
+        known = root.annotations.get(REF_NAME, "")
+        if name and not (known and {known, known.rpartition(":")[0]} & wanted):
+            continue
+        entry: dict[str, Any] = {"name": known or "<none>", "digest": str(root.digest)}
+        yield entry | _described(store, root)
+
+
+def _described(store: LayoutStore, root: Descriptor) -> dict[str, Any]:
+    try:
+        image = _any_image(store, root)
+    except ImagetoolError:
+        return {"id": str(root.digest), "created": "", "size": _blobs_size(store, root)}
+    size = sum(layer.descriptor.size for layer in image.layers)
+    return {"id": str(image.config.descriptor.digest), "created": image.config.created, "size": size}
+
+
+def _any_image(store: LayoutStore, root: Descriptor) -> Image:
+    """Read this machine's image of an index, or the first other one that is here."""
+    try:
+        return load(store, root)
+    except NotFound:
+        document = fetch_document(store, root)
+        for child in document.manifests if isinstance(document, Index) else ():
+            if child.platform is not None and child.media_type in MANIFESTS and store.exists(child):
+                return load(store, child)
+        raise
+
+
+def _blobs_size(store: LayoutStore, root: Descriptor) -> int:
+    try:
+        document = fetch_document(store, root)
+    except ImagetoolError:
+        return 0
+    return 0 if isinstance(document, Index) else sum(child.size for child in document.children)

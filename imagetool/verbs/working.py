@@ -5,7 +5,6 @@ The steps are those of a Dockerfile, done by the same code, so that the same ste
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from imagetool.build.state import apply, scratch_state
 from imagetool.build.worker import Unwatched
 from imagetool.build.working import WorkingContainer, new_identity
 from imagetool.dockerfile import Workdir
+from imagetool.image.image import this_platform
 from imagetool.oci.platform import Platform
 from imagetool.oci.reference import Reference
 from imagetool.progress import Note
@@ -57,7 +57,7 @@ def begin(reference: str, beginning: Beginning, place: Workplace) -> tuple[str, 
     Codec.parse(beginning.compression)
     options = BuildOptions(platform=beginning.platform, pull=beginning.pull, epoch=beginning.epoch)
     here = Opened(Path.cwd())
-    platform = beginning.platform or Platform.parse(f"linux/{os.uname().machine}")
+    platform = beginning.platform or this_platform()
     store = place.store
     with store.session(), OnDemand(options, place, namespaced=False) as made:
         worker = worker_of(here, options, place, store, Unwatched(), made)

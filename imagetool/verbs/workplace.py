@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.config.environment import source_date_epoch
 from imagetool.content.layout import LayoutStore
+from imagetool.errors import NotFound
 from imagetool.oci.descriptor import Descriptor
 from imagetool.progress import Observer, silent
 from imagetool.transports import Surroundings, find
-from imagetool.transports.local import local_name
+from imagetool.transports.local import is_identity, local_name
 from imagetool.values import dataclass
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from imagetool.build.containers import Containers
     from imagetool.distribution.auth import Credentials
     from imagetool.oci.digest import Digest
+    from imagetool.oci.platform import Platform
     from imagetool.transfer import CopyReport, Origins
 
 
@@ -75,12 +77,13 @@ class Workplace:
         return Surroundings(
             self.store,
             self.root / "scratch",
-            self._repository,
+            self.repository,
             315_532_800 if epoch is None else epoch,
             self.observer,
         )
 
-    def _repository(self, registry: str, repository: str) -> Any:
+    def repository(self, registry: str, repository: str) -> Any:
+        """Open a repository of a registry, a `remote.repository.Repository`."""
         from imagetool.config.certificates import tls_for
         from imagetool.config.credentials import trusted_realms
         from imagetool.remote.registry import open_repository
@@ -108,11 +111,17 @@ def opened(reference: str, place: Workplace) -> Iterator[tuple[Any, Descriptor]]
         yield source.store, source.root
 
 
-def pull_into(name: str, place: Workplace, store: LayoutStore) -> CopyReport:
-    """Copy an image from its registry to a store, under the same name; the store's session is the caller's."""
+def pull_into(name: str, place: Workplace, store: LayoutStore, platform: Platform | None) -> CopyReport:
+    """Copy an image from its registry to a store, under the same name; the store's session is the caller's.
+
+    platform: the only image of an index to copy; the name means the index all the same. None for all of them.
+    """
+    if is_identity(name):
+        raise NotFound(f"no image {name!r} in the local store; registries are asked for names only")
     from imagetool.transfer import copy as transfer
     from imagetool.transports.docker import Docker
 
     with Docker().source(name, place.surroundings) as source:
         tags = (local_name(name),)
-        return transfer(source.store, store, source.root, tags=tags, observer=place.observer, origins=place.origins)
+        options: dict[str, Any] = {"tags": tags, "observer": place.observer, "origins": place.origins}
+        return transfer(source.store, store, source.root, platform=platform, keep_index=platform is not None, **options)

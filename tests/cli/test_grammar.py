@@ -110,7 +110,7 @@ def test_a_right_command_line_means_the_same_to_typer(by_typer: Any, args: list[
         ["build", "--tga", "x", "."],
         ["build", "--timestamps", "never", "."],
         ["build", "--no-cache=perhaps", "."],
-        ["rmi"],
+        ["tag", "a"],
         ["completion", "csh"],
         ["registry", "serve", "--root", "x"],
         ["--tls-verify=maybe", "images"],
@@ -131,7 +131,8 @@ def test_registries_need_not_be_verified_in_either_spelling_at_any_place(spelt: 
 
 
 def test_after_two_dashes_everything_is_an_argument() -> None:
-    assert parse(["rmi", "--", "-t", "--root"], find_command, GLOBALS).values == {"names": ["-t", "--root"]}
+    values = parse(["umount", "--", "-t", "--root"], find_command, GLOBALS).values
+    assert values == {"all": False, "containers": ["-t", "--root"]}
 
 
 def test_options_of_other_packages_are_not_ours_to_move() -> None:

@@ -13,7 +13,7 @@ HELP = "Build, move, convert and verify container images, without a daemon."
 #: The modules here and the commands of each, in the order of `imagetool --help`.
 FAMILIES = {
     "building": ("build", "base", "lint", "graph", "cache"),
-    "moving": ("push", "pull", "copy", "convert", "save"),
+    "moving": ("push", "pull", "copy", "convert", "save", "load", "tags", "delete"),
     "images": ("images", "history", "inspect", "verify", "tag", "rmi"),
     "rootfs": ("ls", "diff", "unpack", "repack", "squash"),
     "running": ("run", "bundle"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from imagetool.cli.commands import COPYING, HABIT, PLATFORM, PROGRESS, RECOMPRESS, image
+from imagetool.cli.commands import COPYING, HABIT, JSON, PLACES, PLATFORM, PROGRESS, RECOMPRESS, image
 from imagetool.cli.grammar import Argument, Command, Option
+
+_QUIET = Option("--quiet", "-q", kind="flag", help="Show nothing but the digest; --progress quiet.")
 
 COMMANDS = (
     Command(
@@ -11,6 +13,7 @@ COMMANDS = (
         "moving:push",
         "Push an image to a registry; print its digest.",
         *RECOMPRESS,
+        _QUIET,
         PROGRESS,
         image("source"),
         Argument(
@@ -20,7 +23,10 @@ COMMANDS = (
     Command(
         "pull",
         "moving:pull",
-        "Pull an image into the local store; print its digest.",
+        "Pull an image into the local store; print its digest. Of an index comes the image for one platform.",
+        Option("--platform", help="The image of this os/arch[/variant]. [default: this machine's]"),
+        Option("--all-platforms", kind="flag", help="All images of an index."),
+        _QUIET,
         PROGRESS,
         Argument("reference", kind="image", help="The image's name in its registry."),
     ),
@@ -55,8 +61,8 @@ COMMANDS = (
     Command(
         "save",
         "systems:save",
-        "Write an image as one archive, which docker, podman, containerd and skopeo load.",
-        Option("--output", "-o", kind="file", help="The file to write."),
+        "Write images as one archive, which docker, podman, containerd and skopeo load.",
+        Option("--output", "-o", kind="file", help="The file to write. [default: stdout]"),
         Option(
             "--format",
             default="docker",
@@ -64,6 +70,27 @@ COMMANDS = (
             help="docker or oci (one archive is both), or aci for appc.",
         ),
         PROGRESS,
-        image(),
+        Argument("references", kind="image", many=True, help=f"Images: {PLACES}."),
+    ),
+    Command(
+        "load",
+        "moving:load",
+        "Take the images of an archive of docker, podman or OCI into the local store; print their names.",
+        Option("--input", "-i", kind="file", help="The archive. [default: stdin]"),
+        Option("--quiet", "-q", kind="flag", help="Show nothing but the names; --progress quiet."),
+        PROGRESS,
+    ),
+    Command(
+        "tags",
+        "moving:tags",
+        "List the tags of a repository in a registry.",
+        JSON,
+        Argument("repository", kind="image", help="The repository's name, docker:// before it or not."),
+    ),
+    Command(
+        "delete",
+        "moving:delete",
+        "Delete an image from its registry, and with it every tag there that means it; print its digest.",
+        Argument("reference", kind="image", help="docker://NAME:TAG or docker://NAME@DIGEST."),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -57,3 +58,28 @@ def test_what_was_pulled_is_mounted_when_it_is_pushed_to_a_sibling(tmp_path: Pat
         found, _ = asked(server, so_far)
         assert found.count("POST blobs/uploads 201") == 3
         assert "GET blobs 200" not in found
+
+
+def test_tags_are_listed_and_an_image_is_deleted_with_those_that_mean_it(tmp_path: Path) -> None:
+    source = MemoryStore()
+    layout = LayoutStore.create(tmp_path / "layout")
+    for seed, tag in ((0, "v1"), (1, "v2")):
+        copy(source, layout, add_image(source, layers=1, seed=seed), tags=[tag])
+    with serving(tmp_path / "r") as server:
+        name = f"127.0.0.1:{server.port}/team/app"
+        for tag, place in (("v1", "v1"), ("v2", "v2"), ("v1", "stable")):
+            imagetool("copy", f"oci:{tmp_path / 'layout'}:{tag}", f"docker://{name}:{place}", root=tmp_path / "s")
+        assert imagetool("tags", name, root=tmp_path / "s").stdout.split() == ["stable", "v1", "v2"]
+        listed = imagetool("tags", "--json", f"docker://{name}", root=tmp_path / "s").stdout
+        assert json.loads(listed) == ["stable", "v1", "v2"]
+        gone = imagetool("delete", f"docker://{name}:v1", root=tmp_path / "s").stdout.strip()
+        assert gone == str(layout.resolve("v1").digest)
+        assert imagetool("tags", name, root=tmp_path / "s").stdout.split() == ["v2"]
+        for wrong, code, words in (
+            (("delete", f"docker://{name}:v1"), 3, "404"),
+            (("delete", f"{name}:v2"), 2, "write docker://NAME"),
+            (("tags", f"{name}:v2"), 2, "name the repository alone"),
+            (("tags", f"{name}x"), 3, "NAME_UNKNOWN"),
+        ):
+            done = imagetool(*wrong, root=tmp_path / "s", check=False)
+            assert (done.returncode, words in done.stderr) == (code, True), done.stderr

@@ -155,7 +155,7 @@ def test_a_system_that_is_not_there_is_told_with_those_that_are(around: Surround
         bundle("a", tmp_path / "x", "vmware", around)
     assert all(name in str(refused.value) for name in SYSTEMS)
     with pytest.raises(UsageError, match="there are docker, oci and aci"):
-        save("a", tmp_path / "x", around, format="tar", observer=silent)
+        save(["a"], tmp_path / "x", around, format="tar", observer=silent)
     assert not (tmp_path / "x").exists()
 
 
@@ -164,7 +164,7 @@ def test_what_is_saved_can_be_read_back(around: Surroundings, tmp_path: Path, fo
     made = local(around, "team/app:1", "a", "b")
     path = tmp_path / "x.tar"
     for _ in range(2):  # an archive is replaced
-        save("team/app:1", path, around, format=format_, observer=silent)
+        save(["team/app:1"], path, around, format=format_, observer=silent)
     place = f"aci:{path}" if format_ == "aci" else f"{format_}-archive:{path}"
     transport, rest = find(place)
     with transport.source(rest, around) as source:
@@ -186,7 +186,7 @@ def test_what_is_saved_can_be_read_back(around: Surroundings, tmp_path: Path, fo
 def test_the_path_of_an_archive_may_not_hold_a_colon(around: Surroundings, tmp_path: Path) -> None:
     local(around, "a:1", "a")
     with pytest.raises(UsageError, match="cannot hold a colon"):
-        save("a:1", tmp_path / "x:y.tar", around, observer=silent)
+        save(["a:1"], tmp_path / "x:y.tar", around, observer=silent)
 
 
 @pytest.mark.parametrize("system", ["oci", "nspawn", "chroot", "lxc"])
