@@ -100,6 +100,7 @@ class WorkingContainer:
     created_by, comment: of the last line of the image's history, where they are not "".
     base_history: how many lines of history are those of the image it began from.
     edit: the directory of changes by hand that are no layer yet, "" for none.
+    runs: what `from` and `config` said of every command that is run in it, by the names that options of `run` have.
     """
 
     identity: str
@@ -116,6 +117,7 @@ class WorkingContainer:
     base_history: int = 0
     edit: str = ""
     failed: FailedStep | None = None
+    runs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def layers(self) -> Iterator[Layer]:
@@ -164,6 +166,7 @@ class WorkingContainer:
             "comment": self.comment,
             "edit": self.edit,
             "failed": self.failed.tree() if self.failed else None,
+            "runs": dict(self.runs),
         }
         return document.encode(tree)
 
@@ -192,7 +195,18 @@ class WorkingContainer:
             base_history=get(tree, "base_history", int, 0, path="$", what=what),
             edit=edit,
             failed=FailedStep.read(failed, what=what) if failed else None,
+            runs=_runs(tree, what),
         )
+
+
+def _runs(tree: dict[str, Any], what: str) -> dict[str, Any]:
+    """Read options: each a text, a list of texts, or true."""
+    found: dict[str, Any] = get(tree, "runs", dict, {}, path="$", what=what)
+    for name, value in found.items():
+        texts = value if isinstance(value, list) else [value]
+        if value is not True and not all(isinstance(text, str) for text in texts):
+            raise InvalidDocument(f"{what}: $.runs.{name} is not what an option has")
+    return found
 
 
 def _state(tree: dict[str, Any], what: str) -> StageState:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def cache(globals: Globals, *, action: str, place: str | None, id: Sequence[str], json: bool, progress: str) -> None:
     """List, remove, export or import cache mounts; prune forgets the steps as well."""
     from imagetool.cli.options import workplace
-    from imagetool.cli.render import amount_of
+    from imagetool.cli.render import amount_of, counted
     from imagetool.errors import UsageError
     from imagetool.verbs import cachemounts
 
@@ -32,7 +32,8 @@ def cache(globals: Globals, *, action: str, place: str | None, id: Sequence[str]
         elif action == "prune":
             count, size = cachemounts.prune_mounts(folder, id)
             steps = 0 if id else here.cache.clear()
-            sys.stdout.write(f"removed {steps} steps and {count} cache mounts of {amount_of(size)}\n")
+            mounts = f"{counted(count, 'cache mount')} of {amount_of(size)}"
+            sys.stdout.write(f"removed {counted(steps, 'step')} and {mounts}\n")
         elif action == "export":
             store = here.store
             with store.session():

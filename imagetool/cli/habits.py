@@ -119,6 +119,13 @@ HINTS: Final = {
     "-D": "--compression none is what buildah's -D means",
 }
 
+#: Of those, what is said of containers, and so of `from` and `run`, too.
+_OF_CONTAINERS: Final = (
+    *("--cert-dir", "--cgroup-parent", "--cgroupns", "--cpu-period", "--cpu-quota", "--cpuset-mems", "--creds"),
+    *("--decryption-key", "--dns-option", "--dns-search", "--ipc", "--pid", "--retry", "--retry-delay", "--uts"),
+    *("--userns-gid-map", "--userns-gid-map-group", "--userns-uid-map", "--userns-uid-map-user"),
+)
+
 
 def in_our_words(args: Sequence[str]) -> list[str]:
     """Return a command line of `build` with options of others in our words; what is not understood stays as it is."""
@@ -138,6 +145,8 @@ def in_our_words(args: Sequence[str]) -> list[str]:
 def hint_for(command: str, option: str) -> str:
     """Return what to do instead of an option that `command` does not have; "" for one that nobody has."""
     name = option.partition("=")[0]
+    if command.strip() in ("from", "run") and name in _OF_CONTAINERS:
+        return HINTS[name]
     if command.strip() != "build":
         return ""
     if name in AS_ALWAYS:

@@ -8,7 +8,7 @@ from json import dumps
 from imagetool import api
 from imagetool.cli.lines import printable
 from imagetool.cli.options import plain_workplace, workplace
-from imagetool.cli.render import amount_of, table
+from imagetool.cli.render import amount_of, counted, table
 from imagetool.progress import silent
 
 TYPE_CHECKING = False
@@ -146,4 +146,4 @@ def rmi(globals: Globals, *, all: bool, force: bool, names: Sequence[str]) -> No
     gone, count, freed = api.remove(names, place, force=force)
     for name in gone:
         sys.stdout.write(f"{printable(name)}\n")
-    sys.stderr.write(f"removed {count} blobs, {amount_of(freed)}\n")
+    sys.stderr.write(f"removed {counted(count, 'blob')}, {amount_of(freed)}\n")

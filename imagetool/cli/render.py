@@ -18,6 +18,11 @@ def report(error: ImagetoolError, stream: TextIO) -> None:
         stream.write(f"{printable(note)}\n")
 
 
+def counted(count: int, what: str, many: str = "") -> str:
+    """Return a number of things: `1 step`, `2 steps`; `many` for a plural that is not made by an s."""
+    return f"{count} {what if count == 1 else many or what + 's'}"
+
+
 def amount_of(size: int) -> str:
     """Return a number of bytes for people."""
     value = float(size)

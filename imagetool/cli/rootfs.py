@@ -67,12 +67,13 @@ def _tree(difference: Difference) -> dict[str, Any]:
 
 def _show(heading: str, difference: Difference) -> None:
     from imagetool.cli.lines import printable
+    from imagetool.cli.render import counted
     from imagetool.layer.entry import display
 
     lines = [(path, "A", "") for path in difference.added]
     lines += [(change.path, "C", f"  ({', '.join(change.aspects)})") for change in difference.changed]
     lines += [(path, "D", "") for path in difference.removed]
-    sys.stdout.write(f"{printable(heading)}: {len(lines)} entries\n")
+    sys.stdout.write(f"{printable(heading)}: {counted(len(lines), 'entry', 'entries')}\n")
     sys.stdout.writelines(f"{letter} /{display(path)}{why}\n" for path, letter, why in sorted(lines))
 
 

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from imagetool import limits
-from imagetool.cli.options import workplace
+from imagetool.cli.options import plain_workplace, workplace
 from imagetool.errors import HostError, NetworkError, NotFound, UsageError
+from imagetool.progress import silent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,30 +37,39 @@ def run(
 ) -> int:
     """Run a command; return its exit code, or 128+n when signal n ended it. `wanted` are those of `_options`."""
     from imagetool.cli.containers import container_named
-    from imagetool.cli.stepping import run_in
-    from imagetool.dockerfile.source import did_you_mean
-    from imagetool.runtime.session import Session
-    from imagetool.verbs.run import run as run_image
 
     container = container_named(globals, reference)
-    if container is not None:  # as with buildah, a terminal that we have is the container's too
+    if container is not None:
+        from imagetool.cli.runoptions import with_kept
+
+        wanted = with_kept(plain_workplace(globals, silent).containers.read(container).runs, wanted)
+        command = command[1:] if command[:1] == ["--"] else command
+        # As with buildah, a terminal that we have is the container's too.
         tty = tty or (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty())
     elif mount:
         raise UsageError("run --mount is for working containers; an image has --volume and --tmpfs")
-    if container is not None and command[:1] == ["--"]:
-        command = command[1:]
     stdin = sys.stdin.fileno() if interactive and sys.stdin is not None else None  # it may have been closed
     if tty and interactive and (stdin is None or not os.isatty(stdin)):
         raise UsageError("run -i -t: stdin is not a terminal; leave -t away")
     options = _options(command, terminal=tty, **wanted)
     if container is not None:
+        from imagetool.cli.stepping import run_in
+
         return run_in(globals, container, options, mount, progress)
+    return _run_image(globals, reference, options, stdin, progress)
+
+
+def _run_image(globals: Globals, reference: str, options: RunOptions, stdin: int | None, progress: str) -> int:
+    from imagetool.dockerfile.source import did_you_mean
+    from imagetool.runtime.session import Session
+    from imagetool.verbs.run import run
+
     with (
         workplace(globals, progress) as place,
-        Session(source=stdin, terminal=tty) as session,
+        Session(source=stdin, terminal=options.terminal) as session,
     ):
         try:
-            status = run_image(
+            status = run(
                 reference,
                 place.surroundings,
                 options,

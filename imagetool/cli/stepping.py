@@ -35,10 +35,12 @@ def begin(
     cidfile: str | None,
     progress: str,
     quiet: bool,
+    **runs: Any,
 ) -> None:
-    """Make a working container; print its name."""
+    """Make a working container; print its name. `runs` are options of `run`, for all that is run in it."""
     from pathlib import Path
 
+    from imagetool.cli.runoptions import kept_options
     from imagetool.content.staging import write_file
     from imagetool.verbs.working import Beginning
     from imagetool.verbs.working import begin as make
@@ -50,6 +52,7 @@ def begin(
         epoch=_epoch(timestamp),
         preserve_times=timestamps == "preserve",
         compression=compression,
+        runs=kept_options(runs),
     )
     with workplace(globals, "quiet" if quiet else progress) as place:
         made, identity = make(reference, beginning, place)
@@ -145,6 +148,8 @@ def config(
     os: str | None,
     variant: str | None,
     os_version: str | None,
+    hostname: str | None,
+    domainname: str | None,
     add_history: bool,
     **settings: Any,
 ) -> None:
@@ -168,6 +173,7 @@ def config(
         annotations=annotation,
         created_by=created_by,
         comment=history_comment if comment is None else comment,
+        hostname=hostname,
     )
     with workplace(globals, "plain") as place:
         configure(container, wanted, place)

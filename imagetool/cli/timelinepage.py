@@ -13,7 +13,7 @@ from typing import Final
 
 from imagetool import __version__
 from imagetool.cli.lines import printable
-from imagetool.cli.render import amount_of
+from imagetool.cli.render import amount_of, counted
 from imagetool.cli.timeline import Part, Span, Step, Timeline
 from imagetool.cli.timelinestyle import STYLE
 
@@ -140,7 +140,7 @@ class _Page:
         begun = [step for step in steps if step.start is not None]
         spent = sum(step.seconds for step in begun)
         cached = sum(step.outcome == "cached" for step in steps)
-        told = f"{len(steps)} steps, {cached} cached, {_duration(spent)}"
+        told = f"{counted(len(steps), 'step')}, {cached} cached, {_duration(spent)}"
         bars = []
         if begun:
             first, last = min(step.start or 0.0 for step in begun), max(step.end for step in begun)

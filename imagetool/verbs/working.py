@@ -6,7 +6,7 @@ The steps are those of a Dockerfile, done by the same code, so that the same ste
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from imagetool.values import dataclass, field, replace
 from imagetool.verbs.bench import at_bench, image_of
 from imagetool.verbs.buildoptions import BuildOptions
 from imagetool.verbs.buildworker import OnDemand, become_root, worker_of
+from imagetool.verbs.run import RunOptions
 from imagetool.verbs.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ _SCRATCH = "scratch"
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """How a working container begins; see `imagetool from --help`. epoch: None for what a build here would take."""
+    """How a working container begins; see `imagetool from --help`.
+
+    epoch: None for what a build here would take. runs: see `WorkingContainer`.
+    """
 
     name: str = ""
     platform: Platform | None = None
@@ -47,6 +51,7 @@ class Beginning:
     epoch: int | None = None
     preserve_times: bool = False
     compression: str = "gzip"
+    runs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def begin(reference: str, beginning: Beginning, place: Workplace) -> tuple[str, str]:
@@ -81,6 +86,7 @@ def begin(reference: str, beginning: Beginning, place: Workplace) -> tuple[str, 
             preserve=beginning.preserve_times,
             compression=beginning.compression,
             base_history=len(state.history),
+            runs=beginning.runs,
         )
         stem = "working-container" if name == _SCRATCH else f"{_stem(name)}-working-container"
         return place.containers.make(record, name=beginning.name, stem=stem), record.identity
@@ -109,13 +115,17 @@ def _stem(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What `config` sets: `settings` of the image's configuration, and what only working containers have."""
+    """What `config` sets: `settings` of the image's configuration, and what only working containers have.
+
+    hostname: of what is run in the container, "" for the usual one; images have none.
+    """
 
     settings: Settings = field(default_factory=Settings)
     workdir: str | None = None
     annotations: Sequence[str] = ()
     created_by: str | None = None
     comment: str | None = None
+    hostname: str | None = None
 
 
 def configure(name: str, wanted: Configuration, place: Workplace) -> None:
@@ -138,7 +148,15 @@ def configure(name: str, wanted: Configuration, place: Workplace) -> None:
             annotations=annotations,
             created_by=record.created_by if wanted.created_by is None else wanted.created_by,
             comment=record.comment if wanted.comment is None else wanted.comment,
+            runs=record.runs if wanted.hostname is None else _named_host(record.runs, wanted.hostname),
         )
+
+
+def _named_host(runs: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what is said of commands with another host name, which must be one. Raises UsageError."""
+    RunOptions(hostname=name)
+    rest = {option: value for option, value in runs.items() if option != "hostname"}
+    return {**rest, "hostname": name} if name else rest
 
 
 def containers(place: Workplace) -> list[dict[str, Any]]:

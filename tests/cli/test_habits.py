@@ -9,7 +9,7 @@ import pytest
 
 from imagetool.cli.commands import GLOBALS, all_commands, find_command
 from imagetool.cli.grammar import parse
-from imagetool.cli.habits import AS_ALWAYS, HINTS, SAME, in_our_words
+from imagetool.cli.habits import _OF_CONTAINERS, AS_ALWAYS, HINTS, SAME, hint_for, in_our_words
 from tests.support.command import imagetool
 
 DOCKER = """
@@ -107,3 +107,11 @@ def test_push_needs_a_name(tmp_path: Path) -> None:
     done = imagetool("build", "--push", tmp_path, root=tmp_path / "store", check=False)
     assert done.returncode == 2
     assert "--push needs a --tag" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["from", "run"])
+@pytest.mark.parametrize("name", sorted(_OF_CONTAINERS))
+def test_what_others_say_of_containers_has_a_hint_there_too(command: str, name: str) -> None:
+    assert hint_for(command, f"{name}=x") == HINTS[name]
+    assert name not in {spelt for option in COMMANDS[command].options for spelt in option.spellings}
+    assert hint_for(command, "--no-cache") == ""

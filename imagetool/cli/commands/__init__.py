@@ -92,6 +92,7 @@ RESULTS = (
     Option("--metadata-file", kind="file", help="Write the digests to a JSON file."),
 )
 QUIET = Option("--quiet", "-q", kind="flag", help="Show nothing but the image ID; --progress quiet.")
+VOLUME = Option("--volume", "-v", many=True, help="HOST:CONTAINER[:ro]; what is written there stays.")
 #: What COPY and ADD have; `copy` and `add` take them for working containers.
 COPYING = (
     Option("--chown", help="user[:group] of what is copied, names of the container or numbers."),

@@ -12,6 +12,7 @@ from imagetool.cli.commands import (
     PROGRESS,
     SANDBOX,
     USER,
+    VOLUME,
     WORKDIR,
     image,
 )
@@ -46,7 +47,7 @@ COMMANDS = (
         USER,
         WORKDIR,
         Option("--entrypoint", help="Program in place of the image's, or a JSON array; its command falls away."),
-        Option("--volume", "-v", many=True, help="HOST:CONTAINER[:ro]; what is written there stays."),
+        VOLUME,
         Option("--mount", many=True, help="type=bind|cache|tmpfs,…, as of RUN; in a working container."),
         Option("--tmpfs", many=True, help="A directory of the container that is kept in memory."),
         Option("--read-only", kind="flag", help="Let nothing be written but to volumes and memory."),

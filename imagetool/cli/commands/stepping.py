@@ -19,6 +19,7 @@ from imagetool.cli.commands import (
     RESULTS,
     SANDBOX,
     USER,
+    VOLUME,
     WORKDIR,
 )
 from imagetool.cli.grammar import Argument, Command, Option
@@ -32,7 +33,8 @@ COMMANDS = (
     Command(
         "from",
         "stepping:begin",
-        "Begin to build by hand: make a working container of an image; print its name.",
+        "Begin to build by hand: make a working container of an image; print its name. What is said here of containers "
+        "holds for every `run` in it.",
         Option("--name", help="Its name. [default: the image's, and -working-container]"),
         Option("--platform", help="Build for os/arch[/variant]. [default: this machine's]"),
         Option("--arch", help="Build for this architecture."),
@@ -56,6 +58,10 @@ COMMANDS = (
         ),
         Option("--compression", default="gzip", help=f"Of its layers: {CODECS}."),
         Option("--cidfile", kind="file", help="Write its ID to a file."),
+        VOLUME,
+        Option("--network", default="default", choices=NETWORKS, help=f"The network of what is run in it: {NETWORK}"),
+        *EXECUTOR,
+        *SANDBOX,
         PROGRESS,
         Option("--quiet", "-q", kind="flag", help="Show nothing but the name; --progress quiet."),
         Argument("reference", kind="image", help=f"scratch, or an image: {PLACES}."),
@@ -97,6 +103,8 @@ COMMANDS = (
         Option("--healthcheck-start-interval", help="From check to check in that time."),
         Option("--healthcheck-retries", help="How many failures in a row mean that it is not well."),
         Option("--onbuild", many=True, help="An instruction for builds from the image; - to unset all."),
+        Option("--hostname", help='The host name of what is run in it; "" for the usual one. Images have none.'),
+        Option("--domainname", help="Accepted for habit: no OCI image has one."),
         Option("--author", help="Who made the image."),
         Option(
             "--comment",

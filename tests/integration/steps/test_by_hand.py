@@ -165,3 +165,28 @@ def test_what_a_container_needs_outlives_the_removal_of_its_image(shop: Shop) ->
     assert not (shop.root / "layout/blobs/sha256" / image.removeprefix("sha256:")).exists()
     blobs = [path for path in (shop.root / "layout/blobs/sha256").iterdir() if path.stat().st_size > 4096]
     assert blobs == [], "what the removed container needed is gone with it"
+
+
+def test_what_from_says_of_containers_holds_for_every_run_in_it(shop: Shop) -> None:
+    script = "cat /v/inner /w/hello.txt; grep -c other /etc/hosts; ls /sys/class/net; ulimit -n"
+    given = ("-v", "./sub:/v:ro", "--network", "none", "--add-host", "other:1.2.3.4", "--ulimit", "nofile=77")
+    name = shop.do("from", *given, "busybox")
+    more = ("-v", f"{shop.folder}:/w", "--add-host", "others:1.2.3.5")
+    assert shop.do("run", *more, name, "--", "sh", "-c", script).split() == ["inner", "hello", "2", "lo", "77"]
+    assert "nofile" in shop.do("from", "--ulimit", "nofile=x", "busybox", code=2)
+    assert shop.do("containers", "-q", "--noheading").count("\n") == 0  # the one that could not be was not made
+    other = shop.do("from", "--name", "plain", "busybox")
+    assert shop.do("run", other, "--", "sh", "-c", "ls /; ulimit -n").split()[-1] != "77"
+
+
+def test_a_host_name_is_of_what_is_run_and_of_no_image(shop: Shop) -> None:
+    name = shop.do("from", "busybox")
+    usual = shop.do("run", name, "--", "hostname")
+    shop.do("config", "--hostname", "box", "--domainname", "example.org", name)
+    assert shop.do("run", name, "--", "hostname") == "box"
+    assert shop.do("run", "--hostname", "other", name, "--", "hostname") == "other"
+    assert "b x" in shop.do("config", "--hostname", "b x", name, code=2)
+    shop.do("commit", name, "app:1")
+    assert {"Hostname", "Domainname"}.isdisjoint(json.loads(shop.do("inspect", "--config", "app:1"))["config"])
+    shop.do("config", "--hostname", "", name)
+    assert shop.do("run", name, "--", "hostname") == usual

@@ -50,6 +50,7 @@ FULL = {
     "created_by": "hand",
     "comment": "text",
     "edit": "edit-1",
+    "runs": {"memory": "64m", "volume": ["/a:/b:ro"], "stats": True},
     "failed": FailedStep(
         "RUN x",
         "Dockerfile:3",
@@ -78,6 +79,9 @@ def test_a_record_is_read_as_it_was_written() -> None:
         {"layers": []},
         {"config": None},
         {"epoch": "soon"},
+        {"runs": []},
+        {"runs": {"memory": 64}},
+        {"runs": {"volume": ["/a:/b", 1]}},
         {"edit": "../../etc"},
         {"failed": {"text": 1}},
         {"annotations": [1]},
