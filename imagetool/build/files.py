@@ -14,8 +14,9 @@ from imagetool.dockerfile.ignore import IgnoreRules
 from imagetool.errors import LimitExceeded
 from imagetool.image.image import Layer, opener
 from imagetool.layer.entry import Entry, Item, Kind, display
-from imagetool.layer.merge import Opener, Tree, merge
+from imagetool.layer.merge import Opener, merge
 from imagetool.layer.tarreader import read
+from imagetool.layer.tree import Tree
 from imagetool.oci.digest import Digest
 from imagetool.values import dataclass
 
@@ -128,16 +129,16 @@ class LayerFiles:
         """List a directory; see `Files`."""
         found: list[Child] = []
         prefix = b"" if folder == b"." else folder + b"/"
-        for base in sorted(self.tree.children.get(folder, ())):
+        for base in self.tree.children(folder):
             name = prefix + base
-            inode = self.tree.inodes.get(name)
+            inode = self.tree.get(name)
             if inode is None:
                 found.append(Child(base, "dir", Entry(name, "dir", 0o755)))
             elif inode.entry.kind == "file" and len(inode.names) == 1:
                 found.append(Child(base, "file"))
             else:
-                entry = inode.entry._replace(name=name)
-                found.append(Child(base, entry.kind, entry, inode if len(inode.names) > 1 else None))
+                number = (inode.layer, inode.position) if len(inode.names) > 1 else None
+                found.append(Child(base, inode.entry.kind, inode.entry, number))
         return found
 
     def stream(self, taken: Sequence[Taken | TakenFiles]) -> Iterator[Item]:
@@ -145,7 +146,7 @@ class LayerFiles:
         wanted: dict[int, dict[int, list[Entry]]] = {}
         links: list[Entry] = []
         for source, entry in self._entries(taken):
-            inode = self.tree.inodes.get(source)
+            inode = self.tree.get(source)
             if entry.kind == "file" and inode is not None:
                 wanted.setdefault(inode.layer, {}).setdefault(inode.position, []).append(entry)
             elif entry.kind == "link":
@@ -166,7 +167,9 @@ class LayerFiles:
                 yield item
                 continue
             for source, name in item.names():
-                yield source, dressed(self.tree.inodes[source].entry, name, item.owner, item.chmod)
+                inode = self.tree.get(source)
+                assert inode is not None
+                yield source, dressed(inode.entry, name, item.owner, item.chmod)
 
     def read(self, path: bytes, limit: str) -> bytes | None:
         """Return the content of a small regular file, or None when there is none.

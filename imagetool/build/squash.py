@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from imagetool.build.files import LayerFiles, Taken
 from imagetool.layer.entry import Entry, Item
-from imagetool.layer.merge import Tree
+from imagetool.layer.tree import Tree
 from imagetool.layer.whiteout import PREFIX
 
 
@@ -22,12 +22,12 @@ def squashed(files: LayerFiles, below: Tree, *, time: int) -> Iterator[Item]:
     tree = files.tree
     taken: list[Taken] = []
     first: dict[tuple[int, int], bytes] = {}
-    for name in sorted(tree.inodes, key=lambda name: name.split(b"/")):
-        inode, old = tree.inodes[name], below.inodes.get(name)
+    for name, inode in tree.walk():
+        old = below.get(name)
         identity = inode.layer, inode.position
         if old is not None and (old.layer, old.position) == identity:
             continue
-        entry = inode.entry._replace(name=name)
+        entry = inode.entry
         if entry.kind == "file" and first.setdefault(identity, name) != name:
             entry = entry._replace(kind="link", linkname=first[identity], size=0)
         taken.append(Taken(name, entry))
@@ -37,21 +37,14 @@ def squashed(files: LayerFiles, below: Tree, *, time: int) -> Iterator[Item]:
 
 
 def _removed(tree: Tree, below: Tree, time: int) -> Iterator[Item]:
-    for name in sorted((below.inodes.keys() | below.children.keys()) - {b"."}):
+    for name in below.paths():
         folder, _, base = name.rpartition(b"/")
-        if name not in tree.inodes and name not in tree.children and _is_folder(tree, folder):
+        if not tree.has(name) and tree.is_folder(folder):
             yield Entry(folder + b"/" + PREFIX + base if folder else PREFIX + base, "file", 0o644, mtime=time), ()
 
 
 def _implied(tree: Tree, below: Tree) -> Iterator[Item]:
     """Yield the directories that no layer describes, where nothing else would make them, or make them as they are."""
-    for name in sorted(tree.children.keys() - tree.inodes.keys() - {b"."}):
-        if name in below.inodes or (not tree.children[name] and name not in below.children):
+    for name in tree.implied():
+        if below.get(name) is not None or (not tree.children(name) and not below.is_folder(name)):
             yield Entry(name, "dir", 0o755), ()
-
-
-def _is_folder(tree: Tree, name: bytes) -> bool:
-    if not name:
-        return True
-    inode = tree.inodes.get(name)
-    return inode.entry.kind == "dir" if inode else name in tree.children

@@ -10,6 +10,7 @@ from imagetool.cli.options import workplace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from imagetool.cli.app import Globals
@@ -87,9 +88,18 @@ def ls(globals: Globals, *, reference: str, layer: str | None, platform: str | N
     with workplace(globals) as place:
         entries = api.entries(reference, place, layer=layer, platform=_platform(platform))
         if json:
-            sys.stdout.write(dumps([_entry_tree(entry) for entry in entries], indent=2) + "\n")
+            sys.stdout.writelines(_listed(_entry_tree(entry) for entry in entries))
         else:
             sys.stdout.writelines(_line(entry) for entry in entries)
+
+
+def _listed(trees: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield a JSON list as it comes; there may be a million."""
+    before = "["
+    for tree in trees:
+        yield before + "\n  " + dumps(tree, indent=2).replace("\n", "\n  ")
+        before = ","
+    yield "[]\n" if before == "[" else "\n]\n"
 
 
 def _entry_tree(entry: Entry) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Final, Literal
 from imagetool.image.image import Image, Layer, opener
 from imagetool.layer import whiteout
 from imagetool.layer.entry import Entry, Item
-from imagetool.layer.merge import Inode, Tree
+from imagetool.layer.inode import Inode
 from imagetool.layer.tarreader import read
+from imagetool.layer.tree import Tree
 from imagetool.values import dataclass, field
 
 Aspect = Literal["type", "mode", "owner", "mtime", "size", "content", "target", "device", "xattrs", "links"]
@@ -24,6 +25,8 @@ _ASPECTS: Final[tuple[tuple[Aspect, tuple[str, ...]], ...]] = (
     ("device", ("devmajor", "devminor")),
     ("xattrs", ("xattrs",)),
 )
+
+_NOTHING: Final = bytes(32)  # the digest of what holds nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,9 @@ def diff_images(left: Image, right: Image) -> ImageDifference:
 
 
 class _Side:
-    """One image so far: its merged tree, and the digests of what its files hold."""
+    """One image so far: its merged tree, and by layer the digests of what its entries hold, one after another."""
 
-    def __init__(self, tree: Tree, digests: dict[tuple[int, int], bytes]) -> None:
+    def __init__(self, tree: Tree, digests: dict[int, bytearray]) -> None:
         self.tree = tree
         self.digests = digests
 
@@ -112,28 +115,26 @@ class _Side:
         return steps
 
     def _noted(self, items: Iterator[Item], number: int, difference: Difference, where: str) -> Iterator[Entry]:
-        made: set[bytes] = set()
-        for position, (entry, content) in enumerate(items):
-            digest = b""
-            if entry.kind == "file" and entry.size:
-                digest = self.digests[number, position] = _digest(content)
-            self._note(entry, digest, difference, made, where)
+        digests = self.digests[number] = bytearray()
+        for entry, content in items:
+            digest = _digest(content) if entry.kind == "file" and entry.size else _NOTHING
+            digests += digest
+            self._note(entry, digest, difference, where)
             yield entry
 
-    def _note(self, entry: Entry, digest: bytes, difference: Difference, made: set[bytes], where: str) -> None:
+    def _note(self, entry: Entry, digest: bytes, difference: Difference, where: str) -> None:
         name = entry.name
         hidden = whiteout.hidden(name, where=where)
         if hidden is not None:
-            difference.removed += [path for path in self._hides(hidden) if path not in made]
+            difference.removed += [path for path in self._hides(hidden) if not self.tree.is_made(path)]
             return
-        made.add(name)
-        before = self.tree.inodes.get(name)
+        before = self.tree.get(name)
         if before is None:
             difference.added.append(name)
             return
         if entry.kind == "link":
-            target = self.tree.inodes.get(entry.linkname)
-            if target is None or target is before:
+            target = self.tree.get(entry.linkname)
+            if target is None or (target.layer, target.position) == (before.layer, before.position):
                 return
             entry, digest = target.entry, self.digest(target)
         aspects = _aspects(before.entry, entry, same_content=self.digest(before) == digest)
@@ -143,12 +144,13 @@ class _Side:
     def _hides(self, hidden: bytes) -> list[bytes]:
         if hidden.endswith(b"/") or not hidden:
             folder = hidden.rstrip(b"/") or b"."
-            return [child if folder == b"." else folder + b"/" + child for child in self.tree.children.get(folder, ())]
+            return [child if folder == b"." else folder + b"/" + child for child in self.tree.children(folder)]
         return [hidden] if self.tree.lookup(hidden, follow=False)[1] is not None else []
 
     def digest(self, inode: Inode) -> bytes:
-        """Return the digest of a file's content; b"" for an empty file, and for anything else."""
-        return self.digests.get((inode.layer, inode.position), b"")
+        """Return the digest of a file's content; zeros for an empty file, and for anything else."""
+        at = len(_NOTHING) * inode.position
+        return bytes(self.digests[inode.layer][at : at + len(_NOTHING)])
 
 
 def _digest(content: Iterable[bytes]) -> bytes:
@@ -169,18 +171,35 @@ def _aspects(before: Entry, after: Entry, *, same_content: bool) -> tuple[Aspect
 
 def _compare(first: _Side, second: _Side) -> Difference:
     difference = Difference()
-    old, new = first.tree.inodes, second.tree.inodes
-    gone = old.keys() - new.keys()  # of a directory that is gone as a whole only itself
-    difference.removed += [name for name in gone if name.rpartition(b"/")[0] not in gone]
-    difference.added += new.keys() - old.keys()
-    for name in old.keys() & new.keys():
-        before, after = old[name], new[name]
+    gone: set[bytes] = set()
+    same_names: dict[tuple[int, int], bool] = {}
+    for name, before in first.tree.walk():
+        after = second.tree.get(name)
+        if after is None:
+            gone.add(name)  # of a directory that is gone as a whole only itself
+            if name.rpartition(b"/")[0] not in gone:
+                difference.removed.append(name)
+            continue
         aspects = _aspects(before.entry, after.entry, same_content=first.digest(before) == second.digest(after))
-        if before.names != after.names and before.entry.kind == after.entry.kind != "dir":
+        if _has_other_names(before, after, same_names) and before.entry.kind == after.entry.kind != "dir":
             aspects = (*aspects, "links")
         if aspects:
             difference.changed.append(Change(name, aspects))
+    difference.added += (name for name, _ in second.tree.walk() if first.tree.get(name) is None)
     return _sorted(difference)
+
+
+def _has_other_names(before: Inode, after: Inode, known: dict[tuple[int, int], bool]) -> bool:
+    """Compare the names of two files once, however many there are."""
+    if before.linked is None and after.linked is None:
+        return False
+    one, other = before.names, after.names
+    if before.linked is None or after.linked is None:
+        return one != other
+    pair = id(one), id(other)
+    if pair not in known:
+        known[pair] = one == other
+    return not known[pair]
 
 
 def _sorted(difference: Difference) -> Difference:
@@ -209,10 +228,6 @@ def entries(image: Image, *, layer: int | None = None) -> Iterator[Entry]:
         where = f"layer {each.descriptor.digest}"
         with opener(image.content, each)() as chunks:
             tree.apply((entry for entry, _ in read(chunks, where=where)), number, where=where)
-    for name in sorted(tree.inodes, key=lambda name: name.split(b"/")):
-        inode = tree.inodes[name]
-        first = min(inode.names)
-        if name == first:
-            yield inode.entry._replace(name=name)
-        else:
-            yield inode.entry._replace(name=name, kind="link", linkname=first, size=0)
+    for name, inode in tree.walk():
+        first = inode.names[0]
+        yield inode.entry if name == first else inode.entry._replace(kind="link", linkname=first, size=0)

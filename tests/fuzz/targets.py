@@ -49,7 +49,7 @@ def layer(data: bytes) -> None:
         tree = merge(layers)
         flat = [entry.name for entry, _ in read(write(flatten(layers, tree)), where="flat")]
         assert len(flat) == len(set(flat))
-        assert set(tree.inodes) <= set(flat)
+        assert {path for path, _ in tree.walk()} <= set(flat)
 
 
 def document(data: bytes) -> None:
