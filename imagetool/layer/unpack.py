@@ -39,10 +39,12 @@ class Unpacked:
         on an overlay's root directory could say.
     implied: directories that only the names of other entries speak of, made as root's with mode
         0755; in a merged root an older layer may say what they are. Parents first.
+    hidden: paths with the kernel's whiteouts, but for those where something came later.
     """
 
     hides_all: bool
     implied: tuple[bytes, ...]
+    hidden: tuple[bytes, ...]
 
 
 def unpack(
@@ -81,7 +83,7 @@ def unpack(
             except OSError as error:
                 raise _explained(error, f"{where}: cannot unpack {display(entry.name)}") from error
         unpacking.finish()
-        return Unpacked(unpacking.hides_all, tuple(unpacking.implied))
+        return Unpacked(unpacking.hides_all, unpacking.implied(), tuple(unpacking.hidden))
 
 
 def _explained(error: OSError, what: str) -> ImagetoolError:
@@ -119,8 +121,8 @@ class _Unpacking:
         self._folders: dict[bytes, Entry] = {}  # dressed at the end
         self._touched: dict[bytes, int] = {}  # directories no entry describes, and the time they keep
         self._made: set[bytes] = set()  # by this layer: a whiteout of the same layer does not hide them
-        self._hidden: set[bytes] = set()  # whited out by this layer, so a new directory there starts empty
-        self.implied: list[bytes] = []  # directories that no entry describes
+        self.hidden: set[bytes] = set()  # whited out by this layer, so a new directory there starts empty
+        self._implied: dict[bytes, Entry] = {}  # directories that no entry describes, or none did before
         self.hides_all = False
 
     def apply(self, entry: Entry, content: Iterable[bytes]) -> None:
@@ -160,9 +162,8 @@ class _Unpacking:
                 self._touched.setdefault(folder, status.st_mtime_ns)  # a whiteout in it came before
             else:
                 self._root.make_folder(folder)
-                self._folders[folder] = Entry(folder, "dir", 0o755, *self._owner)
-                self.implied.append(folder)
-                if folder in self._hidden:
+                self._folders[folder] = self._implied[folder] = Entry(folder, "dir", 0o755, *self._owner)
+                if folder in self.hidden:
                     self._mark_opaque(folder)
             self._made.add(folder)
 
@@ -180,7 +181,7 @@ class _Unpacking:
         root, name = self._root, entry.name
         if entry.kind == "dir":
             if root.make_folder(name):
-                if name in self._hidden:
+                if name in self.hidden or name in self._made:  # something else of this layer was in its place
                     self._mark_opaque(name)
             elif name not in self._made:
                 self._undress(name)
@@ -201,7 +202,7 @@ class _Unpacking:
             status = self._root.lstat(entry.linkname)
         except NotADirectoryError:
             status = None
-        if status is None:
+        if status is None or (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):  # or one of our whiteouts
             raise InvalidArchive(f"{what}, which is not there")
         if stat.S_ISDIR(status.st_mode):
             raise InvalidArchive(f"{what}, which is a directory")
@@ -246,7 +247,7 @@ class _Unpacking:
         self._touch(folder)
         if self._overlay:
             self._clear_way(name)
-            self._hidden.add(name)
+            self.hidden.add(name)
             self._root.device(name, stat.S_IFCHR, 0)
         else:
             self._root.remove(name)
@@ -294,6 +295,10 @@ class _Unpacking:
             os.setxattr(fd, self._opaque, b"y")
         finally:
             os.close(fd)
+
+    def implied(self) -> tuple[bytes, ...]:
+        """Return the directories that no entry described, later ones neither."""
+        return tuple(name for name, entry in self._implied.items() if self._folders[name] is entry)
 
     def finish(self) -> None:
         """Dress the directories, innermost first: only now does nothing more change their times."""

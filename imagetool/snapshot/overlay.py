@@ -29,7 +29,7 @@ from imagetool.layer.merge import Opener
 from imagetool.layer.tarreader import read
 from imagetool.layer.unpack import Ownership, Unpacked, unpack
 from imagetool.oci.digest import Digest, chain_ids
-from imagetool.snapshot.inherit import inherit
+from imagetool.snapshot.inherit import inherit, remove_stray_marks
 from imagetool.snapshot.parallel import in_parallel
 from imagetool.values import dataclass
 
@@ -152,8 +152,10 @@ class OverlaySnapshotter:
             for at, (snapshot, chain) in enumerate(zip(snapshots, chains, strict=True)):
                 if at in made:
                     folder, unpacked = made[at]
+                    below = [] if unpacked.hides_all else lowers[::-1]
                     with storage_errors(f"cannot finish {chain}"):
-                        inherit(folder / "fs", unpacked.implied, lowers[::-1], opaque=self._opaque)
+                        inherit(folder / "fs", unpacked.implied, frozenset(unpacked.hidden), below, opaque=self._opaque)
+                        remove_stray_marks(folder / "fs", unpacked.hidden, unpacked.implied, below, opaque=self._opaque)
                     self._publish(folder, chain)
                 if (snapshot / "bottom").exists():
                     lowers.clear()
