@@ -10,7 +10,7 @@ Source: GNU tar manual, "Storing Sparse Files".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from imagetool import limits
@@ -153,7 +153,8 @@ def _bound(regions: int, where: str) -> None:
         raise LimitExceeded(f"{where}: a sparse file of more regions than {limits.named('TAR_SPARSE_REGIONS')}")
 
 
-def _checked(size: int, regions: Iterable[tuple[int, int]], stored: int, where: str) -> Sparse:
+def _checked(size: int, regions: Sequence[tuple[int, int]], stored: int, where: str) -> Sparse:
+    _bound(len(regions), where)
     kept = []
     at = total = 0
     for offset, length in regions:
@@ -163,7 +164,6 @@ def _checked(size: int, regions: Iterable[tuple[int, int]], stored: int, where: 
         total += length
         if length:
             kept.append((offset, length))
-    _bound(len(kept), where)
     if total != stored:
         raise InvalidArchive(f"{where}: a sparse file whose map is of {total} bytes, but {stored} are stored")
     if size > limits.LAYER_BYTES:

@@ -6,6 +6,10 @@ import contextlib
 import hashlib
 import os
 import socket
+import struct
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -230,3 +234,123 @@ def test_a_file_is_read_at_its_limits_and_refused_past_them(monkeypatch: pytest.
     monkeypatch.setattr(limits, "SCAN_BYTES", len(raw) - 1)
     with pytest.raises(LimitExceeded):
         parse(raw, where="f")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0880808080808000",  # a number in more bytes than 32 bits need
+        "08ffffffff1f",  # 33 bits
+        "0a0100",  # bytes, not a number
+        "1801",  # a third field
+        "08",
+        "0880",
+    ],
+)
+def test_what_is_no_owner_is_refused(value: str) -> None:
+    with pytest.raises(InvalidDocument, match="not an owner"):
+        parse_owner(bytes.fromhex(value), where="t")
+
+
+def forged(
+    names: list[bytes], targets: list[bytes], xattrs: list[bytes], *, records: int | None = None, more: bytes = b""
+) -> bytes:
+    """Return a scan's file with a right checksum, whatever is in it."""
+
+    def number(value: int) -> bytes:
+        return struct.pack("<Q", value)
+
+    def sized(data: bytes) -> bytes:
+        return number(len(data)) + data
+
+    count = len(names) if records is None else records
+    body = b"imagetool scan 1\n" + sized(b"{}") + number(count) + bytes(struct.calcsize("<IIIQqqQQQ") * count)
+    body += sized(b"\0".join(names)) + sized(b"\0".join(targets)) + number(len(xattrs)) + b"".join(map(sized, xattrs))
+    body += more
+    return body + hashlib.sha256(body).digest()
+
+
+def at(place: int) -> bytes:
+    return struct.pack("<Q", place)
+
+
+FORGED = {
+    "a name twice": forged([b".", b"a", b"a"], [], []),
+    "more records than names": forged([b".", b"a"], [], [], records=3),
+    "fewer records than names": forged([b".", b"a"], [], [], records=1),
+    "a target without a name": forged([b".", b"a"], [b"a"], []),
+    "a target of something else": forged([b".", b"a"], [b"b", b"x"], []),
+    "something behind it": forged([b".", b"a"], [], [], more=b"x"),
+    "an attribute of what is behind the last name": forged([b".", b"a"], [], [at(2), b"user.x", b"v"]),
+    "an attribute of what no number says": forged([b".", b"a"], [], [b"\1", b"user.x", b"v"]),
+    "an attribute without a value": forged([b".", b"a"], [], [at(1), b"user.x"]),
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_a_file_whose_checksum_is_right_is_still_looked_at(case: str) -> None:
+    fits, _ = parse(forged([b".", b"a"], [b"a", b"x"], [at(1), b"user.x", b"v"]), where="f")
+    assert (fits.targets, fits.xattrs) == ({b"a": b"x"}, {b"a": {b"user.x": b"v"}})
+    with pytest.raises(InvalidDocument, match=r"^f: .*unpack the image again"):
+        parse(FORGED[case], where="f")
+
+
+def test_the_other_names_of_a_file_say_nothing_but_which_it_is(tree: Path) -> None:
+    before = scan_directory(tree)
+    (tree / "one").write_text("x")
+    os.setxattr(tree / "one", "user.note", b"v")
+    os.link(tree / "one", tree / "two")
+    found = {entry.name: entry for entry in entries(tree, before)}
+    assert found[b"one"].xattrs == {b"user.note": b"v"}
+    assert (found[b"two"].kind, found[b"two"].linkname, found[b"two"].xattrs) == ("link", b"one", {})
+
+
+def test_a_fifo_that_took_the_place_of_a_file_after_the_scan_does_not_hang(tree: Path) -> None:
+    before = scan_directory(tree)
+    (tree / "new").write_text("x")
+    after = scan_directory(tree)
+    (tree / "new").unlink()
+    os.mkfifo(tree / "new")
+    ended: list[BaseException] = []
+
+    def take() -> None:
+        try:
+            list(diff_directory(tree, before, after, clamp=None, warn=print))
+        except ImagetoolError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "the fifo was waited for"
+    assert "changed while it was read" in str(ended[0])
+
+
+_TWO_FILE_SYSTEMS = """
+import os, subprocess, sys
+from pathlib import Path
+from imagetool.layer.diff import diff_directory
+from imagetool.layer.directory import scan_directory
+tree = Path(sys.argv[1])
+before = scan_directory(tree)
+for name in "ab":
+    (tree / name).mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tree / name], check=True)
+    (tree / name / "x").write_text(name)
+    os.link(tree / name / "x", tree / name / "y")
+assert os.stat(tree / "a/x").st_ino == os.stat(tree / "b/x").st_ino
+for entry, content in diff_directory(tree, before, scan_directory(tree), clamp=None, warn=print):
+    print(entry.name.decode(), entry.kind, entry.linkname.decode(), b"".join(content).decode())
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts")
+def test_files_of_two_file_systems_with_one_inode_number_are_two(tmp_path: Path) -> None:
+    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", _TWO_FILE_SYSTEMS, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        *("a dir  ", "a/x file  a", "a/y link a/x "),
+        *("b dir  ", "b/x file  b", "b/y link b/x "),
+    ]

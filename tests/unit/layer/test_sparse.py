@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,54 @@ def test_every_prefix_of_a_sparse_archive_ends_in_an_error_of_ours() -> None:
             continue
         with pytest.raises(InvalidArchive):
             contents(tar[:cut], where="t")
+
+
+def test_a_map_is_not_read_further_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends maps without end learns of the limit before the next block is asked for."""
+    monkeypatch.setattr(limits, "TAR_SPARSE_REGIONS", 50)
+    asked = 0
+
+    def blocks(first: bytes, then: bytes) -> Iterator[bytes]:
+        nonlocal asked
+        yield first
+        while True:
+            asked += 1
+            assert asked < 100, "the map is read without end"
+            yield then
+
+    endless = old(100, continued=True)[:512]
+    more = b"".join(b"%011o\0%011o\0" % (at, 0) for at in range(21)) + b"\1" + bytes(7)
+    with pytest.raises(LimitExceeded, match="more regions"):
+        list(read(blocks(endless, more), where="t"))
+    count, asked = b"51\n", 0
+    stated = extended(
+        b"x",
+        record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.minor", b"0") + record(b"GNU.sparse.realsize", b"9"),
+    )
+    with pytest.raises(LimitExceeded, match="more regions"):
+        list(read(blocks(stated + header(b"s", size=1 << 30) + padded(count), bytes(512)), where="t"))
+    asked = 0
+    with pytest.raises(InvalidArchive, match="not numbers"):
+        list(read(blocks(stated + header(b"s", size=1 << 30), b"1" * 512), where="t"))
+
+
+def test_regions_without_data_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TAR_SPARSE_REGIONS", 50)
+    fits = b",".join([b"0,0"] * 50)
+    assert contents(pax(size=b"0", map=fits) + END, where="t") == [b""]
+    with pytest.raises(LimitExceeded, match="more regions"):
+        contents(pax(size=b"0", map=fits + b",0,0") + END, where="t")
+
+
+@pytest.mark.parametrize("form", ["header", "records"])
+def test_a_sparse_file_is_no_bigger_than_a_layer_whatever_is_stored_of_it(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LAYER_BYTES", 3000)
+
+    def archive(size: int) -> bytes:
+        return old(size, (0, 1), data=b"x") if form == "header" else pax(b"x", size=b"%d" % size, map=b"0,1")
+
+    assert list(map(len, contents(archive(3000) + END, where="t"))) == [3000]
+    with pytest.raises(LimitExceeded, match="a sparse file of 3001 bytes"):
+        contents(archive(3001) + END, where="t")

@@ -101,6 +101,18 @@ def test_attributes_that_contradict_each_other_are_refused(records: list[tuple[b
         entry(b"".join(record(*pair) for pair in records))
 
 
+@pytest.mark.parametrize(("key", "digits"), [(b"mtime", 13), (b"uid", 10), (b"size", 1)])
+def test_numbers_have_as_many_digits_as_they_may_mean_anything(key: bytes, digits: int) -> None:
+    """A number of thousands of digits costs its square to read."""
+    assert entry(record(key, b"0" * (digits - 1) + b"1")).size == 1
+    with pytest.raises(InvalidArchive, match=key.decode()):
+        entry(record(key, b"0" * 5000 + b"1"))
+    if key == b"mtime":
+        assert entry(record(key, b"9" * 13)).mtime == (1 << 40) * 10**9
+        with pytest.raises(InvalidArchive, match="mtime"):
+            entry(record(key, b"9" * 14))
+
+
 @pytest.mark.parametrize("key", [b"SCHILY.xattr.user.a", b"LIBARCHIVE.xattr.user.a"])
 def test_nobody_gives_all_entries_an_attribute(key: bytes) -> None:
     with pytest.raises(InvalidArchive, match="global header"):
