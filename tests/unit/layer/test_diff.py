@@ -241,7 +241,7 @@ def test_a_file_is_read_at_its_limits_and_refused_past_them(monkeypatch: pytest.
     [
         "0880808080808000",  # a number in more bytes than 32 bits need
         "08ffffffff1f",  # 33 bits
-        "0a0100",  # bytes, not a number
+        "0a01",  # bytes, not a number
         "1801",  # a third field
         "08",
         "0880",
