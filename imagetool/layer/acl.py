@@ -29,6 +29,7 @@ ATTRIBUTE_OF: Final = {ACCESS: b"system.posix_acl_access", DEFAULT: b"system.pos
 _HEADER: Final = struct.pack("<I", 2)
 _ENTRY: Final = struct.Struct("<HHI")
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_KNOWN: Final = {_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER}
 _NO_ID: Final = 0xFFFFFFFF
 _TAGS: Final = {
     **dict.fromkeys((b"user", b"u"), (_USER_OBJ, _USER)),
@@ -43,16 +44,21 @@ def with_lists(entry: Entry, pax: Mapping[bytes, bytes], where: str) -> Entry:
     """Return an entry with the lists that its records state; the one for access states its mode, too.
 
     Where the attribute itself is recorded as well, it counts: it has numbers. A list that names users
-    without a number is kept under the record's own key, too. Raises InvalidArchive and LimitExceeded.
+    without a number is kept under the record's own key, too. Raises InvalidArchive and LimitExceeded, also
+    for attributes that no kernel takes.
     """
     xattrs = dict(entry.xattrs)
     mode = entry.mode
     for key, attribute in ATTRIBUTE_OF.items():
-        if key not in pax or entry.kind == "link":
+        if (key not in pax and attribute not in xattrs) or entry.kind == "link":
             continue
         what = f"{where}: entry {display(entry.name)}"
         if entry.kind == "symlink" or (key == DEFAULT and entry.kind != "dir"):
-            raise InvalidArchive(f"{what} is a {entry.kind}, which cannot have the list {key.decode()}")
+            raise InvalidArchive(f"{what} is a {entry.kind}, which cannot have the list {attribute.decode()}")
+        if attribute in xattrs:
+            _check(xattrs[attribute], what)
+        if key not in pax:
+            continue
         binary, has_names, permissions = from_text(pax[key], what)
         if xattrs.get(attribute, binary) != binary:
             continue
@@ -97,6 +103,17 @@ def from_text(text: bytes, what: str) -> tuple[bytes, bool, int]:
     binary = _HEADER + b"".join(_ENTRY.pack(tag, found[tag, number], number) for tag, number in sorted(found))
     group = found.get((_MASK, _NO_ID), found[_GROUP_OBJ, _NO_ID])
     return binary, bool(names), found[_USER_OBJ, _NO_ID] << 6 | group << 3 | found[_OTHER, _NO_ID]
+
+
+def _check(binary: bytes, what: str) -> None:
+    """Refuse what is not an attribute with a list in it; one without entries is as none."""
+    entries = binary[len(_HEADER) :]
+    if not binary.startswith(_HEADER) or len(entries) % _ENTRY.size:
+        raise InvalidArchive(f"{what} has an access control list that is not of version 2")
+    tags = [tag for tag, permissions, _ in _ENTRY.iter_unpack(entries) if permissions < 8]
+    is_complete = {_USER_OBJ, _GROUP_OBJ, _OTHER} <= set(tags) <= _KNOWN and (_MASK in tags or len(tags) == 3)
+    if entries and (len(tags) != len(entries) // _ENTRY.size or tags != sorted(tags) or not is_complete):
+        raise InvalidArchive(f"{what} has an access control list that says things twice, in disorder or not at all")
 
 
 def _entry(said: bytes, what: str) -> tuple[int, int | bytes, int]:

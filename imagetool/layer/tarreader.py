@@ -165,6 +165,8 @@ def _tail(block: bytes, where: str) -> _Tail:
         major, minor = _number(block, 329, 8, "device", where), _number(block, 337, 8, "device", where)
         if not 0 <= major <= _MAX_MAJOR or not 0 <= minor <= _MAX_MINOR:
             raise InvalidArchive(f"{where}: entry {_name(block)} is a device {major}:{minor}, which cannot be")
+        if kind == "char" and major == minor == 0:
+            raise InvalidArchive(f"{where}: entry {_name(block)} is a device 0:0, the kernel's own whiteout")
     linkname = block[157:257].partition(b"\0")[0] if kind in ("symlink", "link") else b""
     is_simple = kind == "dir" or (kind == "file" and flag != _OLD_SPARSE)
     return _Tail(kind, linkname, major, minor, prefix, total, is_simple)
@@ -334,7 +336,7 @@ def _entry(block: bytes, tail: _Tail, pax: Mapping[bytes, bytes], where: str) ->
         pax_xattrs(pax, raw_name, where),
         where,
     )
-    return with_lists(entry, pax, where) if ACCESS in pax or DEFAULT in pax else entry
+    return with_lists(entry, pax, where) if entry.xattrs or ACCESS in pax or DEFAULT in pax else entry
 
 
 def _sparse(block: bytes, pax: Mapping[bytes, bytes], source: Blocks, entry: Entry, where: str) -> Sparse | None:

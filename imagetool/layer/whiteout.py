@@ -18,9 +18,11 @@ def hidden(name: bytes, *, where: str) -> bytes | None:
     """Return the path a whiteout entry hides, or None for an ordinary entry.
 
     An opaque marker returns its directory with a trailing "/": everything below it is hidden.
-    Raises InvalidArchive for a whiteout of nothing, of "." or of "..".
+    Raises InvalidArchive for a whiteout of nothing, of "." or of "..", and for what would be inside of one.
     """
     folder, slash, base = name.rpartition(b"/")
+    if is_reserved(folder):
+        raise InvalidArchive(f"{where}: entry {display(name)}: a whiteout holds nothing")
     if not base.startswith(PREFIX):
         return None
     if base == OPAQUE:

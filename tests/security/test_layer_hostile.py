@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +57,14 @@ def place(tmp_path: Path) -> Iterator[Path]:
     )
     assert os.lstat(outside / "file").st_nlink == before[2], "a hard link to the canary was made"
     assert sorted(os.listdir(tmp_path)) == ["outside", "target"]
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> Iterator[None]:
+    """Leave nothing that pytest, which recurses to remove old directories, could not remove."""
+    yield
+    subprocess.run(["rm", "-rf", tmp_path / "target"], check=True)
+    (tmp_path / "target").mkdir()  # which `place` looks for
 
 
 def ignore(text: str) -> None:
@@ -230,6 +239,23 @@ def test_a_whiteout_of_nothing_or_of_the_way_up_is_refused(place: Path, name: by
     assert (place / "target/d/x").read_bytes() == b"kept"
 
 
+@pytest.mark.parametrize("whiteouts", ["apply", pytest.param("overlay", marks=root_only)])
+@pytest.mark.parametrize("name", [b".wh.d/x", b".wh..wh..opq/x", b"d/.wh.e/f/g", b".wh.d/.wh.x", b".wh.d/.wh..wh..opq"])
+def test_a_whiteout_holds_nothing(place: Path, name: bytes, whiteouts: Whiteouts) -> None:
+    with pytest.raises(InvalidArchive, match="a whiteout holds nothing"):
+        apply(place, folder(b"d") + file(b"d/x", b"kept"), file(name), whiteouts=whiteouts)
+    with pytest.raises(InvalidArchive, match="a whiteout holds nothing"):
+        list(flatten([(opener(file(name) + END), "1")]))
+    assert sorted(os.listdir(place / "target")) == ["d"]
+
+
+@pytest.mark.parametrize("minor", [0, b"", b"0000000\0"])
+def test_a_whiteout_of_the_kernel_is_nothing_that_a_layer_has(minor: int | bytes) -> None:
+    """Squashed, it would be one for whoever takes the image next."""
+    with pytest.raises(InvalidArchive, match="0:0, the kernel's own whiteout"):
+        list(flatten([(opener(header(b"x", b"3", device=(0, minor)) + END), "1")]))
+
+
 def test_whiteouts_of_what_is_not_there_make_nothing(place: Path) -> None:
     target = apply(place, file(b"a/b/.wh.c") + file(b"x/.wh..wh..opq") + file(b".wh.y"))
     assert list(target.iterdir()) == []
@@ -284,7 +310,7 @@ def test_symlinks_in_a_circle_or_a_long_chain_end(place: Path, count: int) -> No
 
 
 @pytest.mark.usefixtures("kernel")
-def test_paths_with_two_thousand_directories_are_made_and_removed(place: Path) -> None:
+def test_paths_with_two_thousand_directories_are_made_and_removed(place: Path, swept: None) -> None:
     name = b"d/" * 2040 + b"f"
     tar = extended(b"x", record(b"path", name)) + file(b"f", b"deep")
     if not openat2._Kernel.has_openat2:
@@ -295,7 +321,7 @@ def test_paths_with_two_thousand_directories_are_made_and_removed(place: Path) -
     assert list(target.iterdir()) == []
 
 
-def test_trees_deeper_than_any_path_are_removed(place: Path) -> None:
+def test_trees_deeper_than_any_path_are_removed(place: Path, swept: None) -> None:
     """Symlinks on the way make paths that no single path could say."""
     long = b"d/" * 2000
     tar = extended(b"x", record(b"path", long)) + header(b"d", b"5", mode=0o755)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -242,6 +243,58 @@ def test_a_malformed_list_is_refused_by_the_name_of_its_entry(key: bytes, text: 
 def test_what_can_have_no_such_list_is_refused(key: bytes, what: bytes) -> None:
     with pytest.raises(InvalidArchive, match="cannot have the list"):
         entries(said(key, PLAIN, what))
+
+
+def attribute(*entries: tuple[int, int, int], version: int = 2) -> bytes:
+    """Return an attribute of (tag, permissions, number) as they are."""
+    return struct.pack("<I", version) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+NOBODY_ID = 0xFFFFFFFF
+THREE = ((1, 6, NOBODY_ID), (4, 4, NOBODY_ID), (32, 4, NOBODY_ID))
+MALFORMED = {
+    "nothing": b"",
+    "version 1": attribute(*THREE, version=1),
+    "half an entry": attribute(*THREE)[:-1],
+    "no owner": attribute(*THREE[1:]),
+    "the owner twice": attribute(THREE[0], *THREE),
+    "in disorder": attribute(*reversed(THREE)),
+    "a user and no mask": attribute(THREE[0], (2, 7, 5), *THREE[1:]),
+    "a tag that is none": attribute(*THREE, (64, 4, NOBODY_ID)),
+    "permissions that are none": attribute((1, 15, NOBODY_ID), *THREE[1:]),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+@pytest.mark.parametrize("key", ATTRIBUTE_OF.values())
+def test_an_attribute_that_no_kernel_takes_is_refused_by_the_name_of_its_entry(key: bytes, case: str) -> None:
+    tar = said(b"SCHILY.xattr." + key, MALFORMED[case], header(b"f/", b"5"))
+    with pytest.raises(InvalidArchive, match=r"^t: entry f has an access control list that"):
+        entries(tar)
+
+
+@root
+def test_an_attribute_is_refused_where_the_kernel_refuses_it(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for value in filter(None, MALFORMED.values()):
+        with pytest.raises(OSError, match=r"Invalid argument|not supported"):
+            os.setxattr(tmp_path / "d", "system.posix_acl_access", value)
+    assert entries(said(b"SCHILY.xattr.system.posix_acl_access", attribute()))[0].xattrs  # none at all is taken
+    os.setxattr(tmp_path / "d", "system.posix_acl_access", attribute())
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        (b"system.posix_acl_default", file(b"f")),
+        (b"system.posix_acl_access", header(b"f", b"2", linkname=b"x")),
+        (b"system.posix_acl_default", header(b"f", b"6")),
+    ],
+    ids=["default of a file", "access of a symlink", "default of a fifo"],
+)
+def test_what_can_have_no_such_attribute_is_refused(key: bytes, what: bytes) -> None:
+    with pytest.raises(InvalidArchive, match="cannot have the list"):
+        entries(said(b"SCHILY.xattr." + key, attribute(*THREE), what))
 
 
 @pytest.mark.parametrize("key", [ACCESS, DEFAULT])
