@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from imagetool.build.files import LayerFiles, Taken
+from imagetool.build.files import LayerFiles
 from imagetool.layer.entry import Entry, Item
+from imagetool.layer.tarreader import read
 from imagetool.layer.tree import Tree
 from imagetool.layer.whiteout import PREFIX
 
@@ -20,20 +21,31 @@ def squashed(files: LayerFiles, below: Tree, *, time: int) -> Iterator[Item]:
     A file that gained a name is written anew under it: a layer cannot link to another's.
     """
     tree = files.tree
-    taken: list[Taken] = []
-    first: dict[tuple[int, int], bytes] = {}
-    for name, inode in tree.walk():
-        old = below.get(name)
-        identity = inode.layer, inode.position
-        if old is not None and (old.layer, old.position) == identity:
-            continue
-        entry = inode.entry
-        if entry.kind == "file" and first.setdefault(identity, name) != name:
-            entry = entry._replace(kind="link", linkname=first[identity], size=0)
-        taken.append(Taken(name, entry))
     yield from _removed(tree, below, time)
     yield from _implied(tree, below)
-    yield from files.stream(taken)
+    layers: set[int] = set()
+    for name, inode in tree.walk():
+        if below.origin(name) != (inode.layer, inode.position):
+            if inode.entry.kind == "file":
+                layers.add(inode.layer)
+            else:
+                yield inode.entry, ()
+    for number in sorted(layers):
+        open_layer, where = files.layers[number]
+        with open_layer() as chunks:
+            for names, (entry, content) in tree.surviving(read(chunks, where=where), number):
+                if entry.kind == "file":
+                    new = [name for name in names if below.origin(name) != tree.origin(name)]
+                    yield from _named(new, entry, content)
+
+
+def _named(names: list[bytes], entry: Entry, content: Iterable[bytes]) -> Iterator[Item]:
+    """Yield a file under its names: the content with the first, links to it with the others."""
+    for name in names:
+        if name == names[0]:
+            yield entry._replace(name=name), content
+        else:
+            yield entry._replace(name=name, kind="link", linkname=names[0], size=0), ()
 
 
 def _removed(tree: Tree, below: Tree, time: int) -> Iterator[Item]:

@@ -16,7 +16,6 @@ from imagetool.layer.entry import Entry, Item, Kind, display
 from imagetool.layer.inode import PLAIN, Child, Common, Folder, Inode, Linked, Node, Odd
 
 _LINKS: Final = 40  # symlinks in one resolution, as in the kernel
-_IMPLIED: Final = 0o755  # the mode of a directory that exists as the parent of something only
 
 
 class Tree:
@@ -109,8 +108,7 @@ class Tree:
             if old is not None:
                 self._drop(old, name)
             children[base] = old = Folder()
-        old.node = node
-        old.stamp = stamp
+        old.node, old.stamp = node, stamp
 
     def _link(self, folder: Folder, base: bytes, name: bytes, entry: Entry, where: str) -> None:
         """Give a file one more name."""
@@ -158,7 +156,6 @@ class Tree:
         Symlinks on the way that the layer being applied made are followed, as they are when it is
         unpacked; what older layers have where a directory is meant gives way to one.
         """
-        stamp = len(self._layers) - 1
         waiting = above.split(b"/")[::-1]
         folders: list[Folder | None] = [self._root]
         parts: list[bytes] = []
@@ -173,7 +170,7 @@ class Tree:
             child = folder.children.get(part) if folder is not None else None
             if child is not None and type(child) is not Folder:
                 path = b"/".join((*parts, part))
-                if not self._is_made(child, path, stamp):
+                if not self._is_made(child, path, len(self._layers) - 1):
                     assert folder is not None
                     self._drop(folder.children.pop(part), path)
                     child = None
@@ -239,9 +236,7 @@ class Tree:
 
     def _drop(self, child: Child, path: bytes) -> None:
         """Take the names of what was at a path, and below it, from what has others."""
-        if not self._linked:
-            return
-        pending = [(path, child)]
+        pending = [(path, child)] if self._linked else []
         while pending:
             path, child = pending.pop()
             if type(child) is Linked:
@@ -252,11 +247,10 @@ class Tree:
     def _at(self, path: bytes) -> Child | None:
         """Return what is at a path, taken by the letter; b"" is the root, too."""
         child: Child | None = self._root
-        if path and path != b".":
-            for part in path.split(b"/"):
-                if type(child) is not Folder:
-                    return None
-                child = child.children.get(part)
+        for part in path.split(b"/") if path and path != b"." else ():
+            if type(child) is not Folder:
+                return None
+            child = child.children.get(part)
         return child
 
     def _inode(self, path: bytes, child: Child) -> Inode:
@@ -276,6 +270,12 @@ class Tree:
         if child is None or (type(child) is Folder and child.node is None):
             return None
         return self._inode(path, child)
+
+    def origin(self, path: bytes) -> tuple[int, int] | None:
+        """Return layer and position of what `get` would; no two files, or directories, have the same."""
+        child = self._at(path)
+        stamp, position = (-1, -1) if child is None else self._origin(child)
+        return None if stamp < 0 else (self._layers[stamp], position)
 
     def has(self, path: bytes) -> bool:
         """Say whether there is anything at a path, if only a directory that no layer describes."""
@@ -349,7 +349,7 @@ class Tree:
         if child is None:
             return name, None
         if type(child) is Folder and child.node is None:
-            return name, Entry(name, "dir", _IMPLIED)
+            return name, Entry(name, "dir", 0o755)
         return name, self._inode(name, child).entry
 
     @staticmethod
