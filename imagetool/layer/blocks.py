@@ -7,6 +7,7 @@ from typing import Final
 
 from imagetool import limits
 from imagetool.errors import InvalidArchive, LimitExceeded
+from imagetool.layer.entry import display
 
 BLOCK: Final = 512
 
@@ -16,9 +17,11 @@ class Blocks:
 
     buffer, at: the bytes at hand and how many of them were read, for who can use them as they
         lie there and moves `at` on. expanded: counts what sparse files of it unpack to.
+    entry, is_inside: the last entry that was reached, and whether its content is being read; what is
+        wrong with the stream is said to be there.
     """
 
-    __slots__ = ("_chunks", "_where", "at", "buffer", "expanded")
+    __slots__ = ("_chunks", "_where", "at", "buffer", "entry", "expanded", "is_inside")
 
     def __init__(self, chunks: Iterable[bytes], where: str) -> None:
         self._chunks = iter(chunks)
@@ -26,6 +29,8 @@ class Blocks:
         self.at = 0
         self._where = where
         self.expanded = 0
+        self.entry = b""
+        self.is_inside = False
 
     def block(self) -> bytes:
         """Return the next 512 bytes; b"" at the end of the stream."""
@@ -56,11 +61,11 @@ class Blocks:
         while left:
             have = len(self.buffer) - self.at
             if not have:
-                self.buffer, self.at = next(self._chunks, b""), 0
+                self.buffer, self.at = self._next() or b"", 0
                 if not self.buffer:
                     if at_end and left == size:
                         return
-                    raise InvalidArchive(f"{self._where}: the archive ends in the middle of an entry")
+                    raise InvalidArchive(f"{self._where}: the archive ends in the middle of an entry{self._reached()}")
                 continue
             if self.at == 0 and have <= left:
                 piece = self.buffer
@@ -80,6 +85,15 @@ class Blocks:
                 raise LimitExceeded(
                     f"{self._where}: more follows the end of the archive than {limits.named('TAR_TRAILING_BYTES')}"
                 )
-            if (following := next(self._chunks, None)) is None:
+            if (following := self._next()) is None:
                 return
             chunk = memoryview(following)
+
+    def _next(self) -> bytes | None:
+        try:
+            return next(self._chunks, None)
+        except (InvalidArchive, LimitExceeded) as error:
+            raise type(error)(f"{error}{self._reached()}") from None
+
+    def _reached(self) -> str:
+        return f"; reached {'in' if self.is_inside else 'after'} entry {display(self.entry)}" if self.entry else ""

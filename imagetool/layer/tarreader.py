@@ -100,32 +100,28 @@ def read(chunks: Iterable[bytes], *, where: str) -> Iterator[Item]:
         if not records:
             _remember(block, entry)
         extended.reset()
+        source.entry, source.is_inside = entry.name, True
         size = entry.size
         sparse = None if tail.is_simple and not records else _sparse(block, records, source, entry, where)
         if sparse is not None:
             size = sparse.stored
         elif size <= _SMALL:
-            yield entry, ((source.take(size),) if size else ())
-            continue
-        content = _within(entry.name, source.pieces(size))
-        if sparse is None:
+            content = (source.take(size),) if size else ()
+            source.is_inside = False
             yield entry, content
+            continue
+        pieces = source.pieces(size)
+        if sparse is None:
+            yield entry, pieces
         else:
-            yield entry._replace(size=sparse.size), expand(sparse, content)
-        for _ in content:
+            yield entry._replace(size=sparse.size), expand(sparse, pieces)
+        for _ in pieces:
             pass
         source.skip(-size % BLOCK)
+        source.is_inside = False
     if extended.seen:
         raise InvalidArchive(f"{where}: the archive ends after an extended header")
     source.drain()
-
-
-def _within(name: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield content; what is wrong with the stream it comes from is said to be there."""
-    try:
-        yield from pieces
-    except (InvalidArchive, LimitExceeded) as error:
-        raise type(error)(f"{error}; reached in entry {display(name)}") from None
 
 
 class _Tail(NamedTuple):
@@ -257,6 +253,7 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
     near_owner, mode, uid, gid = b"", 0, 0, 0
     known = len(_NUMBERS)
     kind: Kind | None = None
+    entry: Entry | None = None
     while at + 512 <= end and left > 0:
         name, owner_field, size_field, time_field, sum_field, rest = _FIELDS(buffer, at)
         if rest != near:
@@ -298,6 +295,8 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
         source.at = at = after
         entry = _new(Entry, (name, kind, mode, uid, gid, size, seconds * 1_000_000_000, b"", 0, 0, _NO_XATTRS))
         yield entry, ((buffer[start : start + size],) if size else ())
+    if entry is not None:
+        source.entry = entry.name
     return left
 
 
