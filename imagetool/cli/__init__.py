@@ -1,1 +1,1 @@
-"""The command line: one module per group of commands, errors rendered in one place. Only here is typer (`typed`)."""
+"""The command line: `commands` says what there is, `app` calls it, and only `typed` has typer, for help and errors."""

@@ -58,13 +58,13 @@ def watched(
     """Yield the observer for --progress and --timeline, and what is to be told the digest of the image that was built.
 
     Args:
-        timeline: where the page goes that `timeline.drawn` writes; None for none.
+        timeline: where the page goes that `timelinepage.drawn` writes; None for none.
     """
     if timeline is None:
         with display(mode) as shown:
             yield shown, lambda _: None
         return
-    from imagetool.cli.timeline import drawn
+    from imagetool.cli.timelinepage import drawn
 
     with drawn(timeline, title, redact) as chart, display(mode) as shown:
         yield tee(chart, shown), chart.built

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from imagetool.cli.app import Globals
     from imagetool.progress import Observer
+    from imagetool.runtime.executors import ExitStatus
     from imagetool.streams.codecs import Codec
+    from imagetool.verbs.run import RunOptions
 
 
 def plain_workplace(globals: Globals, observer: Observer) -> Workplace:
@@ -38,3 +42,23 @@ def wanted_codec(compression: str | None, reproducible: bool) -> Codec | None:
 
     codec = Codec.parse(compression or "gzip")
     return codec.made_reproducible() if reproducible else codec
+
+
+def write(stream: int, data: bytes) -> None:
+    """Write what a container says to our own stdout or stderr."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(stream, view) :]
+
+
+def told(status: ExitStatus, options: RunOptions) -> int:
+    """Tell what there is to tell of how a container ended; return its exit code."""
+    if status.limit:
+        sys.stderr.write(f"imagetool: the container met {status.limit}\n")
+    if options.sandbox.measured:
+        usage = status.usage
+        sys.stderr.write(
+            f"imagetool: used {usage.cpu_seconds:.2f} s of CPU time, {usage.peak_memory / (1 << 20):.1f} MiB of memory "
+            f"at most, and wrote {usage.written / (1 << 20):.1f} MiB\n"
+        )
+    return status.code

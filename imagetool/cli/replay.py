@@ -41,7 +41,7 @@ def replay(answer: Answer, progress: str) -> None:
 
 def draw(answer: Answer, path: str, *, title: str, redact: Callable[[str], str]) -> None:
     """Write the page of a build that was not carried out; raises StorageError."""
-    from imagetool.cli.timeline import drawn
+    from imagetool.cli.timelinepage import drawn
 
     with drawn(path, title, redact) as timeline:
         timeline.answered = True

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from imagetool import limits
-from imagetool.cli.options import plain_workplace, workplace
+from imagetool.cli.options import plain_workplace, told, workplace, write
 from imagetool.errors import HostError, NetworkError, NotFound, UsageError
 from imagetool.progress import silent
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imagetool.cli.app import Globals
-    from imagetool.runtime.executors import ExitStatus
     from imagetool.runtime.sandbox import Sandbox
     from imagetool.verbs.run import RunOptions
 
@@ -126,19 +125,6 @@ def _options(
     )
 
 
-def told(status: ExitStatus, options: RunOptions) -> int:
-    """Tell what there is to tell of how a container ended; return its exit code."""
-    if status.limit:
-        sys.stderr.write(f"imagetool: the container met {status.limit}\n")
-    if options.sandbox.measured:
-        usage = status.usage
-        sys.stderr.write(
-            f"imagetool: used {usage.cpu_seconds:.2f} s of CPU time, {usage.peak_memory / (1 << 20):.1f} MiB of memory "
-            f"at most, and wrote {usage.written / (1 << 20):.1f} MiB\n"
-        )
-    return status.code
-
-
 def _sandbox(given: dict[str, Any]) -> Sandbox:
     """Read the options for containers; ours have what those of docker have, a little more than build steps."""
     from imagetool.runtime.sandbox import parse_sandbox
@@ -150,13 +136,6 @@ def _sandbox(given: dict[str, Any]) -> Sandbox:
     names = [*(() if everything else CONTAINER_CAPABILITIES), *given["cap_add"]]
     security = security_of(cap_add=names, cap_drop=given["cap_drop"], security_opt=given["security_opt"])
     return replace(sandbox, security=security)
-
-
-def write(stream: int, data: bytes) -> None:
-    """Write what a container says to our own stdout or stderr."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(stream, view) :]
 
 
 def _lines(paths: Sequence[str]) -> Iterator[str]:

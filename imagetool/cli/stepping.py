@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from imagetool.cli.options import workplace
+from imagetool.cli.options import told, workplace, write
 from imagetool.errors import UsageError
 
 TYPE_CHECKING = False
@@ -118,7 +118,6 @@ def run_in(globals: Globals, container: str, options: RunOptions, mounts: Sequen
     """Run a command in a working container; return its exit code."""
     from pathlib import Path
 
-    from imagetool.cli.running import told, write
     from imagetool.runtime.session import Session
     from imagetool.verbs.byhand import HandMounts, HandRun
     from imagetool.verbs.byhand import run_in as run
@@ -273,7 +272,6 @@ def debug(
 ) -> int:
     """Open a shell in a working container, or run a command there; return its exit code."""
     from imagetool.cli.lines import printable
-    from imagetool.cli.running import told, write
     from imagetool.cli.systems import wishes
     from imagetool.config.environment import network_fallback
     from imagetool.runtime.sandbox import parse_sandbox

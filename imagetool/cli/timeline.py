@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 from imagetool import progress
-from imagetool.content.staging import write_file
-from imagetool.errors import ImagetoolError
 from imagetool.values import dataclass, field
 
 _TAIL_BYTES: Final = 4 << 10
@@ -189,28 +185,3 @@ class Timeline:
     def _end(self, kind: str, identity: str) -> None:
         if span := self._open.pop((kind, identity), None):
             span.end = self.total
-
-
-@contextmanager
-def drawn(path: str, title: str, redact: Callable[[str], str]) -> Iterator[Timeline]:
-    """Yield the observer of a build, and write its page when the build is over, whether or not it worked.
-
-    Args:
-        path: where the page goes; it is there whole or not at all.
-        redact: takes secrets out of a text.
-
-    What the build raises goes on; raises StorageError when the page cannot be written.
-    """
-    from imagetool.cli.timelinepage import page
-
-    timeline = Timeline()
-    try:
-        yield timeline
-    except BaseException as error:
-        told = "\n".join([str(error), *getattr(error, "__notes__", ())]) if isinstance(error, ImagetoolError) else ""
-        try:
-            write_file(Path(path), page(timeline, title, told or "interrupted", redact).encode())
-        except ImagetoolError as second:
-            error.add_note(f"--timeline: {second}")
-        raise
-    write_file(Path(path), page(timeline, title, "", redact).encode())

@@ -9,6 +9,8 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from imagetool import __version__
@@ -16,6 +18,8 @@ from imagetool.cli.lines import printable
 from imagetool.cli.render import amount_of, counted
 from imagetool.cli.timeline import Part, Span, Step, Timeline
 from imagetool.cli.timelinestyle import STYLE
+from imagetool.content.staging import write_file
+from imagetool.errors import ImagetoolError
 
 _TEXT: Final = 20_000  # characters of a command or an output that are shown
 _LINE: Final = 160
@@ -28,6 +32,29 @@ _MARKS: Final = {
     "running": "stopped",
     "waiting": "not begun",
 }
+
+
+@contextmanager
+def drawn(path: str, title: str, redact: Callable[[str], str]) -> Iterator[Timeline]:
+    """Yield the observer of a build, and write its page when the build is over, whether or not it worked.
+
+    Args:
+        path: where the page goes; it is there whole or not at all.
+        redact: takes secrets out of a text.
+
+    What the build raises goes on; raises StorageError when the page cannot be written.
+    """
+    timeline = Timeline()
+    try:
+        yield timeline
+    except BaseException as error:
+        told = "\n".join([str(error), *getattr(error, "__notes__", ())]) if isinstance(error, ImagetoolError) else ""
+        try:
+            write_file(Path(path), page(timeline, title, told or "interrupted", redact).encode())
+        except ImagetoolError as second:
+            error.add_note(f"--timeline: {second}")
+        raise
+    write_file(Path(path), page(timeline, title, "", redact).encode())
 
 
 def page(timeline: Timeline, title: str, error: str, redact: Callable[[str], str]) -> str:

@@ -1,1 +1,1 @@
-"""What the environment and the files of the user say. The only readers of `os.environ`."""
+"""What the environment and the files of the user say. Elsewhere the environment is only handed on to programs."""

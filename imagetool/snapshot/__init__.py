@@ -1,1 +1,1 @@
-"""Root filesystems for RUN steps. See `overlay`."""
+"""Unpacked root filesystems: under an `overlay` or in one `directory` for steps, a `bundle` for people to edit."""

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from imagetool.config.environment import cdi_folders, source_date_epoch
+from imagetool.config.environment import cdi_folders, source_date_epoch, source_date_epoch_text
 from imagetool.content.layout import REF_NAME, LayoutStore
 from imagetool.errors import NetworkError, NotFound
 from imagetool.image.image import this_platform
@@ -192,7 +192,7 @@ def _epoch(
         witness.opaque()  # it hangs on more than the commit
         place.observer(Note(text, "warning"))
 
-    text = options.build_args.get(EPOCH_ARG, os.environ.get(EPOCH_ARG, "") or declared)
+    text = options.build_args.get(EPOCH_ARG, source_date_epoch_text() or declared)
     if text != _OF_CONTEXT:
         told = source_date_epoch({EPOCH_ARG: text}) if options.epoch is None else options.epoch
         if told is not None:

@@ -11,8 +11,8 @@ import pytest
 
 from imagetool.build.secrets import Secrets
 from imagetool.cli.buildoptions import redacting
-from imagetool.cli.timeline import Timeline, drawn
-from imagetool.cli.timelinepage import page
+from imagetool.cli.timeline import Timeline
+from imagetool.cli.timelinepage import drawn, page
 from imagetool.errors import StepFailed, StorageError
 from imagetool.progress import (
     BlobFinished,

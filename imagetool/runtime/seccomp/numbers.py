@@ -70,12 +70,6 @@ def numbers(architecture: str) -> dict[str, int]:
     return found
 
 
-@functools.cache
-def is_known(name: str) -> bool:
-    """Say whether any of the machines has a system call of this name."""
-    return any(name in numbers(architecture) for architecture in AUDIT)
-
-
 #: What x86-64 has and x32 has not.
 _NOT_X32: Final = """
 _sysctl create_module epoll_ctl_old epoll_wait_old get_kernel_syms get_thread_area map_shadow_stack nfsservctl
