@@ -52,7 +52,8 @@ def _report(globals: Globals, context: str, file: str | None, build_arg: Sequenc
         build_args=dict(pair for text in build_arg if (pair := build_argument(text))),
         platform=Platform.parse(platform) if platform else None,
     )
-    return api.check(Path(context), options, plain_workplace(globals, silent))
+    stdin = None if file == "-" else sys.stdin.buffer
+    return api.check(context, options, plain_workplace(globals, silent), stdin=stdin)
 
 
 def finish(reports: Sequence[Report], form: str) -> None:

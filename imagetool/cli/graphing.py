@@ -29,9 +29,11 @@ def graph(
 
     from imagetool import api
     from imagetool.cli.buildoptions import from_stdin
+    from imagetool.cli.options import plain_workplace
     from imagetool.config.environment import build_argument
     from imagetool.content.staging import write_file
     from imagetool.oci.platform import Platform
+    from imagetool.progress import silent
 
     options = api.BuildOptions(
         file=Path(file) if file and file != "-" else None,
@@ -41,7 +43,8 @@ def graph(
         target=target,
         platform=Platform.parse(platform) if platform else None,
     )
-    drawn = api.graph(Path(context), options)
+    place = plain_workplace(globals, silent)
+    drawn = api.graph(context, options, place, stdin=None if file == "-" else sys.stdin.buffer)
     if format == "auto":
         suffix = Path(output or "").suffix
         format = {".json": "json", ".dot": "dot", ".gv": "dot"}.get(suffix, "svg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from imagetool.content.layout import LayoutStore
 from imagetool.errors import ImagetoolError, StepFailed, UsageError
@@ -16,7 +16,7 @@ from imagetool.progress import phase
 from imagetool.transports.local import local_name
 from imagetool.values import replace
 from imagetool.verbs.buildoptions import BuildOptions, dockerfile_of, shown_name
-from imagetool.verbs.buildworker import OnDemand, download, enter_namespace, worker_of
+from imagetool.verbs.buildworker import OnDemand, enter_namespace, worker_of
 from imagetool.verbs.check import refuse_findings, tell_findings
 from imagetool.verbs.workplace import Workplace
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from imagetool.build.worker import Witness, Worker
     from imagetool.dockerfile import Dockerfile, IgnoreRules
     from imagetool.image.image import Image
-
-#: What a build argument that switches something on may be.
-_ON: Final = ("1", "true")
 
 
 def build(
@@ -57,17 +54,15 @@ def build(
 def _opened(
     context: Path | str, options: BuildOptions, place: Workplace, witness: Witness, stdin: BinaryIO | None
 ) -> Image:
-    from imagetool.build.contexts import is_foreign, open_context
-    from imagetool.build.graph import KEEP_GIT_ARG
+    from imagetool.build.contexts import is_foreign
+    from imagetool.verbs.contexts import opened_context, opening
 
     if is_foreign(str(context)) or options.contexts:
         witness.opaque()
-    token = options.secrets.git_token if options.secrets else b""
-    keep = options.build_args.get(KEEP_GIT_ARG, "") in _ON
     with ExitStack() as stack:
-        opening: dict[str, Any] = {"scratch": place.root / "scratch", "download": download, "token": token}
-        opened = stack.enter_context(open_context(str(context), stdin=stdin, keep_git_dir=keep, **opening))
-        named = {name.lower(): _named(value, opening, stack) for name, value in options.contexts.items()}
+        opened = stack.enter_context(opened_context(context, options, place, stdin=stdin))
+        how = opening(options, place)
+        named = {name.lower(): _named(value, how, stack) for name, value in options.contexts.items()}
         return _build(opened, named, options, place, witness)
 
 
@@ -99,14 +94,14 @@ def build_index(
     return index.descriptor
 
 
-def _named(value: str, opening: dict[str, Any], stack: ExitStack) -> Any:
+def _named(value: str, how: dict[str, Any], stack: ExitStack) -> Any:
     """Return what a named build context is: a directory, or an image by its name."""
     from imagetool.build.contexts import folder_ignore, open_context
     from imagetool.build.files import FolderSource
 
     if value.startswith(("docker-image://", "oci-layout://")):
         return value
-    opened = stack.enter_context(open_context(value, **opening))
+    opened = stack.enter_context(open_context(value, **how))
     return FolderSource(opened.folder, folder_ignore(opened.folder))
 
 
@@ -117,7 +112,7 @@ def _build(opened: Opened, named: dict[str, Any], options: BuildOptions, place: 
 
     path, text = dockerfile_of(opened, options, witness)
     names = [local_name(tag) for tag in options.tags]
-    dockerfile = parse(text, file=shown_name(path, options))
+    dockerfile = parse(text, file=shown_name(path, opened, options))
     ignore = find_ignore(opened, path, witness)
     refuse_findings(dockerfile, ignore, options, place)
     request = _request(opened, dockerfile, ignore, named, options)
@@ -189,7 +184,7 @@ def _solved(
     from imagetool.build.graph import INLINE_CACHE_ARG
     from imagetool.build.solver import solve
 
-    inline = options.build_args.get(INLINE_CACHE_ARG, "") in _ON or any(not one.place for one in options.cache_to)
+    inline = options.is_on(INLINE_CACHE_ARG) or any(not one.place for one in options.cache_to)
     if not options.cache_from and not options.cache_to and not inline:
         return solve(request, worker, observer=place.observer)
     from imagetool.verbs.buildcache import export_cache, shared

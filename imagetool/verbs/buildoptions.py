@@ -71,6 +71,10 @@ class BuildOptions:
     allow: Entitlements | None = None
     checks: bool = True
 
+    def is_on(self, argument: str) -> bool:
+        """Whether a build argument that switches something on does so."""
+        return self.build_args.get(argument, "") in ("1", "true")
+
 
 def dockerfile_of(opened: Opened, options: BuildOptions, witness: Witness) -> tuple[Path, bytes]:
     """Return the path and the text of the Dockerfile; raises as `build.contexts.find_dockerfile`."""
@@ -88,8 +92,10 @@ def dockerfile_of(opened: Opened, options: BuildOptions, witness: Witness) -> tu
     return path, text
 
 
-def shown_name(path: Path, options: BuildOptions) -> str:
-    """Return how messages call the Dockerfile: as the user did, or from where the user is."""
+def shown_name(path: Path, opened: Opened, options: BuildOptions) -> str:
+    """Return how messages call the Dockerfile: as the user did, or from where the user or the context is."""
     if options.text is not None:
         return "Dockerfile"
+    if opened.foreign:
+        return os.path.relpath(path, opened.folder)
     return str(path) if options.file else os.path.relpath(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from imagetool import __version__
 from imagetool.build.cache import key_of
@@ -19,16 +19,21 @@ if TYPE_CHECKING:
     from imagetool.image.image import Image
 
 
-def check(context: Path, options: BuildOptions, place: Workplace) -> Report:
-    """Lint the Dockerfile of a directory. Nothing is built or pulled: of base images only local ones are known."""
-    from imagetool.build.contexts import Opened, find_ignore
+def check(context: Path | str, options: BuildOptions, place: Workplace, *, stdin: BinaryIO | None = None) -> Report:
+    """Lint the Dockerfile of a context. Nothing is built or pulled: of base images only local ones are known.
+
+    Args:
+        context, stdin: as of `build`.
+    """
+    from imagetool.build.contexts import find_ignore
     from imagetool.build.worker import Unwatched
     from imagetool.dockerfile import parse
+    from imagetool.verbs.contexts import opened_context
 
-    opened = Opened(context)
-    path, text = dockerfile_of(opened, options, Unwatched())
-    dockerfile = parse(text, file=shown_name(path, options))
-    return _lint(dockerfile, find_ignore(opened, path, Unwatched()), options, place)
+    with opened_context(context, options, place, stdin=stdin) as opened:
+        path, text = dockerfile_of(opened, options, Unwatched())
+        dockerfile = parse(text, file=shown_name(path, opened, options))
+        return _lint(dockerfile, find_ignore(opened, path, Unwatched()), options, place)
 
 
 def refuse_findings(dockerfile: Dockerfile, ignore: IgnoreRules, options: BuildOptions, place: Workplace) -> None:

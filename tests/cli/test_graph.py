@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -86,3 +89,33 @@ def test_the_command_writes_what_the_name_says(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "Dockerfile").write_text("FRM scratch\n")
     assert run(["graph", context]) == 1
     assert "Dockerfile:1" in capsys.readouterr().err
+
+
+def test_the_dockerfile_is_wherever_build_finds_one(tmp_path: Path) -> None:
+    text = "FROM scratch AS a\nCOPY x /\nFROM a\nENV A=$UNSET\nCMD echo\n"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/Dockerfile").write_text(text)
+    (tmp_path / "some.df").write_text(text)
+    with tarfile.open(tmp_path / "files.tar", "w") as tar:
+        tar.add(tmp_path / "folder", ".")
+    program, root = [sys.executable, "-m", "imagetool"], tmp_path / "root"
+    drawn, found = [], []
+    for args, stdin in (
+        (["folder"], b""),
+        (["some.df"], b""),
+        (["files.tar"], b""),
+        (["-"], text.encode()),
+        (["-"], (tmp_path / "files.tar").read_bytes()),
+        (["--file", "-", "folder"], text.encode()),
+    ):
+        command = [*program, "--root", root, "graph", "--format", "json", *args]
+        done = subprocess.run(command, input=stdin, cwd=tmp_path, capture_output=True, check=True)
+        drawn.append(done.stdout)
+        command = [*program, "--root", root, "build", "--check", *args]
+        done = subprocess.run(command, input=stdin, cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 7, done.stderr
+        found.append(done.stdout.replace(b"folder/Dockerfile", b"Dockerfile"))
+    assert len(set(drawn)) == len(set(found)) == 1
+    assert list((root / "scratch").iterdir()) == []
+    lost = subprocess.run([*program, "--root", root, "graph", "gone"], cwd=tmp_path, capture_output=True, check=False)
+    assert (lost.returncode, lost.stderr) == (3, b"imagetool: build context gone is not a directory\n")

@@ -6,7 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 from tests.support.command import imagetool
+
+_SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/metadata.schema.json").read_text())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what was written; it is as the schema says, and has no field that the schema does not know."""
+    metadata: dict[str, Any] = json.loads(path.read_text())
+    jsonschema.Draft202012Validator(_SCHEMA).validate(metadata)
+    assert set(metadata) <= set(_SCHEMA["properties"])
+    for step in metadata.get("imagetool.steps", []):
+        assert set(step) == set(_SCHEMA["properties"]["imagetool.steps"]["items"]["properties"])
+    return metadata
 
 
 def _metadata(folder: Path, *args: str) -> dict[str, Any]:
@@ -17,7 +31,7 @@ def _metadata(folder: Path, *args: str) -> dict[str, Any]:
         "FROM scratch AS a\nCOPY file /\nENV a=b\nFROM scratch\nCOPY --from=a /file /\n"
     )
     done = imagetool("build", "--metadata-file", folder / "meta", *args, context, root=folder / "root")
-    metadata: dict[str, Any] = json.loads((folder / "meta").read_text())
+    metadata = _read(folder / "meta")
     assert metadata["containerimage.config.digest"] == done.stdout.strip()
     assert metadata["containerimage.digest"] == metadata["containerimage.descriptor"]["digest"]
     return metadata
@@ -43,3 +57,16 @@ def test_steps_tell_whether_the_cache_had_them(tmp_path: Path) -> None:
     assert not any(step["cached"] for step in first.values())
     assert {again[number]["layer"] for number in (2, 5)} == {first[number]["layer"] for number in (2, 5)}
     assert all(len(again[number]["key"]) == 64 for number in (2, 5))
+
+
+def test_an_index_has_no_config_and_commit_tells_no_steps(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    root, meta = tmp_path / "root", tmp_path / "meta"
+    platforms = "linux/amd64,linux/arm64"
+    imagetool("build", "--platform", platforms, "-t", "both", "--metadata-file", meta, tmp_path, root=root)
+    assert set(_read(meta)) == {"containerimage.digest", "containerimage.descriptor", "image.name"}
+    imagetool("from", "--name", "c", "scratch", root=root)
+    image = imagetool("commit", "--metadata-file", meta, "c", "made:1", root=root).stdout.strip()
+    found = _read(meta)
+    assert (found["containerimage.config.digest"], found["image.name"]) == (image, "docker.io/library/made:1")
+    assert "imagetool.steps" not in found

@@ -163,7 +163,11 @@ COMMANDS = (
             choices=("auto", "svg", "json", "dot"),
             help="What to write; auto is as the name of the output says, or svg.",
         ),
-        Argument("context", kind="file", help="The directory of the Dockerfile."),
+        Argument(
+            "context",
+            kind="file",
+            help="Where the Dockerfile is: a directory, a tar, a Git or http(s) URL, the file itself, or - for stdin.",
+        ),
     ),
     Command(
         "cache",
