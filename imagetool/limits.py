@@ -44,6 +44,8 @@ SCAN_BYTES: Final = 2 * GIB  # the saved scan of an unpacked image
 LAYER_BYTES: Final = 256 * GIB  # one layer, uncompressed
 ARCHIVE_BYTES: Final = 256 * GIB  # an archive of images, unpacked
 ARCHIVE_ENTRIES: Final = 100_000  # entries of one: blobs, tags and directories
+ARCHIVE_LINK_BYTES: Final = 16 * MIB  # names and targets of the links in one, which are held in memory
+TREE_BYTES: Final = 2 * GIB  # memory of the tree that layers are merged to
 LAYER_RATIO: Final = 1100  # uncompressed : compressed; deflate itself cannot pass 1032, bzip2 and xz can
 ZSTD_RATIO: Final = 33_000  # the same for zstd, which stores 128 KiB of one byte in four: LAYER_BYTES is its bound
 LAYER_RATIO_FLOOR: Final = GIB  # the ratio is not looked at below this much output
@@ -84,6 +86,8 @@ BOUNDED: Final = {
     "TAR_TRAILING_BYTES": "bytes that follow the end of an archive",
     "ARCHIVE_BYTES": "bytes of an archive of images, unpacked",
     "ARCHIVE_ENTRIES": "entries in an archive of images",
+    "ARCHIVE_LINK_BYTES": "bytes of the names and targets of links in an archive of images",
+    "TREE_BYTES": "bytes of memory, by estimate, for the layers of an image that are merged",
     "LAYER_BYTES": "bytes of one layer, uncompressed, of its sparse files, and of a download",
     "LAYER_RATIO": "uncompressed to compressed bytes of a layer in gzip, xz or bzip2",
     "ZSTD_RATIO": "uncompressed to compressed bytes of a layer in zstd",

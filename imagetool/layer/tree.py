@@ -2,6 +2,7 @@
 
 A directory is a dictionary of the names in it, so that of a path only its last part is held. What is there is
 a string of 24 bytes, and whatever that cannot say, a tuple of its own. `Inode` is made of it when it is asked for.
+All that knows how a tree is packed is in this one class.
 """
 
 from __future__ import annotations
@@ -10,21 +11,27 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from imagetool.errors import InvalidArchive
+from imagetool import limits
+from imagetool.errors import InvalidArchive, LimitExceeded
 from imagetool.layer import whiteout
 from imagetool.layer.entry import Entry, Item, Kind, display
 from imagetool.layer.inode import PLAIN, Child, Common, Folder, Inode, Linked, Node, Odd
 
 _LINKS: Final = 40  # symlinks in one resolution, as in the kernel
+#: What a path takes at most beside its name, while its directory grows; a directory besides; an object of its own.
+_PATH: Final = 192
+_FOLDER: Final = 256
+_OBJECT: Final = 512
 
 
 class Tree:
     """The merged root: what is at every path; the root itself is b"." and may have no entry."""
 
-    __slots__ = ("_common", "_layers", "_linked", "_links", "_moved", "_numbers", "_root")
+    __slots__ = ("_common", "_held", "_layers", "_linked", "_links", "_moved", "_numbers", "_root")
 
     def __init__(self) -> None:
         self._root = Folder()
+        self._held = 0  # bytes of memory, as much as was ever taken
         self._common: list[Common] = []
         self._numbers: dict[tuple[Kind, int, int, int, int], int] = {}
         self._layers: list[int] = []  # the number of the layer that came with each stamp
@@ -37,7 +44,7 @@ class Tree:
         """Return a tree of its own that holds the same."""
         tree = Tree()
         tree._common, tree._numbers, tree._layers = self._common[:], dict(self._numbers), self._layers[:]
-        tree._moved = dict(self._moved)
+        tree._moved, tree._held = dict(self._moved), self._held
         links = {id(old): Linked(old.node, set(old.names)) for old in self._linked}
         tree._linked = list(links.values())
         pending = [(self._root, tree._root)]
@@ -54,7 +61,7 @@ class Tree:
         return tree
 
     def apply(self, entries: Iterable[Entry], layer: int, *, where: str) -> None:
-        """Put one more layer on top."""
+        """Put one more layer on top; raises LimitExceeded for more than `limits.TREE_BYTES` in memory."""
         stamp = len(self._layers)
         self._layers.append(layer)
         self._links = set()
@@ -73,6 +80,7 @@ class Tree:
             if path != above:
                 name = path + b"/" + base if path else base
                 self._moved[stamp, position] = name
+                self._held += _OBJECT + len(name)
             if entry[1] == "link":
                 self._link(folder, base, name, entry, where)
             elif name == b".":
@@ -81,6 +89,10 @@ class Tree:
                 self._root.node = self._node(entry, stamp, position)
             else:
                 self._put(folder, base, name, self._node(entry, stamp, position), stamp, is_folder=entry[1] == "dir")
+            if self._held > limits.TREE_BYTES:
+                raise LimitExceeded(
+                    f"{where}: at entry {display(name)}: the merged layers need more than {limits.named('TREE_BYTES')}"
+                )
 
     def _node(self, entry: Entry, stamp: int, position: int) -> Node:
         _, kind, mode, uid, gid, size, mtime, linkname, _, _, xattrs = entry
@@ -90,15 +102,19 @@ class Tree:
             if number is None:
                 number = self._numbers[common] = len(self._common)
                 self._common.append(Common(*common))
+                self._held += _OBJECT
             try:
                 return PLAIN.pack(number, position, size, mtime)
             except struct.error:  # a time far away, or 2^32 entries
                 pass
+        self._held += _OBJECT + len(linkname) + sum(len(key) + len(value) + _PATH for key, value in xattrs.items())
         return Odd(Entry(b"", *entry[1:]), stamp, position)
 
     def _put(self, folder: Folder, base: bytes, name: bytes, node: Node, stamp: int, *, is_folder: bool) -> None:
         children = folder.children
         old = children.get(base)
+        if old is None:
+            self._held += _PATH + len(base)
         if not is_folder:
             if old is not None:
                 self._drop(old, name)
@@ -108,6 +124,7 @@ class Tree:
             if old is not None:
                 self._drop(old, name)
             children[base] = old = Folder()
+            self._held += _FOLDER
         old.node, old.stamp = node, stamp
 
     def _link(self, folder: Folder, base: bytes, name: bytes, entry: Entry, where: str) -> None:
@@ -133,6 +150,7 @@ class Tree:
             assert at is not None
             at.children[last] = linked = Linked(target, {path})
             self._linked.append(linked)
+        self._held += _OBJECT + len(name)
         if old is not None:
             self._drop(old, name)
         folder.children[base] = linked
@@ -146,6 +164,7 @@ class Tree:
             below = folders[number + 1]
             if below is None:
                 folder.children[part] = below = Folder()
+                self._held += _PATH + _FOLDER + len(part)
             folder = below
             folder.stamp = stamp
         return folder, b"/".join(parts)

@@ -19,7 +19,7 @@ from imagetool import limits
 from imagetool.content.layout import REF_NAME, LayoutStore
 from imagetool.content.staging import new_file, storage_errors
 from imagetool.content.store import fetch_bytes, fetch_document, push_bytes
-from imagetool.errors import InvalidArchive, InvalidReference, NotFound
+from imagetool.errors import InvalidArchive, InvalidReference, LimitExceeded, NotFound
 from imagetool.image.image import Layer
 from imagetool.image.write import tar_digest, write_layer
 from imagetool.layer.entry import Entry, Item, display
@@ -122,12 +122,16 @@ def _unpacked(path: Path, around: Surroundings) -> Iterator[Path]:
     """Unpack an archive's regular files into a scratch directory. Links are followed inside the archive only."""
     with scratch_folder(around) as folder:
         links: dict[bytes, Entry] = {}
+        left = limits.ARCHIVE_LINK_BYTES
         with opened_archive(path) as chunks:
             for entry, content in image_archive(chunks, where=str(path)):
                 if entry.kind == "file":
                     _write(folder, entry.name, content)
                 elif entry.kind in ("symlink", "link"):
-                    links[entry.name] = entry
+                    left -= len(entry.name) + len(entry.linkname)
+                    if left < 0:
+                        raise LimitExceeded(f"{path}: more links than {limits.named('ARCHIVE_LINK_BYTES')}")
+                    links[entry.name] = entry._replace(xattrs={})
         for link in links.values():
             _follow(folder, link, links, str(path))
         yield folder

@@ -336,6 +336,25 @@ def archive_entries(folder: Path, _: ExitStack) -> Case:
 
 
 @row
+def archive_link_bytes(folder: Path, _: ExitStack) -> Case:
+    place = f"oci-archive:{folder}/it.tar"
+    layout = Layout(folder)
+    imagetool("copy", layout.named(layout.image(END)), place, root=folder / "root")
+    with tarfile.open(folder / "it.tar", "a") as tar:
+        for name, target in (("first", "index.json"), ("second", "oci-layout")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+    return Case(["ls", place], len("first" + "index.json" + "second" + "oci-layout"))
+
+
+@row
+def tree_bytes(folder: Path, _: ExitStack) -> Case:
+    """A file is 192 bytes and its name, a directory 256 more; what is the same but for these, 512 once."""
+    return Case(layer(folder, file(b"d/one") + file(b"two")), 3 * 192 + 256 + len(b"d" + b"one" + b"two") + 512)
+
+
+@row
 def archive_bytes(folder: Path, _: ExitStack) -> Case:
     place = f"oci-archive:{folder}/it.tar"
     layout = Layout(folder)

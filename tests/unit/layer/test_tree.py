@@ -188,3 +188,43 @@ def test_an_entry_takes_some_150_bytes(entries: int) -> None:
     command = [sys.executable, "-c", MEASURE, str(entries)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 40 < int(done.stdout) < 200
+
+
+#: Trees that take as much memory as they can for what they say.
+HOSTILE = {
+    "deep": "(file(b'%d/' % n + b'd/' * 1500 + b'f') for n in itertools.count())",
+    "long": "(file(b'%d' % n + b'x' * 4000) for n in itertools.count())",
+    "folders": "(Entry(b'%d' % n, 'dir') for n in itertools.count())",
+    "files": "(file(b'%d' % n) for n in itertools.count())",
+    "owners": "(Entry(b'%d' % n, 'file', uid=n) for n in itertools.count())",
+    "targets": "(Entry(b'%d' % n, 'symlink', linkname=b'%d' % n + b'x' * 1000) for n in itertools.count())",
+    "attributes": "(Entry(b'%d' % n, 'file', xattrs={b'user.%d' % n: b'%d' % n}) for n in itertools.count())",
+    "links": "itertools.chain([file(b'f')], (Entry(b'%d' % n, 'link', linkname=b'f') for n in itertools.count()))",
+    "pairs": "(Entry(b'%d' % (n // 2), 'file') if n % 2 == 0 else Entry(b'l%d' % n, 'link', linkname=b'%d' % (n // 2))"
+    " for n in itertools.count())",
+    "moved": "itertools.chain([Entry(b's', 'symlink', linkname=b'd')], (file(b's/%d' % n) for n in itertools.count()))",
+}
+FLOOD = """
+import itertools, sys
+from imagetool import limits
+from imagetool.errors import LimitExceeded
+from imagetool.layer.entry import Entry
+from imagetool.layer.tree import Tree
+def peak(): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+def file(name): return Entry(name, "file")
+limits.TREE_BYTES = 48 << 20
+before, tree = peak(), Tree()
+try:
+    tree.apply(eval(sys.argv[1]), 0, where="layer 3")
+except LimitExceeded as error:
+    print(peak() - before, error)
+"""
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_tree_takes_no_more_memory_than_its_limit(case: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FLOOD, HOSTILE[case]], capture_output=True, text=True, check=True)
+    peak, said = done.stdout.split(" ", 1)
+    assert said.startswith("layer 3: at entry ")
+    assert "the merged layers need more than the limit tree-bytes=50331648" in said
+    assert 6 << 10 < int(peak) < 60 << 10, f"{peak} KiB"
