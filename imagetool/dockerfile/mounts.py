@@ -31,6 +31,7 @@ _FIELD: Final = {
     "readwrite": "readwrite",
     "rw": "readwrite",
     "size": "size",
+    "tmpfs-size": "size",
     "id": "id",
     "sharing": "sharing",
     "required": "required",
@@ -39,6 +40,8 @@ _FIELD: Final = {
     "uid": "uid",
     "gid": "gid",
 }
+#: Buildah's words for SELinux labels, by what they may be set to. No label is ever made, so there is nothing to do.
+_LABELS: Final = {"z": ("",), "Z": ("",), "relabel": ("shared", "private")}
 _BARE: Final = ("readonly", "readwrite", "required")
 #: Fields that only some types have; the others have them all or do not care.
 _ONLY_FOR: Final = {
@@ -63,6 +66,8 @@ def parse_mount(text: str, expand: Callable[[str], str] | None = None) -> RunMou
     complete = True
     for option in _csv(text):
         key, equals, value = option.partition("=")
+        if value in _LABELS.get(key, ()):
+            continue
         field = _FIELD.get(key.lower())
         if field is None:
             raise DockerfileError(
