@@ -102,7 +102,10 @@ def _reported(error: Exception) -> int:
 
     if isinstance(error, OSError):  # a path that nobody foresaw: the system's own words say more than our stack does
         where = f"{error.filename}: " if error.filename else ""
-        error = StorageError(f"{where}{error.strerror or error}")
+        text = f"{where}{error.strerror or error}"
+        if isinstance(error, FileNotFoundError) and not where:  # what os.getcwd says
+            text = "the current directory is not there any more: cd to another"
+        error = StorageError(text)
     if not isinstance(error, ImagetoolError):
         raise error
     from imagetool.cli.render import report
