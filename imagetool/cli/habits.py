@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from imagetool.cli.idioms import option_hint, translated
+
 #: Other words for an option of ours, or for one with a value.
 SAME: Final = {
     "--net": "--network",
@@ -128,11 +130,12 @@ _OF_CONTAINERS: Final = (
 
 
 def in_our_words(args: Sequence[str]) -> list[str]:
-    """Return a command line of `build` with options of others in our words; what is not understood stays as it is."""
-    if "build" not in args:
-        return list(args)
+    """Return a command line with what others call things in our words; what is not understood stays as it is."""
+    words = translated(args)
+    if "build" not in words:
+        return words
     found = []
-    for text in args:
+    for text in words:
         name, equals, value = text.partition("=")
         if name in AS_ALWAYS and value in ("", "true"):
             continue
@@ -145,10 +148,10 @@ def in_our_words(args: Sequence[str]) -> list[str]:
 def hint_for(command: str, option: str) -> str:
     """Return what to do instead of an option that `command` does not have; "" for one that nobody has."""
     name = option.partition("=")[0]
-    if command.strip() in ("from", "run") and name in _OF_CONTAINERS:
+    if command in ("from", "run") and name in _OF_CONTAINERS:
         return HINTS[name]
-    if command.strip() != "build":
-        return ""
+    if command != "build":
+        return option_hint(command, name)
     if name in AS_ALWAYS:
         return "that is done in any case; " + (_STEPS if name == "--layers" else "it cannot be turned off")
     return HINTS.get(name, "")

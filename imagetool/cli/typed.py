@@ -20,6 +20,7 @@ from imagetool.cli.commands import GLOBALS, HELP, all_commands, find_command
 from imagetool.cli.foreign import foreign_command, foreign_names
 from imagetool.cli.grammar import Argument, Command, Option, plain
 from imagetool.cli.habits import hint_for
+from imagetool.cli.idioms import command_hint
 from imagetool.config.environment import adjust_limits
 from imagetool.errors import UsageError
 
@@ -46,8 +47,8 @@ class Suggesting(TyperGroup):
             return super().resolve_command(ctx, args)
         except _ClickError:
             close = get_close_matches(args[0], self.list_commands(ctx), 1)
-            hint = f"; did you mean {close[0]!r}?" if close else "; see imagetool --help"
-            raise UsageError(f"there is no command {args[0][:80]!r}{hint}") from None
+            hint = command_hint(args[0]) or (f"did you mean {close[0]!r}?" if close else "see imagetool --help")
+            raise UsageError(f"there is no command {args[0][:80]!r}; {hint}") from None
 
 
 def program() -> typer.Typer:

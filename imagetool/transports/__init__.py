@@ -121,6 +121,16 @@ TRANSPORTS: Final[Mapping[str, Callable[[], Transport]]] = {
     "aci:": _aci,
 }
 
+#: What to do instead, for the stores of other programs that skopeo knows.
+FOREIGN: Final[Mapping[str, str]] = {
+    "docker:": "a registry's image is docker://NAME",
+    "docker-daemon:": "`docker save NAME | imagetool load` and `imagetool save NAME | docker load` do it",
+    "containers-storage:": "`podman save NAME | imagetool load` and `imagetool save NAME | podman load` do it",
+    "ostree:": "an image of a store of OSTree cannot be read",
+    "sif:": "an image of Singularity cannot be read",
+    "tarball:": "`imagetool base FILE` makes an image of a root filesystem's tarball",
+}
+
 
 def find(text: str) -> tuple[Transport, str]:
     """Split `transport:rest`; a plain name is the local store. Raises UsageError for a malformed one."""
@@ -132,10 +142,9 @@ def find(text: str) -> tuple[Transport, str]:
                 raise UsageError(f"{text!r}: nothing is named after the transport")
             return transport(), text[len(prefix) :]
     scheme = text.partition(":")[0]
-    if text.startswith(("http://", "https://")) or f"{scheme}:" in ("docker:", "docker-daemon:", "containers-storage:"):
-        raise UsageError(
-            f"{text!r}: no such transport; there are {', '.join(TRANSPORTS)} and plain names for the local store"
-        )
+    if text.startswith(("http://", "https://")) or f"{scheme}:" in FOREIGN:
+        there = f"there are {', '.join(TRANSPORTS)} and plain names for the local store"
+        raise UsageError(f"{text!r}: no such transport; {FOREIGN.get(f'{scheme}:', there)}")
     return Local(), text
 
 
