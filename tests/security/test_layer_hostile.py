@@ -316,6 +316,7 @@ def test_paths_with_two_thousand_directories_are_made_and_removed(place: Path, s
     if not openat2._Kernel.has_openat2:
         with pytest.raises(InvalidArchive):
             apply(place, tar)
+        subprocess.run(["rm", "-r", place / "target/d"], check=True)  # pytest cannot remove trees this deep
         return
     target = apply(place, tar, file(b".wh.d"))
     assert list(target.iterdir()) == []
