@@ -144,7 +144,8 @@ def find(text: str) -> tuple[Transport, str]:
     scheme = text.partition(":")[0]
     if text.startswith(("http://", "https://")) or f"{scheme}:" in FOREIGN:
         there = f"there are {', '.join(TRANSPORTS)} and plain names for the local store"
-        raise UsageError(f"{text!r}: no such transport; {FOREIGN.get(f'{scheme}:', there)}")
+        hint = f"{FOREIGN[f'{scheme}:']}; " if f"{scheme}:" in FOREIGN else ""
+        raise UsageError(f"{text!r}: no such transport; {hint}{there}")
     return Local(), text
 
 
