@@ -21,7 +21,7 @@ import json, random, sys
 from pathlib import Path
 from imagetool.content.layout import LayoutStore
 from imagetool.image.verify import verify
-from tests.integration.content.faultwork import image_of
+from tests.integration.content.faultstores import image_of
 store, me, chance = LayoutStore.create(Path(sys.argv[1])), sys.argv[2], random.Random(sys.argv[2])
 mine = {}
 for number in range(int(sys.argv[3])):
