@@ -82,6 +82,7 @@ class HandRun:
 def run_in(name: str, wanted: HandRun, place: Workplace, *, output: Output, session: Session | None) -> ExitStatus:
     """Run a command in a working container; return how it ended.
 
+    What its record has in `runs` counts where the caller has put it into `wanted`, as the command line does.
     What it changed becomes a layer of the container, whatever its exit code: only when imagetool itself
     is killed is nothing of it kept. A command that changed nothing leaves the container as it was.
     """
