@@ -35,13 +35,18 @@ def resolve(store: LayoutStore, text: str) -> Descriptor:
 def matching(store: LayoutStore, text: str) -> list[Descriptor]:
     """Return the root of that name, or all that have that digest or image ID: one for each name of the image.
 
+    NAME@DIGEST is what has that digest, whatever it is called here: the same bytes are the same image.
     Raises NotFound when there is none, or when the beginning of a digest fits several images.
     """
     if not is_identity(text):
+        name = local_name(text)
         try:
-            return [store.resolve(local_name(text))]
+            return [store.resolve(name)]
         except NotFound:
-            pass
+            _, at, digest = name.partition("@")
+            for root in store.index().manifests if at else ():
+                if str(root.digest) == digest:
+                    return [root]
     digits = text.removeprefix("sha256:")
     found: dict[str, list[Descriptor]] = {}
     if _is_hex(digits):

@@ -82,6 +82,20 @@ def test_the_id_that_a_build_prints_names_the_image(tmp_path: Path) -> None:
     assert json.loads(imagetool("inspect", "named:2", root=root).stdout)["id"] == identity
 
 
+def test_a_digest_pins_an_image_that_is_here_by_another_name(tmp_path: Path) -> None:
+    """FROM app@sha256:… needs no registry once app:1 has been pulled."""
+    built(tmp_path, "app:1")
+    root = tmp_path / "store"
+    digest = json.loads(imagetool("inspect", "app:1", root=root).stdout)["digest"]
+    for name in (f"app@{digest}", f"app:1@{digest}", f"h.example/team/app@{digest}"):
+        assert json.loads(imagetool("inspect", name, root=root).stdout)["digest"] == digest
+    (tmp_path / "Dockerfile").write_text(f"FROM app:1@{digest}\nENV b=1\n")
+    for _ in range(2):  # the second is answered from the record of the first
+        imagetool("build", "--pull=never", tmp_path, root=root)
+    other = imagetool("inspect", f"app:1@sha256:{'0' * 64}", root=root, check=False)
+    assert other.returncode == 3
+
+
 def test_a_name_goes_before_what_begins_a_digest(tmp_path: Path) -> None:
     one, root = built(tmp_path, "one"), tmp_path / "store"
     built(tmp_path, one[7:19], text="FROM scratch\nENV a=2\n")
