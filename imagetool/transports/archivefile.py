@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from imagetool import limits
 from imagetool.content.staging import storage_errors
@@ -15,12 +16,17 @@ from imagetool.layer.tarreader import read
 from imagetool.streams.codecs import decompress
 from imagetool.streams.pump import read_chunks
 
+STDIN: Final = Path("/dev/stdin")
+
 
 @contextmanager
 def opened_archive(path: Path) -> Iterator[Iterator[bytes]]:
-    """Yield the bytes of a file as they are. Raises NotFound when it cannot be opened, StorageError while reading."""
+    """Yield the bytes of a file as they are; of STDIN from where it is. Raises NotFound when it cannot be opened,
+    StorageError while reading.
+    """
     try:
-        file = open(path, "rb")
+        # Opened by its name it would be read from its beginning, and not at all where only its opener may read it.
+        file = open(os.dup(0) if path == STDIN else path, "rb")
     except OSError as error:
         raise NotFound(f"cannot open {path}: {error.strerror}") from None
     with file:

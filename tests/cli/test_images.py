@@ -199,6 +199,17 @@ def test_an_archive_of_docker_is_loaded_with_all_its_images(tmp_path: Path) -> N
     assert {(entry["name"], entry["id"]) for entry in found} == {("one:1", one), ("uno:1", one), ("<none>", two)}
 
 
+def test_stdin_is_read_from_where_it_is(tmp_path: Path) -> None:
+    built(tmp_path, "one:1")
+    imagetool("save", "-o", tmp_path / "x", "one:1", root=tmp_path / "store")
+    (tmp_path / "y").write_bytes(b"a line before it\n" + (tmp_path / "x").read_bytes())
+    with open(tmp_path / "y", "rb", buffering=0) as file:
+        file.readline()
+        command = [sys.executable, "-m", "imagetool", "--root", tmp_path / "other", "load", "-q"]
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "one:1\n"), done.stderr
+
+
 def test_several_images_are_one_archive_but_no_aci(tmp_path: Path) -> None:
     built(tmp_path, "a", "b")
     done = imagetool("save", "--format", "aci", "-o", tmp_path / "x", "a", "b", root=tmp_path / "store", check=False)
