@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from imagetool.errors import ImagetoolError, InvalidArchive, StorageError
 from imagetool.layer import whiteout
@@ -31,6 +31,14 @@ _AS_STATED: Final = Ownership()
 _NODE_TYPE: Final = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
+class MissingLink(NamedTuple):
+    """A hard link, and the inode and ctime of the empty file that is in its place, unless something came later."""
+
+    name: bytes
+    target: bytes
+    file: tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """What unpacking for an overlay leaves to be done by who stacks the layers.
@@ -40,11 +48,13 @@ class Unpacked:
     implied: directories that only the names of other entries speak of, made as root's with mode
         0755; in a merged root an older layer may say what they are. Parents first.
     hidden: paths with the kernel's whiteouts, but for those where something came later.
+    links: hard links to what the layer itself does not have, in order.
     """
 
     hides_all: bool
     implied: tuple[bytes, ...]
     hidden: tuple[bytes, ...]
+    links: tuple[MissingLink, ...]
 
 
 def unpack(
@@ -83,7 +93,7 @@ def unpack(
             except OSError as error:
                 raise _explained(error, f"{where}: cannot unpack {display(entry.name)}") from error
         unpacking.finish()
-        return Unpacked(unpacking.hides_all, unpacking.implied(), tuple(unpacking.hidden))
+        return Unpacked(unpacking.hides_all, unpacking.implied(), tuple(unpacking.hidden), tuple(unpacking.links))
 
 
 def _explained(error: OSError, what: str) -> ImagetoolError:
@@ -123,6 +133,8 @@ class _Unpacking:
         self._made: set[bytes] = set()  # by this layer: a whiteout of the same layer does not hide them
         self.hidden: set[bytes] = set()  # whited out by this layer, so a new directory there starts empty
         self._implied: dict[bytes, Entry] = {}  # directories that no entry describes, or none did before
+        self.links: list[MissingLink] = []  # to what older layers may have
+        self._waiting: dict[bytes, int] = {}  # the names of these, and what stands in for them
         self.hides_all = False
 
     def apply(self, entry: Entry, content: Iterable[bytes]) -> None:
@@ -202,11 +214,25 @@ class _Unpacking:
             status = self._root.lstat(entry.linkname)
         except NotADirectoryError:
             status = None
+        if self._overlay and (status is None or status.st_ino == self._waiting.get(entry.linkname)):
+            self._wait_for_link(entry)
+            return
         if status is None or (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):  # or one of our whiteouts
             raise InvalidArchive(f"{what}, which is not there")
         if stat.S_ISDIR(status.st_mode):
             raise InvalidArchive(f"{what}, which is a directory")
         self._root.link(entry.name, entry.linkname)
+
+    def _wait_for_link(self, entry: Entry) -> None:
+        """Leave a file in the place of a link to what only a layer below can have."""
+        fd = self._root.write_file(entry.name, ())
+        try:
+            os.utime(fd, ns=(0, 0))
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        self._waiting[entry.name] = status.st_ino
+        self.links.append(MissingLink(entry.name, entry.linkname, (status.st_ino, status.st_ctime_ns)))
 
     def _node(self, entry: Entry) -> None:
         kind = _NODE_TYPE[entry.kind]

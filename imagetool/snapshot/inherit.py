@@ -124,19 +124,19 @@ def _is_folder(layer: int, name: bytes) -> bool:
 
 
 def _is_merged(layer: int, name: bytes, lowers: Sequence[int], opaque: bytes) -> bool:
-    return not _is_covered(layer, name, opaque) and _below(layer, name, lowers, opaque) is not None
+    return not is_covered(layer, name, opaque) and _below(layer, name, lowers, opaque) is not None
 
 
 def _below(layer: int, name: bytes, lowers: Sequence[int], opaque: bytes) -> int | None:
     """Return the topmost of the layers below one that has a directory where `layer` has one, opaque or not."""
     above = name.rpartition(b"/")[0]
-    if not _is_folder(layer, name) or (above and _is_covered(layer, above, opaque)):
+    if not _is_folder(layer, name) or (above and is_covered(layer, above, opaque)):
         return None
     for lower in lowers:
         try:
             source = open_beneath(lower, name, _PLACE)
         except FileNotFoundError:
-            if _is_covered(lower, name, opaque):
+            if is_covered(lower, name, opaque):
                 return None
             continue
         except (NotADirectoryError, OSError):
@@ -148,7 +148,7 @@ def _below(layer: int, name: bytes, lowers: Sequence[int], opaque: bytes) -> int
     return None
 
 
-def _is_covered(root: int, name: bytes, opaque: bytes) -> bool:
+def is_covered(root: int, name: bytes, opaque: bytes) -> bool:
     """Say whether a layer hides what others have at a path: an opaque directory, or none, on the way."""
     parts = name.split(b"/")
     for depth in range(1, len(parts) + 1):

@@ -27,9 +27,10 @@ from imagetool.content.staging import locked, replace_file, storage_errors
 from imagetool.image.image import Layer
 from imagetool.layer.merge import Opener
 from imagetool.layer.tarreader import read
-from imagetool.layer.unpack import Ownership, Unpacked, unpack
+from imagetool.layer.unpack import Ownership, Unpacked, Whiteouts, unpack
 from imagetool.oci.digest import Digest, chain_ids
 from imagetool.snapshot.inherit import inherit, remove_stray_marks
+from imagetool.snapshot.links import copy_up
 from imagetool.snapshot.parallel import in_parallel
 from imagetool.values import dataclass
 
@@ -72,7 +73,7 @@ class OverlaySnapshotter:
 
     def __init__(self, folder: Path, *, user_xattr: bool, ownership: Ownership, warn: Callable[[str], None]) -> None:
         self._folder = folder = of_these_ids(folder)
-        self._user_xattr = user_xattr
+        self._whiteouts: Whiteouts = "overlay-user" if user_xattr else "overlay"
         self._opaque = b"user.overlay.opaque" if user_xattr else b"trusted.overlay.opaque"
         self._ownership = ownership
         self._warn = warn
@@ -154,6 +155,16 @@ class OverlaySnapshotter:
                     folder, unpacked = made[at]
                     below = [] if unpacked.hides_all else lowers[::-1]
                     with storage_errors(f"cannot finish {chain}"):
+                        unpacked = copy_up(
+                            folder / "fs",
+                            unpacked,
+                            below,
+                            opaque=self._opaque,
+                            where=f"layer {layers[at].descriptor.digest}",
+                            whiteouts=self._whiteouts,
+                            ownership=self._ownership,
+                            warn=self._warn,
+                        )
                         inherit(folder / "fs", unpacked.implied, frozenset(unpacked.hidden), below, opaque=self._opaque)
                         remove_stray_marks(folder / "fs", unpacked.hidden, unpacked.implied, below, opaque=self._opaque)
                     self._publish(folder, chain)
@@ -173,7 +184,7 @@ class OverlaySnapshotter:
                 read(tar, where=where),
                 target,
                 where=where,
-                whiteouts="overlay-user" if self._user_xattr else "overlay",
+                whiteouts=self._whiteouts,
                 ownership=self._ownership,
                 warn=self._warn,
             )

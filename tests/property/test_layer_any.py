@@ -107,6 +107,14 @@ def made(work: Callable[[], Tree]) -> Tree | None:
 @example(layers=[[hide(b"b/a/d"), folder(b"b"), file(b"a/b/c")]])
 @example(layers=[[folder(b"a", 0o700)], [file(b"a/b"), folder(b"a", 0o755)]])
 @example(layers=[[file(b"l/x")], [file(b"l"), folder(b"l")]])
+@example(layers=[[folder(b"a", 0o711), file(b"a/b", 7, 7)], [Entry(b"c", "link", linkname=b"a/b")]])
+@example(
+    layers=[[file(b"a/b")], [Entry(b"c", "link", linkname=b"a/b"), Entry(b"l", "link", linkname=b"c"), hide(b"a")]]
+)
+@example(layers=[[file(b"a/b")], [Entry(b"c", "link", linkname=b"a/b"), folder(b"a"), file(b"a/b", 9)]])
+@example(layers=[[file(b"a/b")], [Entry(b"c", "link", linkname=b"a/b"), file(b"c", 9)]])
+@example(layers=[[file(b"a")], [Entry(b"b", "link", linkname=b"a"), file(b"b/a")]])
+@example(layers=[[file(b"a")], [hide(b"a"), Entry(b"b", "link", linkname=b"a")]])
 @example(layers=[[folder(b"b")], [file(b"b/a"), Entry(b"b", "symlink", 0o777, linkname=b"a", mtime=SECOND)]])
 @example(layers=[[folder(b"a", 0o711)], [Entry(OPAQUE, "file"), file(b"a/b")]])
 def test_whoever_takes_them_makes_the_same_of_them(place: Path, layers: list[list[Entry]]) -> None:
@@ -134,6 +142,9 @@ def test_whoever_takes_them_makes_the_same_of_them(place: Path, layers: list[lis
                 return in_overlay([*workspace.lowers, at / "empty"], at / "merged", describe)
 
         trees = [tree for tree in map(made, (in_directory, in_stream, stacked)) if tree is not None]
+        if any(entry.kind == "link" for layer in layers[1:] for entry in layer):
+            # A file of the layers below that gets one more name is parted from its others in an overlay.
+            trees = [{path: seen[:-1] for path, seen in tree.items()} for tree in trees]
         assert all(tree == trees[0] for tree in trees)
 
 

@@ -19,7 +19,7 @@ from imagetool.oci.digest import Digest
 from imagetool.snapshot.directory import DirectorySnapshotter
 from imagetool.snapshot.overlay import OverlaySnapshotter
 from imagetool.snapshot.parallel import in_parallel
-from tests.support.tars import END, chunks, file, header
+from tests.support.tars import END, chunks, extended, file, header, record
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners, overlay attributes")
 
@@ -127,3 +127,46 @@ def test_jobs_run_at_once_and_the_first_error_is_raised_when_all_have_ended() ->
     with pytest.raises(ValueError, match="first"):
         in_parallel([lasts, fails, lasts])
     assert ended
+
+
+def test_a_hard_link_to_a_file_of_a_layer_below_is_that_file_under_both_names(tmp_path: Path) -> None:
+    attribute = extended(b"x", record(b"SCHILY.xattr.user.note", b"kept") + record(b"mtime", b"7.5"))
+    layers, opener = stack(
+        folder(b"a", 0o711, uid=5) + attribute + file(b"a/f", b"content", mode=0o640, uid=7, gid=8) + END,
+        header(b"l", b"2", linkname=b"nowhere") + END,
+        header(b"b", b"1", linkname=b"a/f")
+        + header(b"c", b"1", linkname=b"b")
+        + header(b"m", b"1", linkname=b"l")
+        + END,
+    )
+    with snapshotter(tmp_path / "s").prepare(layers, opener) as workspace:
+        top = workspace.lowers[0]
+        names = [top / "a/f", top / "b", top / "c"]
+        assert {path.read_bytes() for path in names} == {b"content"}
+        (status,) = {path.stat() for path in names}
+        assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o640, 7, 8)
+        assert (status.st_mtime_ns, os.getxattr(top / "b", "user.note")) == (7_500_000_000, b"kept")
+        assert ((top / "a").stat().st_mode & 0o7777, (top / "a").stat().st_uid) == (0o711, 5)
+        assert os.readlink(top / "m") == "nowhere"
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        header(b"b", b"1", linkname=b"nowhere"),
+        header(b"b", b"1", linkname=b"a"),
+        file(b".wh.a") + header(b"b", b"1", linkname=b"a/f"),
+        file(b"a/.wh.f") + header(b"b", b"1", linkname=b"a/f"),
+        file(b"a/.wh..wh..opq") + header(b"b", b"1", linkname=b"a/f"),
+        file(b".wh..wh..opq") + header(b"b", b"1", linkname=b"a/f"),
+        header(b"b", b"1", linkname=b"a/f/g"),
+        header(b"b", b"1", linkname=b"l/f"),
+        header(b"b", b"1", linkname=b"nowhere") + file(b"b"),
+    ],
+)
+def test_a_hard_link_to_what_no_layer_shows_is_refused_by_layer_and_name(tmp_path: Path, top: bytes) -> None:
+    below = folder(b"a", 0o755) + file(b"a/f") + header(b"l", b"2", linkname=b"a")
+    layers, opener = stack(below + END, top + END)
+    wanted = f"layer {layers[1].descriptor.digest}: b is a hard link to"
+    with pytest.raises(InvalidArchive, match=wanted), snapshotter(tmp_path).prepare(layers, opener):
+        raise AssertionError("a workspace of a bad layer")
