@@ -80,7 +80,7 @@ def copy(
         _refuse_files(globals, source)
     wanted = Platform.parse(platform) if platform else None
     codec = wanted_codec(compression, reproducible_compression)
-    with workplace(globals, progress) as place:
+    with workplace(globals, "quiet" if quiet else progress) as place:
         report = api.copy(source, destination[0], place, platform=wanted, codec=codec)
     if not quiet:
         sys.stdout.write(f"{report.root.digest}\n")

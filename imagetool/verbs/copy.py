@@ -15,6 +15,8 @@ from imagetool.oci.mediatype import INDEXES
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note
 from imagetool.transports import OpenSource, find
+from imagetool.transports.docker import Docker
+from imagetool.transports.local import Local
 from imagetool.values import replace
 from imagetool.verbs.workplace import Workplace, opened, pull_into
 
@@ -28,10 +30,13 @@ def pull(name: str, place: Workplace, *, platform: Platform | None = None, all_p
     """Copy an image from its registry to the local store, under the same name.
 
     Of an index comes the image for `platform` (default: this machine's), unless all are wanted. Its name and its
-    digest are the index's all the same.
+    digest are the index's all the same. Raises UsageError for what is no registry's.
     """
     from imagetool.image.image import this_platform
 
+    transport, _ = find(name)
+    if not isinstance(transport, Local | Docker):
+        raise UsageError(f"{name!r} is no registry's: `imagetool copy` takes it from there, `load` all of an archive")
     store = place.store
     with store.session():
         wanted = None if all_platforms else platform or this_platform()
@@ -122,8 +127,6 @@ def convert(source: str, destination: str, place: Workplace) -> str:
         return str(copy(source, destination, place).root.digest)
     from imagetool.image.image import load
     from imagetool.transports.aci import export_aci
-    from imagetool.transports.docker import Docker
-    from imagetool.transports.local import Local
 
     around = place.surroundings
     path = Path(destination.removeprefix("aci:"))

@@ -225,3 +225,19 @@ def test_what_is_no_archive_is_not_loaded(tmp_path: Path, content: bytes) -> Non
     assert "Traceback" not in done.stderr
     missing = imagetool("load", "-i", tmp_path / "y", root=tmp_path / "store", check=False)
     assert missing.returncode == 3
+
+
+def test_a_quiet_copy_says_nothing(tmp_path: Path) -> None:
+    built(tmp_path, "one:1", text="FROM scratch\nCOPY Dockerfile /\n")
+    done = imagetool("copy", "-q", "one:1", f"oci:{tmp_path}/layout:1", root=tmp_path / "store")
+    assert (done.stdout, done.stderr) == ("", "")
+    loud = imagetool("copy", "--progress", "plain", "one:1", f"oci:{tmp_path}/layout2:1", root=tmp_path / "store")
+    assert loud.stdout.startswith("sha256:")
+    assert loud.stderr != ""
+
+
+@pytest.mark.parametrize("place", ["oci:x", "docker-archive:x.tar", "dir:x", "containers-storage:x"])
+def test_what_is_no_registrys_is_not_pulled(tmp_path: Path, place: str) -> None:
+    done = imagetool("pull", place, root=tmp_path / "store", check=False)
+    assert done.returncode == 2
+    assert re.search("`imagetool copy` takes it|`podman save NAME . imagetool load`", done.stderr)

@@ -40,7 +40,7 @@ COMMANDS = (
         *COPYING,
         Option("--parents", kind="flag", help="Keep the directories of the sources, from /./ on."),
         HABIT,
-        Option("--quiet", "-q", kind="flag", help="Print no digest."),
+        Option("--quiet", "-q", kind="flag", help="Print no digest, nor what happens."),
         PROGRESS,
         image("source", or_container=True),
         Argument(
