@@ -44,8 +44,8 @@ _NAME: Final = 200
 def display(mode: str) -> Iterator[Observer]:
     """Yield the observer for --progress; `auto` is tty on a terminal and plain elsewhere.
 
-    When the context ends, nothing that moves is left on the terminal. Within it SIGTERM ends the
-    program in order, as SIGINT does: with SystemExit, status 143.
+    When the context ends, nothing that moves is left on the terminal. Within it SIGTERM, and SIGHUP where
+    it is not ignored, end the program in order, as SIGINT does: with SystemExit, status 143 or 129.
     """
     with _terminable(), _display(mode) as observer:
         yield observer
@@ -79,11 +79,15 @@ def _terminable() -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not what nohup starts
+        numbers.append(signal.SIGHUP)
+    before = [signal.signal(number, end) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ from imagetool.runtime.mounts import (
     mask,
     mount_listed,
 )
-from imagetool.runtime.process import ImageFault, start
+from imagetool.runtime.process import ImageFault, forget_arguments, start
 from imagetool.runtime.terminal import make_terminal
 from imagetool.safefs.openat2 import open_in_root
 
@@ -197,6 +197,7 @@ def _init(
     This process stays outside its container's group: one that is short of memory kills its largest process.
     """
     try:
+        forget_arguments()
         if "program" in request:
             gained, request["program"] = hosted.prepare(request)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -24,6 +25,8 @@ from imagetool.safefs.openat2 import open_in_root
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INTERPRETERS: Final = 5  # scripts run by scripts, as in the kernel
 _SHEBANG_BYTES: Final = 256
+#: What a container sees as the name and the command line of its first process.
+_TITLE: Final = b"init"
 
 
 class ImageFault(Exception):
@@ -48,6 +51,18 @@ def start(process: dict[str, Any], streams: list[int], *, fake_ids: bool, filter
     syscalls.close_range(3)
     _lower_limits(process.get("rlimits", ()))
     _execute(process["args"], environment)
+
+
+def forget_arguments() -> None:
+    """Overwrite this process's name and command line, which tell of paths of the host; the outer /proc is mounted."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    name = ctypes.create_string_buffer(_TITLE)
+    syscalls.prctl(syscalls.PR_SET_NAME, ctypes.addressof(name))
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5), counted from the state on
+    if end - start > len(_TITLE):
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, _TITLE, len(_TITLE))
 
 
 def connect(streams: list[int], *, terminal: bool) -> None:

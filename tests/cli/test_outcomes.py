@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -175,19 +176,27 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(root: str) -> None:
 
 
 @pytest.mark.root
-def test_sigterm_ends_a_build_in_order(context: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "ignored", "status"), [("TERM", "", 143), ("HUP", "", 129), ("TERM", "HUP", 143)])
+def test_a_signal_ends_a_build_in_order(context: Path, tmp_path: Path, number: str, ignored: str, status: int) -> None:
+    """What nohup starts does not end with its terminal."""
     store = tmp_path / "run"
     imagetool("base", "busybox", root=store)
     (context / "Dockerfile").write_text("FROM busybox\nRUN echo started; sleep 1000\n")
     iidfile = tmp_path / "iid"
     command = [sys.executable, "-m", "imagetool", "--root", str(store), "build", "--iidfile", str(iidfile)]
-    running = subprocess.Popen([*command, "--progress", "plain", str(context)], stderr=subprocess.PIPE, text=True)
+    script = f"trap '' {ignored or 'USR2'}; trap - {number}; exec \"$@\""
+    wrapped = ["env", "--default-signal", "sh", "-c", script, "sh", *command, "--progress", "plain", str(context)]
+    running = subprocess.Popen(wrapped, stderr=subprocess.PIPE, text=True)
     assert running.stderr is not None
     while "started" not in (line := running.stderr.readline()) or "STEP" in line:
         assert line, "the step did not start"
-    running.terminate()
+    if ignored:
+        running.send_signal(signal.Signals[f"SIG{ignored}"])
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(1)
+    running.send_signal(signal.Signals[f"SIG{number}"])
     _, rest = running.communicate(timeout=60)
-    assert running.returncode == 143
+    assert running.returncode == status
     assert "Traceback" not in rest
     assert not iidfile.exists()
     assert [path for path in store.rglob("*") if path.parent.name in (".staging", "work")] == []

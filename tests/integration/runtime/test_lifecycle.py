@@ -210,6 +210,16 @@ def test_the_next_builder_sweeps_the_cgroups_of_one_that_was_killed(kind: str, t
 
 
 @pytest.mark.parametrize("kind", ["embedded", "mapped"])
+def test_the_first_process_of_a_container_tells_nothing_of_the_host(kind: str, tmp_path: Path) -> None:
+    script = "cat /proc/1/comm; tr '\\000' ' ' < /proc/1/cmdline; cat /proc/1/environ /proc/1/maps 2>&1 | head -c 200"
+    with VARIANTS[kind]() as executor:
+        words = sh(executor, Directory(full_root(tmp_path / "root")), script).text.split()
+    assert words[:2] == ["init", "init"]
+    assert "".join(words[2:]).count("Permissiondenied") == 2
+    assert str(REPOSITORY) not in " ".join(words)
+
+
+@pytest.mark.parametrize("kind", ["embedded", "mapped"])
 def test_a_hundred_runs_leak_nothing(kind: str, tmp_path: Path) -> None:
     lower = full_root(tmp_path / "lower")
     limits = Ceilings(pids=50)  # so that each has a control group of its own
