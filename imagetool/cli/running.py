@@ -45,12 +45,10 @@ def run(
         command = command[1:] if command[:1] == ["--"] else command
         # As with buildah, a terminal that we have is the container's too.
         tty = tty or (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty())
-    elif mount:
-        raise UsageError("run --mount is for working containers; an image has --volume and --tmpfs")
     stdin = sys.stdin.fileno() if interactive and sys.stdin is not None else None  # it may have been closed
     if tty and interactive and (stdin is None or not os.isatty(stdin)):
         raise UsageError("run -i -t: stdin is not a terminal; leave -t away")
-    options = _options(command, terminal=tty, **wanted)
+    options = _options(command, terminal=tty, mount=() if container else mount, **wanted)
     if container is not None:
         from imagetool.cli.stepping import run_in
 
@@ -94,6 +92,7 @@ def _options(
     workdir: str | None,
     entrypoint: str | None,
     volume: Sequence[str],
+    mount: Sequence[str],
     tmpfs: Sequence[str],
     read_only: bool,
     hostname: str | None,
@@ -106,14 +105,16 @@ def _options(
     from imagetool.cli.systems import wishes
     from imagetool.config.environment import network_fallback
     from imagetool.oci.platform import Platform
-    from imagetool.verbs.run import RunOptions, Volume
+    from imagetool.verbs.run import RunOptions
+    from imagetool.verbs.volumes import Volume, volume_or_tmpfs
 
     folder = Path.cwd()
+    mounted = [volume_or_tmpfs(text, folder=folder) for text in mount]
     return RunOptions(
         wishes(command or None, entrypoint, [*_lines(env_file), *env], user, workdir),
         Platform.parse(platform) if platform else None,
-        [Volume.parse(text, folder=folder) for text in volume],
-        tmpfs,
+        [*(Volume.parse(text, folder=folder) for text in volume), *(one for found, _ in mounted for one in found)],
+        [*tmpfs, *(text for _, found in mounted for text in found)],
         readonly=read_only,
         terminal=terminal,
         hostname=hostname or "",

@@ -18,7 +18,7 @@ def kept_options(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises UsageError for wrong ones, and what `parse_sandbox` does.
     """
     from imagetool.runtime.sandbox import parse_sandbox
-    from imagetool.verbs.run import Volume
+    from imagetool.verbs.volumes import Volume
 
     parse_sandbox(**{name: value for name, value in given.items() if name not in _NO_SANDBOX})
     volumes = [Volume.parse(text, folder=Path.cwd()) for text in given["volume"]]

@@ -106,7 +106,8 @@ def _bwrap_mount(mount: dict[str, Any]) -> list[str]:
     if mount["type"] == "mqueue":
         return ["--mqueue", destination]
     if mount["type"] == "tmpfs" and destination not in _DEV:
-        return ["--tmpfs", destination]
+        modes = [option.partition("=")[2] for option in options if option.startswith("mode=")]
+        return [*(word for mode in modes[-1:] for word in ("--perms", mode)), "--tmpfs", destination]
     return [*_again("/sys")] if mount["type"] == "sysfs" else []  # devpts and shm are part of its /dev
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from imagetool.values import dataclass, field, replace
 from imagetool.verbs.bench import Bench, at_bench
 from imagetool.verbs.buildoptions import BuildOptions
 from imagetool.verbs.run import RunOptions
+from imagetool.verbs.volumes import shown
 from imagetool.verbs.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _run(bench: Bench, wanted: HandRun, output: Output, session: Session | None)
         wanted.script,
         environment | dict(options.wishes.env),
         options.network,
-        mounts=(*wanted.mounts.bound, *_mounts(options)),
+        mounts=(*wanted.mounts.bound, *shown(options.tmpfs, options.volumes)),
         terminal=options.terminal,
         hostname=options.hostname or HOSTNAME,
     )
@@ -149,13 +150,6 @@ def _as_wished(state: StageState, options: RunOptions) -> StageState:
     if options.wishes.cwd is not None:
         run = replace(run, working_dir=state.path(options.wishes.cwd).rstrip("/") or "/")
     return replace(state, run=run)
-
-
-def _mounts(options: RunOptions) -> Iterator[Mount]:
-    for target in options.tmpfs:
-        yield Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777"))
-    for volume in options.volumes:
-        yield Mount(volume.target, "bind", str(volume.source), ("rbind", volume.mode))
 
 
 def _marks(workspace: Workspace) -> tuple[object, ...]:

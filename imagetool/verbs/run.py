@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from imagetool.content.staging import storage_errors
 from imagetool.errors import NotFound, Unsupported, UsageError
@@ -34,51 +34,19 @@ from imagetool.snapshot.overlay import OverlaySnapshotter, Workspace
 from imagetool.transports import Surroundings
 from imagetool.values import dataclass, field, replace
 from imagetool.verbs.images import found_image
+from imagetool.verbs.volumes import Volume, shown
 
 if TYPE_CHECKING:
     from imagetool.build.root import Root
 
 _HOSTNAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
-_OPTIONS: Final = {"ro": "ro", "readonly": "ro", "rw": "rw", "z": "", "Z": "", "rprivate": "", "private": ""}
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """A file or directory of the host, shown in the container at `target`. Raises UsageError for paths that cannot be.
-
-    source: absolute; followed. mode: ro or rw.
-    """
-
-    source: Path
-    target: str
-    mode: Literal["ro", "rw"] = "rw"
-
-    def __post_init__(self) -> None:
-        if not self.source.is_absolute() or not self.target.startswith("/") or not self.target.strip("/"):
-            raise UsageError(f"--volume {self.source}:{self.target[:80]}: a volume is HOST:CONTAINER, both absolute")
-
-    @classmethod
-    def parse(cls, text: str, *, folder: Path) -> Volume:
-        """Read HOST:CONTAINER[:ro|rw]; a HOST that begins with . is relative to `folder`."""
-        source, _, rest = text.partition(":")
-        target, _, options = rest.partition(":")
-        if not rest or not source.startswith(("/", ".", "~")):
-            raise UsageError(
-                f"--volume {text[:80]!r}: write HOST:CONTAINER[:ro], HOST with / or . at its beginning; "
-                "volumes with a name are not kept here"
-            )
-        mode: Literal["ro", "rw"] = "rw"
-        for option in filter(None, options.split(",")):
-            if option not in _OPTIONS:
-                raise UsageError(f"--volume {text[:80]!r}: there are ro and rw, not {option[:40]!r}")
-            mode = "ro" if _OPTIONS[option] == "ro" else mode
-        return cls(Path(os.path.abspath(folder / Path(source).expanduser())), target, mode)
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How to run; see `imagetool run --help`. Raises UsageError for what cannot be a host name.
 
+    tmpfs: as of `volumes.tmpfs_mount`.
     session: who sits at it; None for nobody. terminal: whether the container has one, and needs a session.
     """
 
@@ -124,6 +92,8 @@ def run(
         image, _ = stack.enter_context(found_image(reference, around, platform=options.platform, observer=observer))
         if image.config.platform.os not in ("", "linux"):
             raise Unsupported(f"{reference} is an image for {image.config.platform.os}, which cannot run here")
+        if options.platform is not None and not options.platform.runs(image.config.platform):
+            raise NotFound(f"{reference} is an image for {image.config.platform}, and not for {options.platform}")
         stack.enter_context(around.store.session())
         warn = partial(_warn, observer)
         sandbox = replace(options.sandbox, userns="host") if namespaced else options.sandbox
@@ -154,8 +124,7 @@ def _spec(image: Image, workspace: Workspace, options: RunOptions, network: Netw
         *_names(options, network, workspace, hostname),
         *_working_directory(files, process, workspace),
         *(_image_volumes(image, workspace, lenient=lenient) if options.readonly else ()),
-        *(Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777")) for target in options.tmpfs),
-        *(Mount(one.target, "bind", str(one.source), ("rbind", one.mode)) for one in options.volumes),
+        *shown(options.tmpfs, options.volumes),
     ]
     return build_step_spec(
         args=process.args,

@@ -85,6 +85,48 @@ def test_a_read_only_root_has_writable_volumes_with_what_the_image_has_there(app
     assert "seed" in sh(app, script="cat /data/seed"), "the image is as it was"
 
 
+def test_directories_in_memory_have_the_options_that_docker_takes(app: App) -> None:
+    look = "grep -o ' /scratch tmpfs [^ ]*' /proc/mounts; stat -c %a /scratch"
+    said = sh(app, "--tmpfs", "/scratch:size=1m,noexec,exec,ro", script=look)
+    assert {"ro", "nosuid", "nodev", "size=1024k"} <= set(said.split()[2].split(","))
+    assert "noexec" not in said
+    assert said.split()[-1] == "1777"
+    said = sh(app, "--mount", "type=tmpfs,destination=/scratch,tmpfs-mode=0700,tmpfs-size=2m", script=look)
+    assert "size=2048k" in said
+    assert said.split()[-1] == "700"
+
+
+def test_mounts_are_those_of_docker_run(app: App, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("of the host\n")
+    look = "cat /mnt/file; touch /mnt/made 2>/dev/null || echo refused"
+    assert sh(app, "--mount", f"type=bind,src={tmp_path},dst=/mnt,readonly", script=look) == "of the host\nrefused\n"
+    assert sh(app, "--mount", f"type=bind,source={tmp_path},target=/mnt,ro=false", script=look) == "of the host\n"
+    assert (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--mount", "type=volume,src=v,dst=/x"), "volumes with a name are not kept here"),
+        (("--mount", "source=/tmp,target=/x"), "volumes with a name are not kept here"),
+        (("--mount", "type=bind,target=/x"), "write type=bind,source=HOST"),
+        (("--mount", "type=bind,source=/tmp,target=/x,bind-propagation=shared"), "write type=bind,source=HOST"),
+        (("--mount", "type=bind,source=/tmp,target=x"), "both absolute"),
+        (("--mount", "type=tmpfs,target=/x,tmpfs-size=big"), "'size=big' is none of"),
+        (("--tmpfs", "/x:size=1m,huge=always"), "'huge=always' is none of"),
+        (("--tmpfs", "x"), "not an absolute path"),
+    ],
+)
+def test_a_mount_that_cannot_be_is_an_error_that_says_what_can(app: App, flags: tuple[str, str], says: str) -> None:
+    done = run(app, *flags, app.name, check=2)
+    assert says in done.stderr.decode()
+
+
+def test_an_image_for_another_platform_than_asked_for_is_not_run(app: App) -> None:
+    done = run(app, "--platform", "linux/s390x", app.name, check=3)
+    assert "is an image for linux/amd64, and not for linux/s390x" in done.stderr.decode()
+
+
 def test_stdin_is_empty_unless_it_is_handed_on(app: App) -> None:
     assert sh(app, script="wc -c", stdin=b"not for you") == "0\n"
     data = b"line\n" * 100_000

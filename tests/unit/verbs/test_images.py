@@ -28,7 +28,7 @@ from imagetool.transports import Surroundings, find
 from imagetool.verbs.bundle import SYSTEMS, bundle, save
 from imagetool.verbs.images import found_image
 from imagetool.verbs.rootfs import compare, entries, repack, squash, unpack
-from imagetool.verbs.run import Volume
+from imagetool.verbs.volumes import Volume
 from tests.support.acicheck import check_aci
 from tests.support.workshop import file, folder, link, texts
 
