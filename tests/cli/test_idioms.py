@@ -12,7 +12,7 @@ import pytest
 from imagetool.cli import idioms
 from imagetool.cli.commands import GLOBALS, all_commands, find_command
 from imagetool.cli.grammar import parse
-from imagetool.cli.habits import in_our_words
+from imagetool.cli.habits import hint_for, in_our_words
 from imagetool.cli.typed import run_typed
 from imagetool.errors import UsageError
 from imagetool.transports import FOREIGN
@@ -84,6 +84,26 @@ def test_an_option_that_is_not_here_is_answered_with_what_to_type(command: str) 
         with pytest.raises(UsageError) as refused:
             run_typed([*([command] if command else []), f"{name}=x" if name.startswith("--") else name, "a", "b"])
         assert str(refused.value).endswith(f"there is no option {name!r}; {hint}")
+
+
+DOCKER_RUN = """
+--add-host --annotation -a --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent
+--cgroupns --cidfile --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime -c --cpu-shares --cpus --cpuset-cpus
+--cpuset-mems -d --detach --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops
+--device-write-bps --device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname
+--entrypoint -e --env --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries
+--health-start-interval --health-start-period --health-timeout -h --hostname --init -i --interactive --ip --ip6 --ipc
+--isolation --kernel-memory -l --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address -m
+--memory --memory-reservation --memory-swap --memory-swappiness --mount --name --net --network --network-alias
+--no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged -p --publish -P
+--publish-all --pull -q --quiet --read-only --restart --rm --runtime --security-opt --shm-size --sig-proxy
+--stop-signal --stop-timeout --storage-opt --sysctl --tmpfs -t --tty --ulimit --use-api-socket -u --user --userns
+--uts -v --volume --volume-driver --volumes-from -w --workdir
+"""
+
+
+def test_every_option_of_docker_run_is_ours_or_answered() -> None:
+    assert [name for name in DOCKER_RUN.split() if name not in OURS["run"] and not hint_for("run", name)] == []
 
 
 def test_no_table_has_what_is_ours() -> None:
