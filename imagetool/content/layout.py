@@ -209,6 +209,18 @@ class LayoutStore:
             self._write("index.json", index.with_manifests(kept).raw)
         return root
 
+    def unnamed(self) -> set[Digest]:
+        """Return the digests of roots that have no name."""
+        return {root.digest for root in self.index().manifests if REF_NAME not in root.annotations}
+
+    def forget(self, digests: Iterable[Digest]) -> None:
+        """Remove roots without a name from the index; what another root reaches stays, as do their names."""
+        gone = set(digests)
+        with self._editing() as index:
+            kept = [root for root in index.manifests if root.digest not in gone or REF_NAME in root.annotations]
+            if len(kept) < len(index.manifests):
+                self._write("index.json", index.with_manifests(kept).raw)
+
     def collect(self, *, keep: Iterable[Digest] = ()) -> tuple[int, int]:
         """Remove blobs that no root reaches; return their count and bytes.
 

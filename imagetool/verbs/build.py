@@ -82,6 +82,7 @@ def build_index(
     entries: list[Descriptor] = []
     store = place.store
     with store.session():  # nothing is collected before the index names it
+        known = store.unnamed()
         for platform in platforms:
             with phase(place.observer, f"building for {platform}"):
                 checks = options.checks and not entries  # once says it
@@ -91,6 +92,7 @@ def build_index(
         store.push(index.descriptor, [index.raw])
         for name in [local_name(tag) for tag in options.tags] or [""]:
             store.tag(index.descriptor, name)
+        store.forget({entry.digest for entry in entries} - known)  # the index has them
     return index.descriptor
 
 

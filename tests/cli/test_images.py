@@ -241,3 +241,18 @@ def test_what_is_no_registrys_is_not_pulled(tmp_path: Path, place: str) -> None:
     done = imagetool("pull", place, root=tmp_path / "store", check=False)
     assert done.returncode == 2
     assert re.search("`imagetool copy` takes it|`podman save NAME . imagetool load`", done.stderr)
+
+
+def test_the_images_of_an_index_are_no_images_without_a_name(tmp_path: Path) -> None:
+    """One that was built by itself before stays, and so does a name that another gave it."""
+    root = tmp_path / "store"
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nENV a=1\n")
+    imagetool("build", "--platform", "linux/s390x", tmp_path, root=root)
+    imagetool("build", "--platform", "linux/riscv64", "-t", "alone", tmp_path, root=root)
+    for _ in range(2):
+        imagetool("build", "--platform", "linux/amd64,linux/s390x,linux/riscv64", "-t", "all", tmp_path, root=root)
+    names = [entry["name"] for entry in json.loads(imagetool("images", "--json", root=root).stdout)]
+    assert sorted(names) == ["<none>", "all:latest", "alone:latest"]
+    imagetool("rmi", "alone", root=root)
+    checks = json.loads(imagetool("verify", "--json", "all", root=root).stdout)
+    assert [check["what"] for check in checks].count("manifest") == 3
