@@ -63,7 +63,8 @@ class _Zstd(NamedTuple):
 _ZSTD: Final = (
     _Zstd(13, 0, 0, 0, (22, 20, 22)),
     _Zstd(7, 2, 3 * limits.MIB // 2, 7, (22, 20, 20)),
-    _Zstd(1, 4, limits.MIB, 8, None),
+    _Zstd(4, 4, limits.MIB, 8, None),
+    _Zstd(1, 4, 3 * limits.MIB // 2, 8, None),
 )
 _TABLES: Final = ("window", "hash", "chain")
 
