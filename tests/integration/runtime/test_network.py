@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from imagetool.runtime.executors import EmbeddedExecutor, Executor
 from imagetool.runtime.network import HOST, NONE, Network
 from tests.support.containers import (
     NOBODY,
-    VARIANTS,
     full_root,
     sh,
     shared_folder,
@@ -37,17 +35,6 @@ from tests.support.networks import (
 pytestmark = pytest.mark.root
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(params=["embedded", "mapped"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def executor(kind: str, host: None) -> Iterator[Executor]:
-    with VARIANTS[kind]() as started:
-        yield started
 
 
 def test_the_default_network_has_an_interface_a_route_and_a_way_out(

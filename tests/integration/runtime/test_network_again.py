@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.security import DEFAULT_CAPABILITIES, Security
 from imagetool.runtime.spec import Mount
 from tests.support.containers import (
-    VARIANTS,
     full_root,
     helpers,
     open_files,
@@ -34,17 +32,6 @@ from tests.support.networks import (
 )
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(params=["embedded", "mapped"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def executor(kind: str, host: None) -> Iterator[Executor]:
-    with VARIANTS[kind]() as started:
-        yield started
 
 
 def test_a_helper_that_ends_too_early_is_told(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,6 @@ from imagetool.runtime.executors import Executor, executor_of
 from imagetool.runtime.network import HOST, network_of
 from imagetool.runtime.sandbox import Sandbox
 from tests.support.command import imagetool
-from tests.support.containers import (
-    VARIANTS,
-)
 from tests.support.networks import (
     HELPERS,
     WARNING,
@@ -24,17 +20,6 @@ from tests.support.networks import (
 )
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(params=["embedded", "mapped"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def executor(kind: str, host: None) -> Iterator[Executor]:
-    with VARIANTS[kind]() as started:
-        yield started
 
 
 def test_a_build_warns_once_or_refuses_where_there_is_no_helper(tmp_path: Path) -> None:
