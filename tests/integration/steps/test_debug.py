@@ -98,7 +98,7 @@ def test_a_shell_says_what_failed_and_has_a_terminal_when_we_have(shop: Shop) ->
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, close_fds=True)
     os.close(slave)
     seen = b""
-    asked = False
+    typed = False
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         ready, _, _ = select.select([master], [], [], 1)
@@ -106,11 +106,9 @@ def test_a_shell_says_what_failed_and_has_a_terminal_when_we_have(shop: Shop) ->
             seen += os.read(master, 65536) if ready else b""
         except OSError:  # the other side has closed
             break
-        if b"\x1b[6n" in seen and not asked:  # busybox asks where the cursor is
-            asked = True
-            os.write(master, b"\x1b[1;1R")
-        if b"$ " in seen and b"tty; id -u" not in seen:
-            os.write(master, b"tty; id -u; exit 9\n")
+        if b"$ \x1b[6n" in seen and not typed:  # busybox has put the terminal in its mode and asks where the cursor is
+            typed = True
+            os.write(master, b"\x1b[1;1Rtty; id -u; exit 9\n")
     assert process.wait(30) == 9, seen
     os.close(master)
     text = seen.decode()
