@@ -60,35 +60,35 @@ def build(
     if check:
         _check(globals, context, wanted)
         return
-    from imagetool.build.unchanged import Watch, find, request
-    from imagetool.config.environment import build_argument, source_date_epoch_text, store_root_text
+    from imagetool.build.unchanged import Watch, find
 
     if iidfile:
         from imagetool.cli.resultfiles import forget
 
         forget(iidfile)
     telling = _Telling("quiet" if quiet else progress, timeline, iidfile, metadata_file)
-    wanted["file"] = _one_file(wanted["file"])
-    wanted["platform"] = ",".join(wanted["platform"]) or None
-    root = store_root_text(globals.root)
-    wanted["build_arg"] = dict(pair for text in wanted["build_arg"] if (pair := build_argument(text)))
+    root, asked = _request(globals, context, wanted)
     output = [*output, *_pushed(wanted["tag"], push=push)]
-    asked = request(context, epoch=source_date_epoch_text(), **wanted)
     known = None if no_cache or no_cache_filter or explain_cache or cache_to or output else find(root, asked)
     if known is not None:
         _answer(known, context, wanted, telling)
         return
     from imagetool.cli.buildoptions import cache_options, job_count
 
-    how = cache_options(
-        no_cache=no_cache,
-        no_cache_filter=no_cache_filter,
-        explain_cache=explain_cache,
-        cache_from=cache_from,
-        cache_to=cache_to,
-    )
+    how = cache_options(no_cache, no_cache_filter, explain_cache, cache_from, cache_to)
     how |= {"jobs": job_count(jobs), "keep_on_failure": keep_on_failure}
     _carry_out(globals, context, wanted, how, output, Watch(root, asked), telling)
+
+
+def _request(globals: Globals, context: str, wanted: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+    """Return where unchanged builds are recorded and what this one is there, with `wanted` brought into that form."""
+    from imagetool.build.unchanged import request
+    from imagetool.config.environment import build_argument, source_date_epoch_text, store_root_text
+
+    wanted["file"] = _one_file(wanted["file"])
+    wanted["platform"] = ",".join(wanted["platform"]) or None
+    wanted["build_arg"] = dict(pair for text in wanted["build_arg"] if (pair := build_argument(text)))
+    return store_root_text(globals.root), request(context, epoch=source_date_epoch_text(), **wanted)
 
 
 def _answer(known: Answer, context: str, wanted: Mapping[str, Any], telling: _Telling) -> None:

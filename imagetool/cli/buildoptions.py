@@ -56,7 +56,10 @@ def build_options(
     timestamp: str | None,
     **sandbox: Any,
 ) -> BuildOptions:
-    """Return what the options of the command line, one line for each, mean together with `how`."""
+    """Return what the options of the command line mean together with `how`.
+
+    It is long because it is a table: every option has a line where it comes in and one where it goes.
+    """
     from pathlib import Path
 
     from imagetool.api import BuildOptions

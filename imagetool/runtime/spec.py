@@ -155,12 +155,7 @@ def build_step_spec(
             "ociVersion": "1.0.2",
             "process": {
                 "terminal": terminal,
-                "user": {
-                    "uid": user.uid,
-                    "gid": user.gid,
-                    "umask": 0o022,
-                    "additionalGids": list(user.additional_gids),
-                },
+                "user": _user(user),
                 "args": list(args),
                 "env": [f"{name}={value}" for name, value in env.items()],
                 "cwd": cwd,
@@ -186,6 +181,10 @@ def _check(args: Sequence[str], env: Mapping[str, str], cwd: str, hostname: str)
     _refuse_nul("the command", *args)
     _refuse_nul("the environment", *env, *env.values())
     _refuse_nul("the container", cwd, hostname)
+
+
+def _user(user: User) -> dict[str, Any]:
+    return {"uid": user.uid, "gid": user.gid, "umask": 0o022, "additionalGids": list(user.additional_gids)}
 
 
 def _privileges(sandbox: Sandbox) -> dict[str, Any]:

@@ -121,7 +121,6 @@ def unpack_bundle(
     folder that is in use, and for ids that `owners` says nothing of.
     """
     placed = _on_disk(owners, ids)
-    owner = (0, 0) if placed is None else placed.root
     with storage_errors(f"cannot make {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     root = folder / ROOTFS
@@ -130,13 +129,7 @@ def unpack_bundle(
         try:
             # The scan stands beside it, unfinished, from here on: so the next start knows what this left.
             with new_file(folder / SCAN) as file:
-                with storage_errors(f"cannot make {root}"):
-                    os.chmod(folder, 0o700)
-                    _remove(folder, ROOTFS)
-                    root.mkdir()
-                    os.chmod(root, 0o755)
-                    if placed is not None:
-                        os.chown(root, *owner)
+                owner = _make_rootfs(folder, placed)
                 ownership = Ownership(
                     owners=not rootless,
                     lenient=lenient or rootless,
@@ -154,6 +147,20 @@ def unpack_bundle(
                 _remove(folder, ROOTFS)
             raise
     return bundle
+
+
+def _make_rootfs(folder: Path, placed: OwnerMap | None) -> tuple[int, int]:
+    """Make the root filesystem, empty, in place of what a killed unpacking left; return the ids of its root user."""
+    root = folder / ROOTFS
+    with storage_errors(f"cannot make {root}"):
+        os.chmod(folder, 0o700)
+        _remove(folder, ROOTFS)
+        root.mkdir()
+        os.chmod(root, 0o755)
+        if placed is None:
+            return 0, 0
+        os.chown(root, *placed.root)
+        return placed.root
 
 
 def _on_disk(owners: OwnerMap | None, ids: str) -> OwnerMap | None:

@@ -70,11 +70,7 @@ def decompress(
         yield from bounded(whole, limit, where=where, name=limit_name)
         return
     allowed = limits.named(limit_name) if limit_name else f"the {limit} bytes allowed"
-    bomb = "a decompression bomb"
-    if ratio is None:
-        name = "ZSTD_RATIO" if kind == "zstd" else "LAYER_RATIO"
-        ratio = int(getattr(limits, name))
-        bomb += f" by {limits.named(name)}"
+    ratio, bomb = _bomb(kind, ratio)
     counted = _Counted(whole)
     pieces = _zstd(counted, window, where) if kind == "zstd" else _members(counted, kind, where)
     seen = 0
@@ -85,6 +81,14 @@ def decompress(
         if seen > max(ratio * counted.seen, limits.LAYER_RATIO_FLOOR):
             raise LimitExceeded(f"{where}: unpacks to more than {ratio} times its size, {bomb}")
         yield piece
+
+
+def _bomb(kind: str, ratio: int | None) -> tuple[int, str]:
+    """Return the ratio above which a stream is refused, that of its format when it is None, and what it then is."""
+    if ratio is not None:
+        return ratio, "a decompression bomb"
+    name = "ZSTD_RATIO" if kind == "zstd" else "LAYER_RATIO"
+    return int(getattr(limits, name)), f"a decompression bomb by {limits.named(name)}"
 
 
 class _Counted:

@@ -145,14 +145,8 @@ class Launcher:
             stack.callback(self._forget, control)
             streams = _Streams(control, output, timeout, session)
             stack.callback(streams.close)
-            stdin = [] if session is None else [session.stdin]
-            try:
-                with far:
-                    socket.send_fds(self._channel, [b"c"], [far.fileno(), *streams.writers, *stdin])
-            except OSError as error:
-                raise HostError(f"the helper process for containers is gone: {error.strerror}") from None
-            finally:
-                streams.close_writers()
+            with far:
+                self._start_container(far, streams, session)
             try:
                 size = None if session is None else session.size
                 tree = {**request, "root": _tree(root), "size": size, "given": list(given)}
@@ -175,11 +169,23 @@ class Launcher:
             self._warn(text)
         return streams.ending()
 
+    def _start_container(self, far: socket.socket, streams: _Streams, session: Session | None) -> None:
+        """Have the zygote fork a container's watcher, whose streams are its own from then on."""
+        try:
+            stdin = [] if session is None else [session.stdin]
+            self._ask(b"c", [far.fileno(), *streams.writers, *stdin])
+        finally:
+            streams.close_writers()
+
     def _start_network(self, far: socket.socket) -> None:
         """Have the zygote fork a keeper; see `connection`."""
         self._wait_until_ready()
+        self._ask(b"n", [far.fileno()])
+
+    def _ask(self, what: bytes, descriptors: list[int]) -> None:
+        """Tell the zygote what to fork, and give it what that needs."""
         try:
-            socket.send_fds(self._channel, [b"n"], [far.fileno()])
+            socket.send_fds(self._channel, [what], descriptors)
         except OSError as error:
             raise HostError(f"the helper process for containers is gone: {error.strerror}") from None
 
