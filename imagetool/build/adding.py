@@ -19,7 +19,7 @@ from imagetool.build.copying import CopyRequest, copy_items
 from imagetool.build.files import Taken
 from imagetool.build.folderfiles import FolderFiles
 from imagetool.build.root import Root
-from imagetool.build.sources import sources
+from imagetool.build.sources import find_sources
 from imagetool.build.steps import Inputs, Made
 from imagetool.content.folders import scratch_folder
 from imagetool.content.staging import storage_errors
@@ -43,7 +43,7 @@ def archives(inputs: Inputs, local: Sequence[str], unpack: bool | None) -> list[
     if unpack is False or not local:
         return []
     with inputs.context_files() as files:
-        found = sources(CopyRequest(tuple(local), "/"), files)
+        found = find_sources(local, files, parents=False, needed=True)
         return [path for path in dict.fromkeys(found) if _is_archive(files, path)]
 
 

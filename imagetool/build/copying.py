@@ -14,7 +14,7 @@ from imagetool.build.chmod import Chmod
 from imagetool.build.files import Files, Taken, TakenFiles, dressed
 from imagetool.build.filestates import Fingerprint
 from imagetool.build.folderfiles import FolderFiles
-from imagetool.build.sources import sources
+from imagetool.build.sources import find_sources
 from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
 from imagetool.errors import BuildError
 from imagetool.layer.entry import Entry, Item, Kind, display, parents
@@ -130,7 +130,7 @@ def plan_copy(request: CopyRequest, files: Files, base: Base) -> CopyPlan:
     Raises BuildError for a source that is missing and for a destination that cannot be.
     """
     _check_length(request.dest)
-    names = sources(request, files)
+    names = find_sources(request.sources, files, parents=request.parents, needed=not request.texts)
     plan = _Plan(request, base)
     many = len(names) + len(request.texts) > 1
     into = many or request.dest.endswith(("/", "/.")) or request.dest in ("", ".", "/")

@@ -10,24 +10,29 @@ from imagetool.dockerfile.source import did_you_mean
 from imagetool.errors import BuildError
 
 if TYPE_CHECKING:
-    from imagetool.build.copying import CopyRequest
+    from collections.abc import Sequence
+
     from imagetool.build.files import Files
     from imagetool.layer.entry import Kind
 
 
-def sources(request: CopyRequest, files: Files) -> list[str]:
-    """Return the paths that the sources stand for, wildcards resolved, in the order written."""
+def find_sources(written: Sequence[str], files: Files, *, parents: bool, needed: bool) -> list[str]:
+    """Return the paths that sources stand for, wildcards resolved, in the order written.
+
+    parents: as with --parents, which knows `**` and the pivot. needed: that nothing matches is an error.
+    Raises BuildError for that one, and for a path that is not there.
+    """
     found: list[str] = []
-    for source in request.sources:
-        cleaned = _clean(source, keep_pivot=request.parents)
+    for source in written:
+        cleaned = _clean(source, keep_pivot=parents)
         if has_wildcard(source):
-            found += _glob(files, cleaned, deep=request.parents)
+            found += _glob(files, cleaned, deep=parents)
         elif files.lookup(cleaned.encode(errors="surrogateescape"))[1] is None:
             raise BuildError(f"{source!r} not found{_why_missing(files, cleaned)}", about=source)
         else:
             found.append(cleaned)
-    if not found and not request.texts:
-        raise BuildError(f"no file matches {' '.join(request.sources)!r}", about=request.sources[0])
+    if not found and needed:
+        raise BuildError(f"no file matches {' '.join(written)!r}", about=written[0])
     return found
 
 

@@ -48,15 +48,10 @@ class Manifest:
         tree = _decode(raw, media_type, mediatype.MANIFESTS, what)
         if "manifests" in tree or "fsLayers" in tree:
             raise InvalidDocument(f"{what}: has the fields of another kind of document")  # CVE-2021-41190
-        layers = document.get_list(
-            tree, "layers", lambda item, at: Descriptor.read(item, path=at, what=what), path="$", what=what
-        )
-        if len(layers) > limits.IMAGE_LAYERS:
-            raise LimitExceeded(f"{what}: {len(layers)} layers, more than {limits.named('IMAGE_LAYERS')}")
         return cls(
             raw=raw,
+            layers=_descriptors(tree, "layers", "IMAGE_LAYERS", what),
             config=Descriptor.read(tree.get("config"), path="$.config", what=what),
-            layers=layers,
             **_common(tree, media_type, mediatype.OCI_MANIFEST, what),
         )
 
@@ -106,14 +101,9 @@ class Index:
         tree = _decode(raw, media_type, mediatype.INDEXES, what)
         if "layers" in tree or "config" in tree or "fsLayers" in tree:
             raise InvalidDocument(f"{what}: has the fields of another kind of document")
-        manifests = document.get_list(
-            tree, "manifests", lambda item, at: Descriptor.read(item, path=at, what=what), path="$", what=what
-        )
-        if len(manifests) > limits.INDEX_MANIFESTS:
-            raise LimitExceeded(f"{what}: {len(manifests)} manifests, more than {limits.named('INDEX_MANIFESTS')}")
         return cls(
             raw=raw,
-            manifests=manifests,
+            manifests=_descriptors(tree, "manifests", "INDEX_MANIFESTS", what),
             **_common(tree, media_type, mediatype.OCI_INDEX, what),
         )
 
@@ -167,6 +157,16 @@ def _decode(raw: bytes, media_type: str, allowed: frozenset[str], what: str) -> 
     if (claimed or own) and (claimed or own) not in allowed:
         raise InvalidDocument(f"{what}: media type {(claimed or own)[:120]!r} is not one of {sorted(allowed)}")
     return tree
+
+
+def _descriptors(tree: Mapping[str, Any], key: str, limit: str, what: str) -> tuple[Descriptor, ...]:
+    """Read a list of descriptors, at most as many as the limit of that name says."""
+    found = document.get_list(
+        tree, key, lambda item, at: Descriptor.read(item, path=at, what=what), path="$", what=what
+    )
+    if len(found) > getattr(limits, limit):
+        raise LimitExceeded(f"{what}: {len(found)} {key}, more than {limits.named(limit)}")
+    return found
 
 
 def _common(tree: Mapping[str, Any], claimed: str, default: str, what: str) -> dict[str, Any]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from imagetool.distribution.auth import Scope, origin, parse_challenges
 from imagetool.distribution.headers import printable
@@ -16,9 +14,6 @@ from imagetool.remote.answer import Answer
 from imagetool.remote.connect import Tls, base_url
 from imagetool.remote.http import Body, Http, Request, RetryPolicy
 from imagetool.remote.token import Authorizer, CredentialsFor
-
-if TYPE_CHECKING:
-    from imagetool.remote.repository import Repository
 
 
 def anonymous(registry: str, repository: str) -> None:
@@ -66,12 +61,6 @@ class Registry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.http.close()
-
-    def repository(self, name: str) -> Repository:
-        """Return a repository of this registry, as a store."""
-        from imagetool.remote.repository import Repository
-
-        return Repository(self, name)
 
     def login(self) -> None:
         """Ask the registry whether it takes our credentials; raises AuthError when it does not."""
@@ -132,17 +121,3 @@ class Registry:
                 base = base_url(self.name, self._tls)
                 self._found = base, Authorizer(self.http, base, self._credentials, trusted_realms=self._trusted)
             return self._found
-
-
-@contextmanager
-def open_repository(
-    registry: str,
-    repository: str,
-    *,
-    credentials: CredentialsFor = anonymous,
-    tls: Tls | None = None,
-    trusted_realms: Collection[str] = (),
-) -> Iterator[Repository]:
-    """Open one repository of a registry that nothing else is asked of; see `Registry`."""
-    with Registry(registry, credentials=credentials, tls=tls, trusted_realms=trusted_realms) as opened:
-        yield opened.repository(repository)

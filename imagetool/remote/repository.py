@@ -30,9 +30,11 @@ from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import parse
 from imagetool.oci.reference import check_repository, check_tag
 from imagetool.remote.answer import Answer
+from imagetool.remote.connect import Tls
 from imagetool.remote.download import Download
 from imagetool.remote.faults import ConnectionBroken
-from imagetool.remote.registry import Registry
+from imagetool.remote.registry import Registry, anonymous
+from imagetool.remote.token import CredentialsFor
 from imagetool.remote.upload import Upload, check_digest, push_blob
 from imagetool.streams.verify import verified
 
@@ -297,3 +299,17 @@ def _described(answer: Answer) -> Descriptor | None:
     if not said or not answer.length or answer.content_type not in mediatype.DOCUMENTS:
         return None
     return Descriptor(answer.content_type, _read_digest(answer, said), answer.length)
+
+
+@contextmanager
+def open_repository(
+    registry: str,
+    repository: str,
+    *,
+    credentials: CredentialsFor = anonymous,
+    tls: Tls | None = None,
+    trusted_realms: Collection[str] = (),
+) -> Iterator[Repository]:
+    """Open one repository of a registry that nothing else is asked of; see `Registry`."""
+    with Registry(registry, credentials=credentials, tls=tls, trusted_realms=trusted_realms) as opened:
+        yield Repository(opened, repository)

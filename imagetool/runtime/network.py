@@ -14,14 +14,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from imagetool.errors import HostError
 from imagetool.runtime.connection import NAMESPACE, READY
 from imagetool.values import dataclass
 
 if TYPE_CHECKING:
-    from imagetool.runtime.executors import Executor
     from imagetool.runtime.sandbox import Sandbox
 
 TUNNEL: Final = Path("/dev/net/tun")
@@ -63,6 +62,14 @@ class Network:
 
 HOST: Final = Network(own=False)
 NONE: Final = Network(own=True)
+
+
+class Connector(Protocol):
+    """What of an executor tells which networks its containers can have."""
+
+    def connect(self, network: Network, sandbox: Sandbox) -> str:
+        """Try a network; see `executors.protocol.Executor`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ def _by_pasta(program: str) -> Network:
     return Network(own=True, helper=(program, *_PASTA, NAMESPACE))
 
 
-def network_of(asked: Asked, executor: Executor, sandbox: Sandbox, *, fallback: Fallback) -> tuple[Network, str]:
+def network_of(asked: Asked, executor: Connector, sandbox: Sandbox, *, fallback: Fallback) -> tuple[Network, str]:
     """Return the network that --network asks for, and a warning where it is not what a user may think; "" for none.
 
     What `default` is, is found out by trying, once: a helper that is installed may not work here.

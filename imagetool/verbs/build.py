@@ -198,7 +198,7 @@ def _solved(
     if inline:
         from imagetool.verbs.inlinecache import with_inline_cache
 
-        image = with_inline_cache(image, cache, store, annotations=options.annotations)
+        image = with_inline_cache(image, cache.used, cache.used_facts, store, annotations=options.annotations)
     for one in options.cache_to:
         if not one.place:
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from imagetool.content.store import Fetcher, fetch_bytes
 from imagetool.errors import InvalidDocument
@@ -20,18 +20,25 @@ from imagetool.oci.config import ImageConfig
 from imagetool.oci.manifest import Manifest
 from imagetool.oci.patch import patch
 
-if TYPE_CHECKING:
-    from imagetool.verbs.buildcache import SharedCache
-
 FIELD: Final = "vnd.imagetool.buildcache.v1"
 _KEY: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def with_inline_cache(image: Image, cache: SharedCache, store: Documents, *, annotations: Mapping[str, str]) -> Image:
-    """Write the image once more, with what a build used for its layers in the config; return that one."""
+def with_inline_cache(
+    image: Image,
+    used: Mapping[str, Layer],
+    facts: Mapping[str, Any],
+    store: Documents,
+    *,
+    annotations: Mapping[str, str],
+) -> Image:
+    """Write the image once more, with a cache in its config; return that one.
+
+    used: the layers that a build used, by the keys of their steps. facts: see `build.cache`.
+    """
     positions = {layer.diff_id: number for number, layer in enumerate(image.layers)}
-    records = {key: positions[layer.diff_id] for key, layer in cache.used.items() if layer.diff_id in positions}
-    tree = {"records": dict(sorted(records.items())), "facts": dict(sorted(cache.used_facts.items()))}
+    records = {key: positions[layer.diff_id] for key, layer in used.items() if layer.diff_id in positions}
+    tree = {"records": dict(sorted(records.items())), "facts": dict(sorted(facts.items()))}
     config = ImageConfig.parse(patch(image.config.raw, {(FIELD,): tree}), media_type=image.config.media_type)
     manifest = write_image(store, config, image.layers, annotations=annotations)
     return Image(manifest, config, image.layers, image.content)

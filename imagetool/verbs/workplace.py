@@ -86,7 +86,7 @@ class Workplace:
         """Open a repository of a registry, a `remote.repository.Repository`."""
         from imagetool.config.certificates import tls_for
         from imagetool.config.credentials import trusted_realms
-        from imagetool.remote.registry import open_repository
+        from imagetool.remote.repository import open_repository
 
         return open_repository(
             registry,

@@ -21,8 +21,7 @@ from imagetool.oci import mediatype
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Manifest
-from imagetool.remote.registry import open_repository
-from imagetool.remote.repository import Repository
+from imagetool.remote.repository import Repository, open_repository
 from imagetool.transports.dir import DirStore
 from tests.support.wire import serving
 

@@ -41,7 +41,7 @@ def other() -> Iterator[WireRegistry]:
 
 
 def opened(wire: WireRegistry, *, tls: Tls | None = None) -> Repository:
-    return Registry(wire.host, credentials=lambda *_: ME, tls=tls, sleep=lambda _: None).repository("a/b")
+    return Repository(Registry(wire.host, credentials=lambda *_: ME, tls=tls, sleep=lambda _: None), "a/b")
 
 
 def read(repository: Repository) -> bytes:

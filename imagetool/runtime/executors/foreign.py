@@ -14,15 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from imagetool.errors import HostError, Unsupported
-from imagetool.runtime.executors.limited import (
-    judged,
-    launching,
-    limited,
-    refuse_hooks,
-    without_helper,
-    without_user_namespace,
-)
-from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.executors.limited import judged, launching, limited, refuse_hooks, without_user_namespace
+from imagetool.runtime.executors.protocol import ExitStatus, Output, Unconnecting
 from imagetool.runtime.namespaces import is_host_root
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.seccomp.compiler import filter_of
@@ -30,8 +23,6 @@ from imagetool.runtime.spec import RuntimeSpec
 from imagetool.values import dataclass
 
 if TYPE_CHECKING:
-    from imagetool.runtime.network import Network
-    from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.session import Session
 
 Kind = Literal["bwrap", "nspawn", "lxc"]
@@ -56,7 +47,7 @@ _PROGRAMS: Final[dict[Kind, _Program]] = {
 }
 
 
-class ForeignExecutor:
+class ForeignExecutor(Unconnecting):
     """Runs containers by one of these programs; a context manager.
 
     Args:
@@ -66,12 +57,13 @@ class ForeignExecutor:
     def __init__(self, kind: Kind, program: str | None = None) -> None:
         self._kind: Kind = kind
         self._known = _PROGRAMS[kind]
-        self._name = program or self._known.name
+        self._program = program or self._known.name
+        self.name = kind
 
     def __enter__(self) -> ForeignExecutor:
-        program = shutil.which(self._name)
+        program = shutil.which(self._program)
         if program is None:
-            raise HostError(f"{self._name} is not installed: apt-get install {self._known.package}")
+            raise HostError(f"{self._program} is not installed: apt-get install {self._known.package}")
         if self._known.needs_root and not is_host_root():
             raise HostError(f"--isolation {self._kind} needs root; without it there are embedded and bwrap")
         self._program = os.path.abspath(program)
@@ -86,17 +78,9 @@ class ForeignExecutor:
         """End all containers; see `Executor`."""
         self._launcher.stop()
 
-    def connect(self, network: Network, sandbox: Sandbox) -> str:
-        """See `Executor`; it starts no helpers."""
-        return without_helper(self._kind)
-
-    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
-        """See `Executor`; it makes no user namespaces."""
-        return False
-
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`. Raises Unsupported for what the program cannot do."""
-        spec = without_user_namespace(spec, self._name)
+        spec = without_user_namespace(spec, self.name)
         self._check(spec)
         with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder, limited(self._groups, spec) as group:
             (Path(folder) / "rootfs").mkdir()

@@ -42,11 +42,6 @@ def limited(tree: GroupTree, spec: RuntimeSpec) -> Iterator[Group | None]:
         group.close()
 
 
-def without_helper(name: str) -> str:
-    """Return why an executor that starts no helpers connects no network; see `Executor.connect`."""
-    return f"{name} is run without a helper for it"
-
-
 def without_user_namespace(spec: RuntimeSpec, name: str) -> RuntimeSpec:
     """Return the description for an executor that makes no user namespace; raise Unsupported when there must be one."""
     if "uidMappings" not in spec.tree["linux"]:

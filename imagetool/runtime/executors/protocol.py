@@ -82,3 +82,20 @@ class Executor(Protocol):
         Their `run` ends as if somebody had killed them.
         """
         ...
+
+
+class Unconnecting(Executor, Protocol):
+    """The part of an executor that starts no helpers and makes no user namespaces: others inherit it.
+
+    name: what it is called in messages.
+    """
+
+    name: str
+
+    def connect(self, network: Network, sandbox: Sandbox) -> str:
+        """See `Executor`; it starts no helpers."""
+        return f"{self.name} is run without a helper for it"
+
+    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
+        """See `Executor`; it makes no user namespaces."""
+        return False

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from imagetool.errors import HostError
-from imagetool.runtime.executors.limited import judged, launching, limited, without_helper, without_user_namespace
-from imagetool.runtime.executors.protocol import ExitStatus, Output
+from imagetool.runtime.executors.limited import judged, launching, limited, without_user_namespace
+from imagetool.runtime.executors.protocol import ExitStatus, Output, Unconnecting
 from imagetool.runtime.rootfs import Rootfs
 from imagetool.runtime.spec import RuntimeSpec
 
 if TYPE_CHECKING:
-    from imagetool.runtime.network import Network
-    from imagetool.runtime.sandbox import Sandbox
     from imagetool.runtime.session import Session
 
 _LOG_BYTES: Final = 1 << 16
@@ -27,7 +25,7 @@ _NOT_FOUND: Final = ("executable file not found", "no such file or directory")
 _NOT_EXECUTABLE: Final = ("permission denied", "exec format error", "is a directory", "open executable")
 
 
-class RuncExecutor:
+class RuncExecutor(Unconnecting):
     """Runs containers by an installed OCI runtime; a context manager. See `hosted` for what surrounds it.
 
     Args:
@@ -35,12 +33,13 @@ class RuncExecutor:
     """
 
     def __init__(self, program: str = "runc") -> None:
-        self._name = program
+        self._program = program
+        self.name = os.path.basename(program)
 
     def __enter__(self) -> RuncExecutor:
-        program = shutil.which(self._name)
+        program = shutil.which(self._program)
         if program is None:
-            raise HostError(f"the runtime {self._name} is not installed; the embedded one needs no installation")
+            raise HostError(f"the runtime {self._program} is not installed; the embedded one needs no installation")
         self._program = os.path.abspath(program)
         self._is_crun = Path(self._program).name.startswith("crun")
         self._ending = ExitStack()
@@ -54,17 +53,9 @@ class RuncExecutor:
         """End all containers; see `Executor`."""
         self._launcher.stop()
 
-    def connect(self, network: Network, sandbox: Sandbox) -> str:
-        """See `Executor`; it starts no helpers."""
-        return without_helper(os.path.basename(self._name))
-
-    def emulate(self, registration: str, sandbox: Sandbox) -> bool:
-        """See `Executor`; it makes no user namespaces."""
-        return False
-
     def run(self, spec: RuntimeSpec, root: Rootfs, *, output: Output, session: Session | None = None) -> ExitStatus:
         """Run a container; see `Executor`."""
-        spec = without_user_namespace(spec, self._name)
+        spec = without_user_namespace(spec, self.name)
         with tempfile.TemporaryDirectory(prefix="imagetool-bundle-") as folder, limited(self._groups, spec) as group:
             (Path(folder) / "rootfs").mkdir()
             log, name = Path(folder) / "log", Path(folder).name
@@ -98,7 +89,7 @@ class RuncExecutor:
         said = problem.lower()
         if "exec" in said and any(text in said for text in (*_NOT_FOUND, *_NOT_EXECUTABLE)):
             return ExitStatus(127 if any(text in said for text in _NOT_FOUND) else 126)
-        raise HostError(f"{self._name} cannot make the container: {problem}")
+        raise HostError(f"{self.name} cannot make the container: {problem}")
 
 
 def _logged_error(log: Path) -> str:

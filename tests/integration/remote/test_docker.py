@@ -80,7 +80,7 @@ def test_what_skopeo_pushed_as_schema_2_is_pulled(host: str, tmp_path: Path) -> 
     command += [f"oci:{tmp_path / 'layout'}:v1", f"docker://{host}/it/skopeo:v1"]
     subprocess.run(command, check=True, capture_output=True, timeout=100)
     with Registry(host) as registry:
-        repository = registry.repository("it/skopeo")
+        repository = Repository(registry, "it/skopeo")
         root = repository.fetch_root("v1")
         assert root.media_type == mediatype.DOCKER_MANIFEST
         report = copy(repository, MemoryStore(), root)
@@ -186,17 +186,17 @@ def test_bearer_tokens_that_docker_registry_checks(tmp_path: Path) -> None:
         with docker_registry(tmp_path, auth=auth % (tokens.url, tokens.bundle)) as host:
             with Registry(host, credentials=lambda *_: Credentials("me", "s3cret")) as registry:
                 registry.login()
-                copy(source, registry.repository("a/b"), root, tags=["v1"], origins=origins)
+                copy(source, Repository(registry, "a/b"), root, tags=["v1"], origins=origins)
                 asked = len(tokens.asked)
                 assert asked <= 3
-                report = copy(source, registry.repository("a/c"), root, tags=["v1"], origins=origins)
+                report = copy(source, Repository(registry, "a/c"), root, tags=["v1"], origins=origins)
                 assert "mounted" in {blob.outcome for blob in report.blobs}
                 assert ("repository:a/b:pull", "repository:a/c:pull,push") in tokens.asked[asked:]
             with Registry(host) as registry:
-                repository = registry.repository("a/b")
+                repository = Repository(registry, "a/b")
                 assert copy(repository, MemoryStore(), repository.fetch_root("v1")).moved > 0
                 with pytest.raises(AuthError):
-                    copy(source, registry.repository("a/d"), root, tags=["v1"])
+                    copy(source, Repository(registry, "a/d"), root, tags=["v1"])
             wrong = Registry(host, credentials=lambda *_: Credentials("me", "guess"))
             with wrong as registry, pytest.raises(AuthError):
                 registry.login()

@@ -100,7 +100,7 @@ def repository(host: str, request: pytest.FixtureRequest) -> Iterator[Repository
     """A repository of the test's own."""
     name = "it/" + request.node.name.partition("[")[0].replace("_", "-")[:60].strip("-")
     with Registry(host) as registry:
-        yield registry.repository(name)
+        yield Repository(registry, name)
 
 
 @pytest.mark.parametrize("data", [b"", b"x", BLOB], ids=len)
@@ -172,7 +172,7 @@ def test_an_index_goes_there_and_one_image_of_it_back(repository: Repository) ->
 def test_blobs_are_mounted_from_a_sibling(repository: Repository, tmp_path: Path) -> None:
     source = MemoryStore()
     root = add_image(source, seed=77)
-    sibling = repository.registry.repository(f"{repository.name}-base")
+    sibling = Repository(repository.registry, f"{repository.name}-base")
     report = copy(source, sibling, root, tags=["v1"])
     origins = FolderOrigins(tmp_path)
     for blob in report.blobs:
@@ -187,7 +187,7 @@ def test_an_image_goes_from_one_repository_to_another(repository: Repository) ->
     source = MemoryStore()
     root = add_image(source, seed=5, size=3 << 20)
     copy(source, repository, root, tags=["v1"])
-    other = repository.registry.repository(f"{repository.name}-copy")
+    other = Repository(repository.registry, f"{repository.name}-copy")
     copy(repository, other, repository.fetch_root("v1"), tags=["v1"])
     assert other.resolve("v1") == root
 
@@ -220,8 +220,8 @@ def test_basic_authentication_of_docker_registry(tmp_path: Path) -> None:
     with docker_registry(tmp_path, auth=auth) as host:
         with Registry(host, credentials=lambda *_: Credentials("me", "s3cret")) as registry:
             registry.login()
-            copy(source, registry.repository("a/b"), root, tags=["v1"])
-            assert registry.repository("a/b").resolve("v1") == root
+            copy(source, Repository(registry, "a/b"), root, tags=["v1"])
+            assert Repository(registry, "a/b").resolve("v1") == root
         for wrong in (Credentials("me", "guess"), None):
             with Registry(host, credentials=lambda *_, found=wrong: found) as registry, pytest.raises(AuthError):
                 registry.login()
@@ -232,7 +232,7 @@ def test_basic_authentication_of_docker_registry(tmp_path: Path) -> None:
 def test_sha512_is_more_than_docker_registry_keeps_and_that_is_noticed(tmp_path: Path) -> None:
     descriptor = Descriptor(mediatype.OCI_LAYER, Digest.of(BLOB, "sha512"), len(BLOB))
     with docker_registry(tmp_path) as host, Registry(host) as registry:
-        repository = registry.repository("a/b")
+        repository = Repository(registry, "a/b")
         repository.push(descriptor, [BLOB])
         try:
             assert fetch_bytes(repository, descriptor) == BLOB
@@ -244,7 +244,7 @@ def test_ctrl_c_ends_a_pull_at_once(tmp_path: Path, host: str) -> None:
     source = MemoryStore()
     root = add_image(source, seed=13, layers=2, size=1 << 20)
     with Registry(host) as registry:
-        copy(source, registry.repository("it/interrupt"), root, tags=["v1"])
+        copy(source, Repository(registry, "it/interrupt"), root, tags=["v1"])
     script = tmp_path / "pull.py"
     script.write_text(
         f"""
@@ -252,12 +252,13 @@ import time
 from pathlib import Path
 from imagetool.content.layout import LayoutStore
 from imagetool.remote.registry import Registry
+from imagetool.remote.repository import Repository
 from imagetool.transfer import copy
 def slow(event):
     print("moving", flush=True)
     time.sleep(0.5)
 with Registry({host!r}) as registry:
-    repository = registry.repository("it/interrupt")
+    repository = Repository(registry, "it/interrupt")
     layout = LayoutStore.create(Path({str(tmp_path / "layout")!r}))
     copy(repository, layout, repository.fetch_root("v1"), tags=["app"], observer=slow)
 """

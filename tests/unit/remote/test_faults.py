@@ -47,7 +47,7 @@ def waits() -> list[float]:
 @pytest.fixture
 def repository(wire: WireRegistry, waits: list[float]) -> Iterator[Repository]:
     with Registry(wire.host, sleep=waits.append) as registry:
-        yield registry.repository("a/b")
+        yield Repository(registry, "a/b")
 
 
 def read(repository: Repository, descriptor: Descriptor = LAYER) -> bytes:
@@ -146,7 +146,7 @@ def test_all_waiting_of_one_client_has_a_budget(wire: WireRegistry) -> None:
     with Registry(wire.host, sleep=waits.append, policy=RetryPolicy(tries=50, budget=3)) as registry:
         for _ in range(2):
             with pytest.raises(NetworkError, match="503 Service Unavailable"):
-                registry.repository("a/b").exists(LAYER)
+                Repository(registry, "a/b").exists(LAYER)
     assert 1 < sum(waits) <= 3
 
 
@@ -165,7 +165,7 @@ def test_nobody_listening_is_one_clear_error_at_once(waits: list[float]) -> None
         Registry(host, sleep=waits.append) as registry,
         pytest.raises(NetworkError, match=f"{host}: GET blob .* of a/b: Connection refused"),
     ):
-        read(registry.repository("a/b"))
+        read(Repository(registry, "a/b"))
     assert not waits
 
 

@@ -13,8 +13,8 @@ from imagetool.oci import mediatype
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Manifest
-from imagetool.remote.registry import Registry, open_repository
-from imagetool.remote.repository import Repository
+from imagetool.remote.registry import Registry
+from imagetool.remote.repository import Repository, open_repository
 from tests.support.wire import WireRegistry, serving
 
 BLOB = b"layer bytes " * 30000  # 360 kB
@@ -175,7 +175,7 @@ def test_a_declined_mount_leaves_its_upload_session_for_the_push(repository: Rep
 def test_a_mount_that_is_refused_in_any_way_is_no_mount(status: int) -> None:
     with serving() as wire, Registry(wire.host, sleep=lambda _: None) as registry:
         wire.on("POST", "mount=", lambda exchange: exchange.fail(status, "NO"), times=9)
-        assert not registry.repository("team/app").mount(describe(BLOB), "team/base")
+        assert not Repository(registry, "team/app").mount(describe(BLOB), "team/base")
 
 
 def test_tags_come_page_by_page(repository: Repository, wire: WireRegistry) -> None:

@@ -48,7 +48,7 @@ def guarded(wire: WireRegistry) -> WireRegistry:
 
 
 def opened(wire: WireRegistry, credentials: Credentials | None = None) -> Repository:
-    return Registry(wire.host, credentials=lambda *_: credentials, sleep=lambda _: None).repository("a/b")
+    return Repository(Registry(wire.host, credentials=lambda *_: credentials, sleep=lambda _: None), "a/b")
 
 
 def read(repository: Repository) -> bytes:
@@ -89,11 +89,11 @@ def test_credentials_are_looked_up_once_and_only_when_asked_for(wire: WireRegist
 
     credentials: CredentialsFor = lookup
     with Registry(wire.host, credentials=credentials) as registry:
-        read(registry.repository("a/b"))
+        read(Repository(registry, "a/b"))
         assert not asked
         wire.user = ("me", "s3cret")
-        read(registry.repository("a/b"))
-        read(registry.repository("a/b"))
+        read(Repository(registry, "a/b"))
+        read(Repository(registry, "a/b"))
     assert asked == [(wire.host, "a/b")]
 
 

@@ -36,7 +36,7 @@ def wire() -> Iterator[WireRegistry]:
 
 
 def opened(wire: WireRegistry, name: str = "team/app") -> Repository:
-    return Registry(wire.host, sleep=lambda _: None).repository(name)
+    return Repository(Registry(wire.host, sleep=lambda _: None), name)
 
 
 @pytest.fixture
@@ -248,8 +248,8 @@ def test_within_one_registry_blobs_are_mounted_from_the_source(source: MemorySto
     copy(source, opened(wire, "team/base"), add_image(source), tags=["v1"])
     wire.on("HEAD", "/team/app/blobs/", lambda e: e.fail(404, "BLOB_UNKNOWN"), times=9)
     with Registry(wire.host) as registry:
-        base = registry.repository("team/base")
-        report = copy(base, registry.repository("team/app"), base.fetch_root("v1"), tags=["v1"])
+        base = Repository(registry, "team/base")
+        report = copy(base, Repository(registry, "team/app"), base.fetch_root("v1"), tags=["v1"])
     assert {blob.outcome for blob in report.blobs} == {"mounted"}
 
 
