@@ -24,6 +24,9 @@ from imagetool.values import dataclass
 
 _MAGIC: Final = 6  # bytes that tell a compression
 
+#: The platform of what BuildKit attests of an image, in its index: a manifest whose layers are JSON, not tars.
+_NOWHERE: Final = ("unknown", "unknown")
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -128,8 +131,9 @@ def _manifest(store: Fetcher, manifest: Manifest, known: _Known) -> Iterator[Che
     mismatch = len(config.diff_ids) != len(manifest.layers)
     problem = f"has {len(config.diff_ids)} diff IDs for {len(manifest.layers)} layers" if mismatch else ""
     yield Check("config", manifest.config, problem)
+    is_image = (config.platform.os, config.platform.architecture) != _NOWHERE
     for number, descriptor in enumerate(manifest.layers):
-        if number >= len(config.diff_ids):
+        if number >= len(config.diff_ids) or not is_image:
             yield _blob(store, descriptor, known)
             continue
         yield _layer(store, Layer(descriptor, config.diff_ids[number]), known)

@@ -67,6 +67,23 @@ def test_a_whole_image_has_no_problem_and_every_part_is_looked_at() -> None:
     assert {check.problem for check in checks} == {""}
 
 
+def test_what_an_index_attests_of_its_images_is_no_layer_but_must_be_whole() -> None:
+    store = MemoryStore()
+    image = stored(store, "a")
+    statement = push_bytes(store, b'{"_type": "https://in-toto.io/Statement/v0.1"}', "application/vnd.in-toto+json")
+    nowhere = Platform(os="unknown", architecture="unknown")
+    config = ImageConfig.make(platform=nowhere, run=RunConfig(), diff_ids=[statement.digest], history=[], created="")
+    attested = Manifest.make(push_bytes(store, config.raw, mediatype.OCI_CONFIG), [statement])
+    index = Index.make([image.descriptor, push_bytes(store, attested.raw, attested.media_type)])
+    root = push_bytes(store, index.raw, index.media_type)
+    checks = list(verify(store, root))
+    assert [check.what for check in checks] == ["index", "manifest", "config", "layer", "manifest", "config", "blob"]
+    assert {check.problem for check in checks} == {""}
+    store.blobs[statement.digest] = store.blobs[statement.digest].replace(b"v0.1", b"v9.9")
+    (found,) = problems(store, root)
+    assert found[:2] == ("blob", statement.digest)
+
+
 def test_an_index_is_verified_with_all_its_images() -> None:
     store = MemoryStore()
     images = [stored(store, "a", "b"), stored(store, "a", "c")]
