@@ -1,9 +1,9 @@
 """A scan as bytes: kept beside an unpacked tree, read before its difference is taken.
 
-    imagetool scan 1\\n
+    imagetool scan 2\\n
     LENGTH and JSON           what the caller keeps with it
     COUNT and records         one fixed structure a path
-    sections                  names, targets, xattrs; a number is eight bytes, a length or a count
+    sections                  names, targets, far times, xattrs; a number is eight bytes, a length or a count
     SHA-256 of all before
 
 It lies where others may write, so nothing in it is believed before its checksum and its bounds
@@ -23,9 +23,10 @@ from imagetool.errors import InvalidDocument, LimitExceeded
 from imagetool.layer.directory import Record, Scan
 from imagetool.oci.document import decode, encode
 
-_MAGIC: Final = b"imagetool scan 1\n"
+_MAGIC: Final = b"imagetool scan 2\n"
 _RECORD: Final = struct.Struct("<IIIQqqQQQ")
 _NUMBER: Final = struct.Struct("<Q")
+_FAR: Final = struct.Struct("<Q16s16s")  # the number of a path, and its times where a record has no room: after 2262
 _CHECKSUM: Final = 32
 
 
@@ -39,18 +40,36 @@ def render(scan: Scan, notes: Mapping[str, Any]) -> bytes:
         for attribute, value in attributes.items()
         for piece in (_NUMBER.pack(places[name]), attribute, value)
     ]
+    records, far = [*map(scan.records.__getitem__, names)], b""
+    try:
+        packed = [*starmap(_RECORD.pack, records)]
+    except struct.error:
+        far = b"".join(_far(place, record) for place, record in enumerate(records) if _near(record) != record)
+        packed = [*starmap(_RECORD.pack, map(_near, records))]
     parts = [
         _MAGIC,
         _sized(encode(notes)),
         _NUMBER.pack(len(names)),
-        *starmap(_RECORD.pack, map(scan.records.__getitem__, names)),
+        *packed,
         _sized(b"\0".join(names)),
         _sized(b"\0".join(piece for pair in scan.targets.items() for piece in pair)),
+        _sized(far),
         _NUMBER.pack(len(xattrs)),
         *map(_sized, xattrs),
     ]
     body = b"".join(parts)
     return body + hashlib.sha256(body).digest()
+
+
+def _near(record: Record) -> Record:
+    """Return a record whose times are 0 where they are further away than 64 bits of nanoseconds."""
+    mtime, ctime = (time if -1 << 63 <= time < 1 << 63 else 0 for time in (record.mtime, record.ctime))
+    return record._replace(mtime=mtime, ctime=ctime)
+
+
+def _far(place: int, record: Record) -> bytes:
+    mtime, ctime = (time.to_bytes(16, "little", signed=True) for time in (record.mtime, record.ctime))
+    return _FAR.pack(place, mtime, ctime)
 
 
 def _sized(data: bytes) -> bytes:
@@ -95,6 +114,7 @@ class _Sections:
         if len(scan.records) != count:
             raise self._wrong("every name is there once")
         targets = self._strings()
+        self._read_far_times(scan, names)
         scan.targets.update(zip(targets[::2], targets[1::2], strict=False))
         self._read_xattrs(scan, names)
         if len(targets) % 2 or self._at != self._end:
@@ -102,6 +122,16 @@ class _Sections:
         if not scan.targets.keys() <= scan.records.keys():
             raise self._wrong("symlinks are among its names")
         return scan, notes
+
+    def _read_far_times(self, scan: Scan, names: list[bytes]) -> None:
+        times = self._bytes()
+        if len(times) % _FAR.size:
+            raise self._wrong("far times are whole")
+        for place, *pair in _FAR.iter_unpack(times):
+            if place >= len(names):
+                raise self._wrong("what it speaks of is among its names")
+            mtime, ctime = (int.from_bytes(time, "little", signed=True) for time in pair)
+            scan.records[names[place]] = scan.records[names[place]]._replace(mtime=mtime, ctime=ctime)
 
     def _read_xattrs(self, scan: Scan, names: list[bytes]) -> None:
         count = self._number()

@@ -196,7 +196,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
     (tmp_path / "full/x").touch()
     (tmp_path / "damaged").mkdir()
     imagetool("squash", "app", "other", root=store)
-    (tmp_path / "damaged/imagetool.scan").write_bytes(b"imagetool scan 1\n" + bytes(100))
+    (tmp_path / "damaged/imagetool.scan").write_bytes(b"imagetool scan 2\n" + bytes(100))
     done = imagetool(*args, root=store, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert says in done.stderr

@@ -202,6 +202,20 @@ def scan() -> Scan:
 def test_a_scan_survives_its_file() -> None:
     assert parse(render(scan(), {"image": "x"}), where="f") == (scan(), {"image": "x"})
     assert parse(render(Scan(), {}), where="f") == (Scan(), {})
+    before, after = scan().records[b"a"]._replace(mtime=-1 << 63), scan().records[b"a"]._replace(mtime=1 << 70)
+    far = Scan({b".": before, b"a": after, b"b": after._replace(mtime=(1 << 63) - 1, ctime=-1 << 80)})
+    assert parse(render(far, {}), where="f") == (far, {})
+
+
+def test_what_was_changed_in_a_far_future_is_found_again_only_where_it_was_edited(tree: Path) -> None:
+    far = 1 << 34  # seconds: the year 2514, or where the file system's years end
+    for name in ("kept", "edited"):
+        (tree / name).write_text("x")
+        os.utime(tree / name, (far, far))
+    before, _ = parse(render(scan_directory(tree), {}), where="f")
+    assert scan_directory(tree) == before
+    os.utime(tree / "edited", (far, far - 3_000_000_000))
+    assert names(tree, before) == [b"edited"]
 
 
 def test_a_damaged_file_is_refused_wherever_it_was_hit() -> None:
@@ -253,7 +267,13 @@ def test_what_is_no_owner_is_refused(value: str) -> None:
 
 
 def forged(
-    names: list[bytes], targets: list[bytes], xattrs: list[bytes], *, records: int | None = None, more: bytes = b""
+    names: list[bytes],
+    targets: list[bytes],
+    xattrs: list[bytes],
+    *,
+    records: int | None = None,
+    more: bytes = b"",
+    far: bytes = b"",
 ) -> bytes:
     """Return a scan's file with a right checksum, whatever is in it."""
 
@@ -264,8 +284,9 @@ def forged(
         return number(len(data)) + data
 
     count = len(names) if records is None else records
-    body = b"imagetool scan 1\n" + sized(b"{}") + number(count) + bytes(struct.calcsize("<IIIQqqQQQ") * count)
-    body += sized(b"\0".join(names)) + sized(b"\0".join(targets)) + number(len(xattrs)) + b"".join(map(sized, xattrs))
+    body = b"imagetool scan 2\n" + sized(b"{}") + number(count) + bytes(struct.calcsize("<IIIQqqQQQ") * count)
+    body += sized(b"\0".join(names)) + sized(b"\0".join(targets)) + sized(far)
+    body += number(len(xattrs)) + b"".join(map(sized, xattrs))
     body += more
     return body + hashlib.sha256(body).digest()
 
@@ -280,6 +301,8 @@ FORGED = {
     "fewer records than names": forged([b".", b"a"], [], [], records=1),
     "a target without a name": forged([b".", b"a"], [b"a"], []),
     "a target of something else": forged([b".", b"a"], [b"b", b"x"], []),
+    "a far time of what is behind the last name": forged([b".", b"a"], [], [], far=at(2) + bytes(32)),
+    "half a far time": forged([b".", b"a"], [], [], far=at(1) + bytes(31)),
     "something behind it": forged([b".", b"a"], [], [], more=b"x"),
     "an attribute of what is behind the last name": forged([b".", b"a"], [], [at(2), b"user.x", b"v"]),
     "an attribute of what no number says": forged([b".", b"a"], [], [b"\1", b"user.x", b"v"]),
