@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,7 @@ from imagetool.build.files import Child, Taken, TakenFiles
 from imagetool.build.unchanged import state_of
 from imagetool.dockerfile.ignore import IgnoreMatch, IgnoreRules
 from imagetool.errors import NotFound, StorageError
+from imagetool.layer.acl import ACCESS, ATTRIBUTE_OF
 from imagetool.layer.entry import Entry, Item, display
 from imagetool.layer.scan import KIND_OF_TYPE, file_content, read_xattrs
 from imagetool.limits import CHUNK, MIB
@@ -32,6 +33,8 @@ _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT: Final = (0, 0)
+_ACCESS: Final = ATTRIBUTE_OF[ACCESS]
+_PORTABLE: Final = frozenset({b"security.capability", *ATTRIBUTE_OF.values()})  # and all of user.*
 #: How many bytes of changed files are read to find one whose content is new.
 _LOOKED_INTO: Final = 64 * MIB
 
@@ -309,14 +312,14 @@ class FolderFiles:
             self._witness.saw(item.source, state)
         if item.entry.kind == "dir":
             try:
-                xattrs = _portable(read_xattrs(fd))
+                entry = _with_xattrs(item.entry, fd)
             except OSError as error:
                 raise self._unreadable(item.source, error) from error
             finally:
                 os.close(fd)
             if seen:
-                seen.entry(item.entry, repr(sorted(xattrs.items())).encode())
-            return item.entry._replace(xattrs=xattrs) if xattrs else item.entry, ()
+                seen.entry(item.entry, repr(sorted(entry.xattrs.items())).encode())
+            return entry, ()
         if seen:
             seen.entry(item.entry)
             seen.state(state)
@@ -329,9 +332,7 @@ class FolderFiles:
         """Return an entry with its attributes, and its content, of which a CRC is noted; closes `fd`."""
         size = entry.size
         try:
-            xattrs = read_xattrs(fd)
-            if xattrs:
-                entry = entry._replace(xattrs=_portable(xattrs))
+            entry = _with_xattrs(entry, fd)
             if size > CHUNK:
                 return entry, self._noted(file_content(os.dup(fd), size), source, state)
             data = os.read(fd, size + 1) if size else b""
@@ -361,8 +362,15 @@ class FolderFiles:
         return StorageError(f"cannot read {display(name)} in {self._folder}: {error.strerror}")
 
 
-def _portable(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Keep what belongs in an image: the user's own attributes and file capabilities."""
-    return {
-        name: value for name, value in xattrs.items() if name.startswith(b"user.") or name == b"security.capability"
-    }
+def _with_xattrs(entry: Entry, fd: int) -> Entry:
+    """Return an entry with those attributes of an open file that belong in an image, whoever's host it was made on.
+
+    A list of who has access goes with the mode that it states, so there is none where `--chmod` states another.
+    """
+    xattrs = read_xattrs(fd)
+    if not xattrs:
+        return entry
+    kept = {name: value for name, value in xattrs.items() if name in _PORTABLE or name.startswith(b"user.")}
+    if _ACCESS in kept and stat.S_IMODE(os.fstat(fd).st_mode) != entry.mode:
+        del kept[_ACCESS]
+    return entry._replace(xattrs=kept)

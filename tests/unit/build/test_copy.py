@@ -13,6 +13,7 @@ from imagetool.errors import BuildError
 from imagetool.layer.tarreader import read
 from imagetool.oci.descriptor import Descriptor
 from imagetool.streams.codecs import decompress
+from tests.support.changes import ACL
 from tests.support.workshop import EPOCH, Workshop, file, folder, link, texts, tree
 
 
@@ -291,3 +292,21 @@ def test_a_socket_is_left_out_with_one_warning(shop: Workshop) -> None:
     assert not [name for name in tree(image) if "agent" in name]
     said = "build context: d/agent is a socket, which no layer can hold; it is left out"
     assert [note for note in shop.notes if "socket" in note] == [said, said]  # one for each COPY
+
+
+def test_lists_of_who_has_access_are_copied_unless_chmod_says_another_mode(shop: Workshop) -> None:
+    access, default = "system.posix_acl_access", "system.posix_acl_default"
+    for name in ("one", "d/two"):
+        shop.write(name, "x", 0o664)
+    os.setxattr(shop.context / "one", access, ACL)
+    os.setxattr(shop.context / "d/two", access, ACL)
+    os.setxattr(shop.context / "d", default, ACL)
+    os.setxattr(shop.context / "one", "user.note", b"n")
+    mode = stat.S_IMODE((shop.context / "one").stat().st_mode)
+    image = shop.build(f"FROM base\nCOPY . /a/\nCOPY --chmod=600 . /b/\nCOPY --chmod={mode:o} one /c\n")
+    found = {name: entry for name, (entry, _) in tree(image).items()}
+    user = {b"user.note": b"n"}
+    assert found["a/one"].xattrs == found["c"].xattrs == {access.encode(): ACL} | user
+    assert (found["a/one"].mode, found["a/d/two"].xattrs) == (mode, {access.encode(): ACL})
+    assert found["a/d"].xattrs == found["b/d"].xattrs == {default.encode(): ACL}
+    assert (found["b/one"].mode, found["b/one"].xattrs, found["b/d/two"].xattrs) == (0o600, user, {})
