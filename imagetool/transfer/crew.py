@@ -58,11 +58,11 @@ class Crew(Generic[T]):
 
         threads = [threading.Thread(target=work, name=f"blob-{n}", daemon=True) for n in range(self._jobs)]
         threads = threads[: len(tasks)]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             self._join(threads)
-        except BaseException:  # Ctrl-C in the thread that waits
+        except BaseException:  # Ctrl-C in the thread that starts them and waits
             self._stopped.set()
             self._join(threads, until=time.monotonic() + _GRACE)
             raise
