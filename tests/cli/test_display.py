@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -211,12 +212,20 @@ def test_colours_are_for_terminals_and_as_the_environment_says(
         command, stdout=subprocess.PIPE, stderr=other, env={"TERM": "xterm", **cleaned, **environment}, check=True
     )
     os.close(other)
-    shown = os.read(main, 65536).decode()
-    os.close(main)
+    shown = _all_of(main).decode()
     assert ("\x1b[1mSTEP 1/2" in shown) == colored
     assert "STEP 2/2: [stage-0] COPY Dockerfile /" in shown
     assert done.stdout.startswith(b"sha256:")
     assert done.stdout.count(b"\n") == 1
+
+
+def _all_of(terminal: int) -> bytes:
+    """Return all that was written to a terminal that nobody has open any more; it may come in several pieces."""
+    text = b""
+    with os.fdopen(terminal, "rb", 0) as pieces, contextlib.suppress(OSError):
+        while piece := pieces.read(65536):
+            text += piece
+    return text
 
 
 def _fail_quietly(events: list[Event]) -> None:

@@ -403,12 +403,12 @@ def dripped(folder: Path, *settings: str, seconds: float) -> bytes:
         subprocess.Popen([*command, "--listen", "127.0.0.1:0"], stdout=log, stderr=log) as process,
     ):
         try:
-            while not (match := re.search(r"listening on http://127.0.0.1:(\d+)", Path(log.name).read_text())):
+            while not (match := re.search(r"listening on http://127.0.0.1:(\d+)\n", Path(log.name).read_text())):
                 assert process.poll() is None, Path(log.name).read_text()
                 time.sleep(0.05)
             with socket.create_connection(("127.0.0.1", int(match[1])), 60) as connection:
                 connection.sendall(b"POST /v2/app/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-                place = re.search(rb"location: (\S+)", connection.recv(4096), re.IGNORECASE)
+                place = re.search(rb"location: (\S+)\r\n", connection.recv(4096), re.IGNORECASE)
                 assert place
                 count = int(seconds * 10)
                 head = b"PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (place[1], count)

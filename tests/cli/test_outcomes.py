@@ -271,11 +271,18 @@ def test_odd_arguments_end_with_one_error(
     ("streams", "code"),
     [("<&-", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 8), ("| true", 141)],
 )
-def test_streams_that_are_closed_full_or_read_by_nobody(args: list[str], streams: str, code: int, root: str) -> None:
+def test_streams_that_are_closed_full_or_read_by_nobody(
+    args: list[str], streams: str, code: int, root: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "imagetool", "--root", root, *args]
     if args == ["--version"]:
         command = [sys.executable, "-m", "imagetool", *args]
-    script = f"set -o pipefail; (sleep 0.5; exec {shlex.join(command)}) {streams}"  # the reader is gone by then
+    gone = tmp_path / "gone"
+    os.mkfifo(gone)
+    if streams == "| true":
+        script = f"set -o pipefail; (: < {gone}; exec {shlex.join(command)}) | (exec <&-; : > {gone})"
+    else:
+        script = f"{shlex.join(command)} {streams}"
     done = subprocess.run(["bash", "-c", script], cwd=Path(__file__).parents[2], capture_output=True, check=False)
     assert (done.returncode, b"Traceback" in done.stderr) == (code, False), done.stderr
 

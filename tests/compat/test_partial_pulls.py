@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.remote.test_registries import docker_registry
 from tests.support.command import imagetool
+from tests.support.peers import docker_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 

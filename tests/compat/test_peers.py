@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import imagetool, registry
+from tests.support.peers import docker_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
@@ -71,28 +71,7 @@ def test_umoci_unpacks_to_the_tree_we_unpack(store: Path, tmp_path: Path) -> Non
 
 
 def test_our_client_and_debians_registry(store: Path, tmp_path: Path) -> None:
-    if not shutil.which("docker-registry"):
-        pytest.skip("docker-registry is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    (tmp_path / "config.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    with subprocess.Popen(
-        ["docker-registry", "serve", str(tmp_path / "config.yml")], stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            subprocess.run(
-                [
-                    "bash",
-                    "-c",
-                    f"for i in $(seq 300); do (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 0.1; done",
-                ],
-                check=True,
-            )
-            digest = imagetool("push", "demo:1", f"docker://127.0.0.1:{port}/x/demo:1", root=store).stdout
-            pulled = imagetool("pull", f"127.0.0.1:{port}/x/demo:1", root=tmp_path / "other").stdout
-            assert pulled == digest
-        finally:
-            process.terminate()
+    with docker_registry(tmp_path) as host:
+        digest = imagetool("push", "demo:1", f"docker://{host}/x/demo:1", root=store).stdout
+        pulled = imagetool("pull", f"{host}/x/demo:1", root=tmp_path / "other").stdout
+    assert pulled == digest

@@ -193,9 +193,10 @@ def test_cve_2024_23652_a_stub_that_the_step_replaces_is_not_cleaned_up_on_the_h
         (folder / "other/sub").rename(folder / "gone2")
         (folder / "other/sub").symlink_to(canary / "sub")
         replaced.set()
+        (folder / "go").touch()
 
     spec = build_step_spec(
-        args=["sh", "-c", "echo x; sleep 1.5"],
+        args=["sh", "-c", "echo x; until [ -e /go ]; do sleep 0.05; done"],
         env={"PATH": "/bin"},
         cwd="/",
         user=User(),

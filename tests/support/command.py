@@ -33,7 +33,7 @@ def registry(root: Path) -> Iterator[str]:
         process = subprocess.Popen(command, stderr=output, stdout=output)
     try:
         for _ in range(400):
-            match = re.search(r"listening on http://(\S+)", log.read_text())
+            match = re.search(r"listening on http://(\S+)\n", log.read_text())
             if match:
                 break
             assert process.poll() is None, log.read_text()

@@ -9,12 +9,11 @@ import http.server
 import io
 import lzma
 import os
-import socket
+import socketserver
 import subprocess
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -297,29 +296,21 @@ def repository(tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def daemon(folder: Path) -> Iterator[str]:
-    """Run git's own server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        "git",
-        "daemon",
-        "--export-all",
-        f"--base-path={folder}",
-        "--listen=127.0.0.1",
-        f"--port={port}",
-        "--reuseaddr",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+    """Run git's own server, one for each connection: it cannot say which free port it takes."""
+    command = ["git", "daemon", "--inetd", "--export-all", f"--base-path={folder}"]
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            subprocess.run(command, stdin=self.request, stdout=self.request, stderr=subprocess.DEVNULL, check=False)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
         try:
-            for _ in range(200):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                assert process.poll() is None
-                time.sleep(0.05)
-            yield f"git://127.0.0.1:{port}"
+            yield f"git://127.0.0.1:{server.server_address[1]}"
         finally:
-            process.terminate()
+            server.shutdown()
+            thread.join()
 
 
 def test_a_git_url_is_a_context_at_a_branch_tag_or_commit_and_a_directory_of_it(root: Path, repository: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_step_that_meets_a_limit_says_which(build: Build) -> None:
     limits = ("--memory", "16m", "--shm-size", "200m")
     assert "it met its memory limit of 16.0 MiB, using 16.0 MiB" in failure(build(hungry, *limits, check=False))
     assert "it met its time limit of 0.5 seconds" in failure(build("sleep 60", "--timeout", "0.5", check=False))
-    many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait"
+    many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait"
     assert "it met its limit of 5 processes" in failure(build(many, "--pids-limit", "5", check=False))
 
 

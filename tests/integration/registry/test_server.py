@@ -96,7 +96,7 @@ def serving(root: Path, *args: str, script: str = "") -> Iterator[Server]:
     try:
         deadline = time.monotonic() + 60
         while not (
-            match := re.search(r"^listening on http://(?:127\.0\.0\.1|localhost):(\d+)$", server.log, re.MULTILINE)
+            match := re.search(r"^listening on http://(?:127\.0\.0\.1|localhost):(\d+)\n", server.log, re.MULTILINE)
         ):
             assert process.poll() is None, server.log
             assert time.monotonic() < deadline

@@ -27,8 +27,9 @@ from imagetool.oci.manifest import Index, Manifest
 from imagetool.remote.registry import Registry
 from imagetool.remote.repository import Repository
 from imagetool.transfer import FolderOrigins, copy
-from tests.integration.remote.test_registries import docker_registry, host, needs_peer, repository
+from tests.integration.remote.test_registries import host, needs_peer, repository
 from tests.support.images import add_image
+from tests.support.peers import docker_registry
 
 __all__ = ["host", "repository"]  # fixtures
 

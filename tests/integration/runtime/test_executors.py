@@ -143,8 +143,20 @@ def test_stdout_and_stderr_come_apart_and_stdin_is_empty(executor: Executor, tmp
 
 
 def test_output_comes_while_the_step_runs(executor: Executor, tmp_path: Path) -> None:
-    ran = sh(executor, Directory(busybox_root(tmp_path / "root")), "echo a; sleep 0.3; echo b")
-    assert [data for _, data in ran.pieces] == [b"a\n", b"b\n"]
+    folder = busybox_root(tmp_path / "root")
+    os.mkfifo(folder / "go")
+    pieces: list[bytes] = []
+
+    def take(_stream: int, data: bytes) -> None:
+        pieces.append(data)
+        if len(pieces) == 1:
+            (folder / "go").write_text("on\n")  # it waits for this, having said what it said
+
+    args = ["/bin/sh", "-c", "echo a; cat /go; echo b"]
+    spec = build_step_spec(args=args, env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box")
+    executor.run(spec, Directory(folder), output=take)
+    assert pieces[0] == b"a\n"
+    assert b"".join(pieces[1:]) == b"on\nb\n"
 
 
 def test_much_output_arrives_whole(executor: Executor, tmp_path: Path) -> None:

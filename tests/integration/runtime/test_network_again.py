@@ -14,7 +14,8 @@ from imagetool.runtime.executors import EmbeddedExecutor, Executor
 from imagetool.runtime.network import Network
 from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.security import DEFAULT_CAPABILITIES, Security
-from imagetool.runtime.spec import Mount
+from imagetool.runtime.spec import Mount, build_step_spec
+from imagetool.runtime.users import User
 from tests.support.containers import (
     full_root,
     helpers,
@@ -30,6 +31,7 @@ from tests.support.networks import (
     root_in,
     started,
 )
+from tests.support.wire import wait_for
 
 pytestmark = pytest.mark.root
 
@@ -37,8 +39,23 @@ pytestmark = pytest.mark.root
 def test_a_helper_that_ends_too_early_is_told(tmp_path: Path) -> None:
     short = Network(own=True, helper=("/bin/sh", "-c", "echo 1 >&4; sleep 0.2; echo tired >&2"))
     told: list[str] = []
+    root = root_in(tmp_path)
+    os.mkfifo(root.path / "go")
+
+    def go_on(_stream: int, data: bytes) -> None:
+        if data == b"begun\n":
+            (zygote,) = helpers()
+            # Besides the container there is who looks after the helper, until it has told that this has ended.
+            wait_for(lambda: len(Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()) == 1, 20)
+            (root.path / "go").write_text("well\n")
+        said.append(data)
+
+    said: list[bytes] = []
     with EmbeddedExecutor(warn=told.append) as executor:
-        assert sh(executor, root_in(tmp_path), "sleep 1.5; echo well", network=short).text == "well\n"
+        args = ["/bin/sh", "-c", "echo begun; cat /go"]
+        spec = build_step_spec(args=args, env={"PATH": "/bin"}, cwd="/", user=User(), hostname="box", network=short)
+        executor.run(spec, root, output=go_on)
+        assert said == [b"begun\n", b"well\n"]
         assert told == ["a container lost its network: sh ended: tired"]
         assert sh(executor, Directory(tmp_path / "root"), "echo again", network=short).text == "again\n"
     assert len(told) == 1

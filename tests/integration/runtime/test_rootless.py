@@ -301,7 +301,7 @@ def test_limits_are_in_force_where_control_groups_were_delegated(place: Place, w
         hungry = ["/bin/sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=100"]
         done = run("run", "--memory", "16m", "--shm-size", "200m", "busybox", *hungry, check=137)
         assert "met its memory limit of 16.0 MiB" in done.stderr
-        many = ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait"]
+        many = ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait"]
         assert "limit of 5 processes" in run("run", "--pids-limit", "5", "busybox", *many, check=2).stderr
         (place.context / "Dockerfile").write_text("FROM busybox\nRUN grep Cpus_allowed_list /proc/self/status\n")
         limits = ["--cpus", "0.5", "--cpu-shares", "100", "--cpuset-cpus", "0", "--stats"]

@@ -147,7 +147,7 @@ def test_other_processes_are_out_of_sight(executor: Executor, tmp_path: Path) ->
 @every
 def test_a_limit_of_processes_holds(executor: Executor, tmp_path: Path) -> None:
     root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
-    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do sleep 1 & done; wait"
+    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do sleep 10 & done; wait"
     ran = sh(executor, root, script, sandbox=Sandbox(ceilings=Ceilings(pids=12)))
     assert b"fork" in ran.err, "the shell could not start them all"
 

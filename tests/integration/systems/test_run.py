@@ -209,14 +209,15 @@ class Terminal:
     def __init__(self, *command: str, rows: int = 33, columns: int = 77) -> None:
         self.pid, self.master = pty.fork()
         if self.pid == 0:
+            _resize(0, rows, columns)
             os.execv(command[0], command)
-        self.resize(rows, columns)
         self.seen = b""
 
     def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        _resize(self.master, rows, columns)
 
     def until(self, text: bytes) -> None:
+        """Read until a text comes that has not been waited for before."""
         while text not in self.seen:
             try:
                 data = os.read(self.master, 4096)
@@ -224,6 +225,7 @@ class Terminal:
                 data = b""
             assert data, self.seen
             self.seen += data
+        self.seen = self.seen.partition(text)[2]
 
     def send(self, data: bytes) -> None:
         os.write(self.master, data)
@@ -239,6 +241,10 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
+def _resize(terminal: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
 def _shell(app: App) -> Terminal:
     options = ("-i", "-t", "-e", "PS1=$ ", "--entrypoint", "/bin/sh", app.name)
     return Terminal(sys.executable, "-m", "imagetool", "--root", str(app.root), "run", *options)
@@ -248,16 +254,17 @@ def test_a_terminal_is_a_terminal_on_both_sides(app: App) -> None:
     at = _shell(app)
     at.until(b"$ ")
     at.send(b"tty; stty size; echo $TERM\n")
-    at.until(b"/dev/pts/0\r\n33 77\r\nxterm\r\n")
-    at.send(b"sleep 100\n")
-    at.until(b"sleep 100\r\n")
-    time.sleep(0.3)  # until the shell has started it
-    at.send(b"\x03echo status $?\n")
-    at.until(b"status 130\r\n")
+    at.until(b"/dev/pts/0\r\n33 77\r\nxterm\r\n$ ")
+    at.send(b"sh -c 'echo up; exec sleep 100'\n")
+    at.until(b"\r\nup\r\n")
+    at.send(b"\x03")
+    at.until(b"$ ")
+    at.send(b"echo status $?\n")
+    at.until(b"status 130\r\n$ ")
     at.resize(20, 60)
     os.kill(at.pid, signal.SIGWINCH)
-    at.send(b"stty size; stty size\n")
-    at.until(b"20 60\r\n")
+    at.send(b"until stty size | grep '20 60'; do sleep 0.1; done\n")
+    at.until(b"\r\n20 60\r\n$ ")
     at.send(b"exit 4\n")
     assert at.end() == 4
 

@@ -329,21 +329,21 @@ def test_a_helper_that_is_not_installed_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("body", "message", "patience"),
     [
-        ("echo 'vault \033[31mlocked'; exit 3", r"failed: vault \[31mlocked"),
-        ("exit 3", "status 3"),
-        ("echo not json", "get reg.io"),
-        ("echo '{\"Username\":7}'", "Username"),
-        ("yes", "more than 65536 bytes"),
-        ("sleep 60", "no answer within"),
-        ("exec >&-; sleep 60", "does not end"),
+        ("echo 'vault \033[31mlocked'; exit 3", r"failed: vault \[31mlocked", 10),
+        ("exit 3", "status 3", 10),
+        ("echo not json", "get reg.io", 10),
+        ("echo '{\"Username\":7}'", "Username", 10),
+        ("yes", "more than 65536 bytes", 10),
+        ("sleep 60", "no answer within", 0.5),
+        ("exec >&-; sleep 60", "does not end", 0.5),
     ],
 )
 def test_a_helper_that_misbehaves_is_one_error(
-    tmp_path: Path, helper: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
+    tmp_path: Path, helper: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str, patience: float
 ) -> None:
-    monkeypatch.setattr("imagetool.config.credential_helper._SECONDS", 0.5)
+    monkeypatch.setattr("imagetool.config.credential_helper._SECONDS", patience)
     write(helper / "docker-credential-test", f"#!/bin/sh\n{body}\n")
     path = write(tmp_path / "config.json", {"credsStore": "test"})
     start = time.monotonic()

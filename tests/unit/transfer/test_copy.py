@@ -316,6 +316,9 @@ class _Gated(MemoryStore):
         self.bad = bad
         self.running = 0
         self.most = 0
+        self.begun = threading.Event()
+        self.failed = threading.Event()
+        self.late = 0
         self.lock = threading.Lock()
 
     @contextmanager
@@ -325,10 +328,12 @@ class _Gated(MemoryStore):
                 yield chunks
             return
         if descriptor == self.bad:
+            self.failed.set()
             raise StorageError("disk on fire")
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)
+        self.begun.set()
         try:
             yield self.endless()
         finally:
@@ -338,6 +343,8 @@ class _Gated(MemoryStore):
     def endless(self) -> Iterator[bytes]:
         while True:
             time.sleep(0.01)
+            with self.lock:
+                self.late += self.failed.is_set()
             yield b""
 
 
@@ -345,10 +352,9 @@ def test_a_failure_stops_the_blobs_that_are_on_their_way(source: MemoryStore) ->
     root = add_image(source, layers=4)
     gated = _Gated(Manifest.parse(source.blobs[root.digest]).layers[3])
     gated.blobs = source.blobs
-    start = time.monotonic()
     with pytest.raises(StorageError, match="on fire"):
         copy(gated, MemoryStore(), root, jobs=5)
-    assert time.monotonic() - start < 3
+    assert gated.late < 300, "pieces that were still taken of the others; each takes 10 ms or more"
     assert gated.running == 0
 
 
@@ -358,12 +364,16 @@ def test_no_more_blobs_move_at_once_than_asked(source: MemoryStore) -> None:
     class Slow(MemoryStore):
         running = most = 0
         lock = threading.Lock()
+        three = threading.Event()
 
         def push(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
             with self.lock:
                 self.running += 1
                 self.most = max(self.most, self.running)
-            time.sleep(0.05)
+                if self.running == 3:
+                    self.three.set()
+            assert self.three.wait(60)  # the first two wait for the third
+            time.sleep(0.05)  # a fourth would come now
             super().push(descriptor, chunks)
             with self.lock:
                 self.running -= 1
@@ -379,11 +389,16 @@ def test_ctrl_c_stops_all_threads_and_tags_nothing(source: MemoryStore) -> None:
     gated.blobs = source.blobs
     destination = MemoryStore()
     before = threading.active_count()
-    timer = threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT))
-    timer.start()
+
+    def interrupt() -> None:
+        if gated.begun.wait(60):
+            signal.raise_signal(signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
     with pytest.raises(KeyboardInterrupt):
         copy(gated, destination, root, tags=["app"])
-    timer.join()
+    interrupter.join()
     assert gated.most > 0
     deadline = time.monotonic() + 30  # on a busy machine the last thread may need a moment to end
     while (gated.running or threading.active_count() > before) and time.monotonic() < deadline:
