@@ -134,8 +134,7 @@ def emulated(platform: Platform, host: Platform, *, register: Callable[[str], bo
 
 def has_instances() -> bool:
     """Say whether a user namespace can have entries of its own on this kernel."""
-    parts = os.uname().release.split("-")[0].split(".")[:2]
-    return tuple(int(part) for part in parts if part.isdigit()) >= (6, 7)
+    return syscalls.kernel() >= (6, 7)
 
 
 def _qemu(platform: Platform) -> str:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from imagetool.runtime import syscalls
+from imagetool.runtime.mounts import bind_source, is_bind, new_overlay
 
 #: Where the root is mounted first, in the container's own mount namespace; nothing is looked up there later.
 TARGET = "/tmp"
@@ -70,8 +71,6 @@ def open_outside(request: dict[str, Any], namespace: int, mounts: list[dict[str,
     Args:
         mounts: those of the description, in the form that is allowed in the namespace.
     """
-    from imagetool.runtime.mounts import bind_source, is_bind
-
     root = request["root"]
     first = request["spec"]["linux"]["uidMappings"][0]["hostID"]
     if "directory" in root:
@@ -111,12 +110,14 @@ def _overlay(root: dict[str, Any], namespace: int, first: int) -> tuple[int, int
     above = os.path.commonpath([root["upper"], root["work"]])
     both = _mapped(above, namespace)
     fds = [_mapped(lower, namespace) for lower in root["lowers"]]
-    options: list[tuple[str, str | None]] = [("lowerdir+", f"/proc/self/fd/{fd}") for fd in fds]
-    for key, path in (("upperdir", root["upper"]), ("workdir", root["work"])):
-        options.append((key, f"/proc/self/fd/{both}/{os.path.relpath(path, above)}"))
+    lowers = [f"/proc/self/fd/{fd}" for fd in fds]
+    rest = [
+        (key, f"/proc/self/fd/{both}/{os.path.relpath(path, above)}")
+        for key, path in (("upperdir", root["upper"]), ("workdir", root["work"]))
+    ]
     with _as_user(first):
         try:
-            made = syscalls.new_mount("overlay", options, 0)
+            made = _stacked(lowers, rest, [both, *fds])
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EPERM, errno.EOVERFLOW):
                 raise
@@ -126,6 +127,33 @@ def _overlay(root: dict[str, Any], namespace: int, first: int) -> tuple[int, int
     for fd in (both, *fds):
         os.close(fd)
     return made, changes
+
+
+def _stacked(lowers: list[str], rest: list[tuple[str, str]], layers: list[int]) -> int:
+    """Return a detached overlay of detached mounts.
+
+    Linux before 6.15 stacks only what is mounted in this mount namespace. So they are, in one that nobody else sees,
+    until the overlay is there, which has clones of its own.
+    """
+    syscalls.unshare(syscalls.CLONE["mount"])
+    syscalls.make_mounts_private()
+    stage = syscalls.new_mount("tmpfs", [("mode", "0700")], 0)
+    _attach(stage, TARGET)
+    for number, layer in enumerate(layers):
+        os.mkdir(str(number), dir_fd=stage)
+        _attach(layer, str(number), dir_fd=stage)
+    os.mkdir("overlay", dir_fd=stage)
+    try:
+        return new_overlay(lowers, rest, f"{TARGET}/overlay")
+    finally:
+        os.close(stage)
+        syscalls.detach_mount(os.fsencode(TARGET))
+
+
+def _attach(mount: int, path: str, *, dir_fd: int | None = None) -> None:
+    target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    syscalls.attach_mount(mount, target)
+    os.close(target)
 
 
 @contextmanager

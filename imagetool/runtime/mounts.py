@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from typing import Any, Final
 
 from imagetool.runtime import syscalls
@@ -22,6 +23,7 @@ from imagetool.safefs.openat2 import open_in_root
 _PLAIN: Final = frozenset(
     ("bind", "rbind", "rw", "suid", "dev", "exec", "relatime", "defaults", "private", "rprivate", "newinstance")
 )
+_TAKES_DIRECTORIES_ONE_BY_ONE: Final = (6, 5)
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS: Final = (
     ("fd", "/proc/self/fd"),
@@ -37,46 +39,46 @@ def attach_root(root: dict[str, Any], target: str) -> tuple[int, int]:
 
     Returns descriptors of the mount and of the directory its changes go to.
     """
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     if "directory" in root:
-        changes = os.open(root["directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        changes = os.open(root["directory"], flags)
         mount = syscalls.clone_mount(b"", dir_fd=changes, recursive=True)
     else:
-        changes = os.open(root["upper"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        made = _overlay(root, changes, target)
-        if made is None:
-            return os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), changes
-        mount = made
-    fd = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    syscalls.attach_mount(mount, fd)
-    os.close(fd)
+        changes = os.open(root["upper"], flags)
+        fds = [os.open(path, flags) for path in (root["work"], *root["lowers"])]
+        work, *lowers = [f"/proc/self/fd/{fd}" for fd in fds]
+        rest: list[tuple[str, str | None]] = [("upperdir", f"/proc/self/fd/{changes}"), ("workdir", work)]
+        mount = new_overlay(lowers, [*rest, *([("userxattr", None)] if root["userxattr"] else [])], target)
+        for fd in fds:
+            os.close(fd)
+    place = os.open(target, flags)
+    syscalls.attach_mount(mount, place)
+    os.close(place)
     return mount, changes
 
 
-def _overlay(root: dict[str, Any], upper: int, target: str) -> int | None:
-    """Return a detached overlay; None when an older kernel wanted it mounted on `target` at once.
+def new_overlay(lowers: Sequence[str], rest: Sequence[tuple[str, str | None]], target: str) -> int:
+    """Return a detached overlay. Older kernels need a directory for it, `target`, which is left as it was.
 
-    Directories are named by descriptor: an option's value may have 255 bytes only.
+    Args:
+        lowers: the directories below, topmost first. They and those of `rest` are named by descriptor: the value of an
+            option has at most 255 bytes.
+        rest: the other options.
     """
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    fds = [os.open(path, flags) for path in (root["work"], *root["lowers"])]
-    work, *lowers = [f"/proc/self/fd/{fd}" for fd in fds]
     try:
-        options: list[tuple[str, str | None]] = [("lowerdir+", lower) for lower in lowers]
-        options += [("upperdir", f"/proc/self/fd/{upper}"), ("workdir", work)]
-        if root["userxattr"]:
-            options.append(("userxattr", None))
-        try:
-            return syscalls.new_mount("overlay", options, 0)
-        except OSError as error:
-            if error.errno != errno.EINVAL or "lowerdir+" not in str(error.filename):
-                raise
-        # Linux before 6.5 has no lowerdir+, and takes all directories in one string only the old way.
-        text = f"lowerdir={':'.join(lowers)},upperdir=/proc/self/fd/{upper},workdir={work}"
-        syscalls.mount_by_options("overlay", os.fsencode(target), text + (",userxattr" if root["userxattr"] else ""))
-        return None
-    finally:
-        for fd in fds:
-            os.close(fd)
+        if syscalls.kernel() >= _TAKES_DIRECTORIES_ONE_BY_ONE:
+            return syscalls.new_mount("overlay", [*(("lowerdir+", lower) for lower in lowers), *rest], 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    # Tried before Linux 6.5, lowerdir+ would be refused, with a line on the console; and all directories in one string
+    # are taken only the old way.
+    options = [("lowerdir", ":".join(lowers)), *rest]
+    text = ",".join(key if value is None else f"{key}={value}" for key, value in options)
+    syscalls.mount_by_options("overlay", os.fsencode(target), text)
+    mount = syscalls.clone_mount(os.fsencode(target), recursive=False)
+    syscalls.detach_mount(os.fsencode(target))
+    return mount
 
 
 #: What is told when a container gets no /proc of its own.

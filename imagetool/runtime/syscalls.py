@@ -72,6 +72,12 @@ def _syscall(what: str, number: int, *args: int | bytes | None) -> int:
     return _check(int(_libc.syscall(ctypes.c_long(number), *words)), what)
 
 
+def kernel() -> tuple[int, ...]:
+    """Return the first two numbers of this kernel's release."""
+    parts = os.uname().release.split("-")[0].split(".")[:2]
+    return tuple(int(part) for part in parts if part.isdigit())
+
+
 def unshare(flags: int) -> None:
     """Move this process into new namespaces, by CLONE flags."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")

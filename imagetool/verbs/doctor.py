@@ -137,15 +137,10 @@ def _system() -> Iterator[Finding]:
     python = ".".join(map(str, sys.version_info[:3]))
     where = ", in a container" if _in_container() else ""
     detail = f"Linux {release} on {os.uname().machine}{where}; Python {python}"
-    if _version() < (5, 12):
+    if syscalls.kernel() < (5, 12):
         yield Finding("system", "missing", detail, "RUN needs Linux 5.12 or newer")
     else:
         yield Finding("system", "ok", detail)
-
-
-def _version() -> tuple[int, ...]:
-    parts = os.uname().release.split("-")[0].split(".")
-    return tuple(int(part) for part in parts[:2] if part.isdigit())
 
 
 def _in_container() -> bool:
@@ -220,7 +215,9 @@ def _storage(root: Path) -> Iterator[Finding]:
 def _can_map(place: Path, kind: str) -> bool:
     """Say whether mounts of a filesystem can be mapped: root tries it, others know it."""
     if not is_host_root():
-        return kind in _MAPPABLE and _version() >= _MAPPABLE[kind]
+        return kind in _MAPPABLE and syscalls.kernel() >= _MAPPABLE[kind]
+    if syscalls.kernel() < (5, 19):  # overlayfs takes no mapped layers
+        return False
     row = {"containerID": 0, "hostID": 100_000, "size": 65_536}
     try:
         namespace = make_user_namespace({"uidMappings": [row], "gidMappings": [row]})
