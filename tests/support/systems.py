@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -100,21 +103,52 @@ def podman(folder: Path) -> list[str]:
 PODMAN_RUN = ("run", "--rm", "--network", "none", "--ulimit", "nofile=1024:2048", "--ulimit", "nproc=4096:4096")
 
 
-def kernel() -> Path:
-    """Return Debian's kernel for virtual machines, fetched with apt once and kept for later runs.
+@dataclass(frozen=True)
+class Kernel:
+    """Debian's kernel for virtual machines, unpacked from its package `name`."""
+
+    name: str
+    folder: Path
+
+    @property
+    def image(self) -> Path:
+        return next(self.folder.glob("boot/vmlinuz-*"))
+
+    def modules(self, *names: str) -> dict[str, bytes]:
+        """Return modules, each after those that it needs; what is built in is left out."""
+        found: dict[str, bytes] = {}
+
+        def add(name: str) -> None:
+            for path in self.folder.glob(f"lib/modules/*/kernel/**/{name}.ko*"):
+                data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+                needed = re.findall(rb"\0depends=([^\0]*)\0", data)
+                for other in needed[0].decode().split(",") if needed else ():
+                    add(other)
+                found.setdefault(name, data)
+
+        for name in names:
+            add(name)
+        return found
+
+
+def kernel(package: str = "linux-image-cloud-amd64") -> Kernel:
+    """Return the kernel that Debian's package depends on, fetched with apt once and kept for later runs.
 
     It is unpacked, not installed: nothing on this host boots it.
     """
     need("apt-get", "apt-cache", "dpkg-deb")
-    listed = run("apt-cache", "depends", "linux-image-cloud-amd64", check=None).stdout
+    listed = run("apt-cache", "depends", package, check=None).stdout
     names = [line.split()[-1] for line in listed.splitlines() if "Depends: linux-image" in line]
     if not names:
-        pytest.skip("needs a Debian archive with linux-image-cloud-amd64")
-    kept = Path(tempfile.gettempdir()) / f"imagetool-tests-{os.getuid()}-{names[0]}"
+        pytest.skip(f"needs a Debian archive with {package}")
+    kept = Path(tempfile.gettempdir()) / f"imagetool-tests-{os.getuid()}-{names[0]}-unpacked"
     if not kept.exists():
         with tempfile.TemporaryDirectory(dir=tempfile.gettempdir()) as name:
             run("apt-get", "download", "-qq", names[0], cwd=Path(name))
-            package = next(Path(name).glob("*.deb"))
-            run("dpkg-deb", "-x", package, Path(name) / "unpacked")
-            os.replace(next(Path(name).glob("unpacked/boot/vmlinuz-*")), kept)
-    return kept
+            run("dpkg-deb", "-x", next(Path(name).glob("*.deb")), Path(name) / "unpacked")
+            try:
+                os.rename(Path(name) / "unpacked", kept)
+            except OSError:
+                if not kept.exists():  # no other worker was faster
+                    raise
+    return Kernel(names[0], kept)

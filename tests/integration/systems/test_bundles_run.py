@@ -156,7 +156,14 @@ def test_the_root_filesystem_for_kata_boots_as_a_virtual_machine(app: App, tmp_p
     archive = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=rootfs, input=names, capture_output=True)
     (tmp_path / "initrd").write_bytes(gzip.compress(archive.stdout, 1))
     machine = ["-M", "pc,accel=tcg", "-m", "256", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
-    files = ["-kernel", str(kernel()), "-initrd", str(tmp_path / "initrd"), "-append", "console=ttyS0 quiet panic=-1"]
+    files = [
+        "-kernel",
+        str(kernel().image),
+        "-initrd",
+        str(tmp_path / "initrd"),
+        "-append",
+        "console=ttyS0 quiet panic=-1",
+    ]
     said = run("qemu-system-x86_64", *machine, *files).stdout.replace("\r\n", "\n")
     assert SAID in said
     assert "status 123" in said, "xargs gives 123 when the command ends with anything but 0"
