@@ -82,7 +82,9 @@ def process_of(
         cmd = tuple(wishes.args)
     args = (*entrypoint, *cmd)
     if not args:
-        raise UsageError("the image names no command and none was given")
+        raise UsageError(
+            "the image names no command and none was given: say one, to `run` behind the image, to `bundle` by --cmd"
+        )
     cwd = wishes.cwd or run.working_dir or "/"
     env = {"PATH": DEFAULT_PATH} | run.environment | dict(wishes.env)
     env.setdefault("HOME", home)

@@ -27,6 +27,8 @@ def opened_archive(path: Path) -> Iterator[Iterator[bytes]]:
     try:
         # Opened by its name it would be read from its beginning, and not at all where only its opener may read it.
         file = open(os.dup(0) if path == STDIN else path, "rb")
+    except IsADirectoryError:
+        raise NotFound(f"{path} is a directory, not an archive: `copy` takes one as oci:{path} or dir:{path}") from None
     except OSError as error:
         raise NotFound(f"cannot open {path}: {error.strerror}") from None
     with file:

@@ -32,14 +32,20 @@ def found_image(
     """
     transport, rest = find(text)
     if isinstance(transport, Local):
+        here = None
         try:
-            with transport.source(rest, around) as opened:
-                load(opened.store, opened.root, platform=platform)
-        except NotFound:
+            with transport.source(rest, around) as here:
+                load(here.store, here.root, platform=platform)
+        except NotFound as missing:
             if not _is_name(rest) or is_identity(rest):
                 raise
             observer(Note(f"pulling {rest}"))
-            _pull(rest, around, observer, platform or this_platform())
+            try:
+                _pull(rest, around, observer, platform or this_platform())
+            except ImagetoolError as error:
+                if here:  # under that name, but for other platforms
+                    error.add_note(f"hint: in the local store, {missing}")
+                raise
     with transport.source(rest, around) as opened:
         image = load(opened.store, opened.root, platform=platform)
         candidates = [opened.root.annotations.get(key, "") for key in _NAMES]

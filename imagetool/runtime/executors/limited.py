@@ -27,12 +27,12 @@ def launching(*, warn: Callable[[str], None] | None = None) -> Iterator[tuple[Gr
 
 @contextmanager
 def limited(tree: GroupTree, spec: RuntimeSpec) -> Iterator[Group | None]:
-    """Yield the group for a container that has limits or is measured, None for others.
+    """Yield the group for a container that has limits, of time too, or is measured, None for others.
 
     Raises HostError where a limit cannot be set.
     """
     resources = spec.tree["linux"].get("resources", {})
-    if not resources and not spec.measured:
+    if not resources and not spec.measured and spec.timeout is None:
         yield None
         return
     group = tree.group(resources)
@@ -63,8 +63,10 @@ def judged(status: ExitStatus, spec: RuntimeSpec, group: Group | None) -> ExitSt
         return status
     outcome = group.outcome()
     usage = replace(status.usage, peak_memory=outcome.peak_memory or status.usage.peak_memory)
-    limit = status.limit
-    if status.code and not limit:
+    limit = status.limit  # of time: its group cannot know
+    if limit and outcome.peak_memory:
+        limit += f", using {_mebibytes(outcome.peak_memory)} of memory at most"
+    elif status.code and not limit:
         limit = _met(outcome, spec.tree["linux"].get("resources", {}), killed=status.code == 128 + signal.SIGKILL)
     return replace(status, usage=usage, limit=limit)
 

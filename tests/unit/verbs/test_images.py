@@ -14,17 +14,20 @@ import pytest
 
 from imagetool.content.layout import LayoutStore
 from imagetool.content.memory import MemoryStore
+from imagetool.content.store import push_bytes
 from imagetool.errors import InvalidReference, NotFound, Unsupported, UsageError
 from imagetool.image.image import Image, load
 from imagetool.image.write import write_image, write_layer
 from imagetool.layer.tarcodec import write
 from imagetool.oci.config import History, ImageConfig, RunConfig
 from imagetool.oci.descriptor import Descriptor
+from imagetool.oci.manifest import Index
 from imagetool.oci.platform import Platform
 from imagetool.progress import Event, Note, silent
 from imagetool.streams.codecs import Codec
 from imagetool.transfer import copy
 from imagetool.transports import Surroundings, find
+from imagetool.values import replace
 from imagetool.verbs.bundle import SYSTEMS, bundle, save
 from imagetool.verbs.images import found_image
 from imagetool.verbs.rootfs import compare, entries, repack, squash, unpack
@@ -113,6 +116,20 @@ def test_an_image_that_is_not_there_is_pulled_once_and_kept(around: Surroundings
     assert registries.asked == ["docker.io/library/app"]
     assert [event.text for event in events if isinstance(event, Note)] == ["pulling app"]
     assert around.store.resolve("app:latest").digest == made.descriptor.digest
+
+
+def test_an_image_that_is_here_for_another_platform_only_is_said_to_be_when_it_cannot_be_pulled(
+    around: Surroundings,
+) -> None:
+    foreign = image(around.store, "a", platform=Platform(architecture="s390x")).descriptor
+    index = Index.make([replace(foreign, platform=Platform(architecture="s390x"))])
+    root = push_bytes(around.store, index.raw, index.media_type)
+    around.store.tag(root, "app:1")
+    with pytest.raises(NotFound, match="is not there") as refused, found_image("app:1", around, observer=silent):
+        pass
+    (note,) = refused.value.__notes__
+    assert note.startswith("hint: in the local store, ")
+    assert note.endswith("has no image for linux/amd64; it has: linux/s390x")
 
 
 def test_an_image_that_is_nowhere_is_not_found_and_leaves_nothing(around: Surroundings, registries: Registries) -> None:
