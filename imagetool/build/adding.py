@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imagetool import limits
-from imagetool.build import git, steps
+from imagetool.build import git
 from imagetool.build.copying import CopyRequest, copy_items
+from imagetool.build.copystep import content_digest, copy_from_context, copy_history, copy_inputs, copy_request
 from imagetool.build.files import Taken
 from imagetool.build.folderfiles import FolderFiles
+from imagetool.build.inputs import Inputs, Made, record, store
 from imagetool.build.root import Root
 from imagetool.build.sources import find_sources
-from imagetool.build.steps import Inputs, Made
 from imagetool.content.folders import scratch_folder
 from imagetool.content.staging import storage_errors
-from imagetool.dockerfile import Add, IgnoreRules, is_remote
+from imagetool.dockerfile import Add, Copy, IgnoreRules, is_remote
 from imagetool.errors import BuildError, DigestMismatch, InvalidArchive, Unsupported
 from imagetool.layer.entry import Entry, Item, display, parents
 from imagetool.layer.tarreader import read
@@ -35,19 +36,26 @@ from imagetool.streams.verify import bounded
 from imagetool.values import replace
 
 
-def archives(inputs: Inputs, local: Sequence[str], unpack: bool | None) -> list[str]:
-    """Return the paths of the context that are archives which ADD unpacks: told by what they hold, not by name.
+def add(inputs: Inputs, instruction: Add) -> Made:
+    """ADD: like COPY from the context, but archives are unpacked and URLs fetched."""
+    history = copy_history("ADD", instruction)
+    local = [source for source in instruction.sources if not is_remote(source)]
+    if len(local) == len(instruction.sources) and not _archives(inputs, local, instruction.unpack):
+        plain = Copy(
+            sources=instruction.sources,
+            dest=instruction.dest,
+            chown=instruction.chown,
+            chmod=instruction.chmod,
+            link=instruction.link,
+            exclude=instruction.exclude,
+            heredocs=instruction.heredocs,
+            source=instruction.source,
+        )
+        return copy_from_context(inputs, plain, history)
+    return _add_more(inputs, instruction, history)
 
-    Raises BuildError for a source that is missing.
-    """
-    if unpack is False or not local:
-        return []
-    with inputs.context_files() as files:
-        found = find_sources(local, files, parents=False, needed=True)
-        return [path for path in dict.fromkeys(found) if _is_archive(files, path)]
 
-
-def add(inputs: Inputs, instruction: Add, history: str) -> Made:
+def _add_more(inputs: Inputs, instruction: Add, history: str) -> Made:
     """Make the layer of an ADD that has archives or URLs among its sources."""
     base = Root(inputs.trees, () if instruction.link else inputs.state.layers)
     with ExitStack() as stack:
@@ -63,13 +71,25 @@ def add(inputs: Inputs, instruction: Add, history: str) -> Made:
             step="add",
             content=[one.identity for one in fetched] + local,
             unpack=instruction.unpack,
-            **steps.copy_inputs(inputs, instruction),
+            **copy_inputs(inputs, instruction),
         )
         cached = inputs.lookup(key)
         if cached is not None:
             return Made(cached.layer, history, cached=True, key=key)
-        layer = steps.store(inputs, _items(inputs, instruction, base, fetched, stack))
-        return steps.record(inputs, key, layer, history, steady=_local_digests(inputs, instruction) == local)
+        layer = store(inputs, _items(inputs, instruction, base, fetched, stack))
+        return record(inputs, key, layer, history, steady=_local_digests(inputs, instruction) == local)
+
+
+def _archives(inputs: Inputs, local: Sequence[str], unpack: bool | None) -> list[str]:
+    """Return the paths of the context that are archives which ADD unpacks: told by what they hold, not by name.
+
+    Raises BuildError for a source that is missing.
+    """
+    if unpack is False or not local:
+        return []
+    with inputs.context_files() as files:
+        found = find_sources(local, files, parents=False, needed=True)
+        return [path for path in dict.fromkeys(found) if _is_archive(files, path)]
 
 
 class Fetched(NamedTuple):
@@ -106,8 +126,8 @@ def _items(
     times = inputs.worker.times
     files = stack.enter_context(inputs.context_files())
     local = [source for source in instruction.sources if not is_remote(source)]
-    packed = archives(inputs, local, instruction.unpack)
-    request = replace(steps.copy_request(inputs, instruction, base), sources=tuple(local), skip=frozenset(packed))
+    packed = _archives(inputs, local, instruction.unpack)
+    request = replace(copy_request(inputs, instruction, base), sources=tuple(local), skip=frozenset(packed))
     if request.sources or request.texts:
         yield from copy_items(request, files, base)
     for got in fetched:
@@ -203,7 +223,7 @@ def _local_digests(inputs: Inputs, instruction: Add) -> list[str]:
         return []
     request = CopyRequest(local, "/", exclude=IgnoreRules.of(instruction.exclude))
     with inputs.context_files(lambda _: 0) as files:
-        return [str(steps.content(request, files))]
+        return [str(content_digest(request, files))]
 
 
 def _fetch(inputs: Inputs, source: str, folder: Path, instruction: Add) -> Fetched:

@@ -23,7 +23,7 @@ from imagetool import limits
 from imagetool.build.working import WorkingContainer
 from imagetool.content.folders import STAGED, new_folder, remove_folder, sweep
 from imagetool.content.staging import make_folder, open_stored, replace_file, storage_errors, sync_folder
-from imagetool.dockerfile.source import did_you_mean
+from imagetool.dockerfile.wording import did_you_mean
 from imagetool.errors import NotFound, StorageError, UsageError
 from imagetool.values import replace
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from imagetool.dockerfile import Run
-from imagetool.dockerfile.source import did_you_mean
+from imagetool.dockerfile.wording import did_you_mean
 from imagetool.errors import DockerfileError, UsageError
 from imagetool.values import dataclass
 

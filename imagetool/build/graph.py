@@ -19,7 +19,7 @@ from imagetool.dockerfile import (
     Stage,
     expand_instruction,
 )
-from imagetool.dockerfile.source import did_you_mean
+from imagetool.dockerfile.wording import did_you_mean
 from imagetool.errors import UsageError
 from imagetool.oci.platform import Platform
 from imagetool.progress import PlannedStep

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetool.build.copying import CopyRequest, copy_items
+from imagetool.build.copystep import content_digest
 from imagetool.build.files import Files, FolderSource
 from imagetool.build.graph import CACHE_MOUNT_ARG
+from imagetool.build.inputs import Inputs
 from imagetool.build.root import Root
-from imagetool.build.steps import Inputs, content
 from imagetool.content.staging import storage_errors
 from imagetool.dockerfile import Run, RunMount
 from imagetool.errors import BuildError
@@ -33,7 +34,7 @@ def mount_inputs(inputs: Inputs, instruction: Run, mount: RunMount) -> dict[str,
     known: dict[str, Any] = {"text": mount.text}
     if mount.type == "bind":
         with _files(inputs, instruction, mount) as files:
-            known["content"] = str(content(_request(mount), files))
+            known["content"] = str(content_digest(_request(mount), files))
     return known
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.build.entitlements import check_device, check_entitled
 from imagetool.build.graph import HOSTNAME_ARG, PROXY_ARGS
+from imagetool.build.inputs import Inputs, Made, record, store
 from imagetool.build.mounts import mount_inputs, step_mounts
 from imagetool.build.root import Root
 from imagetool.build.state import run_environment, run_history
-from imagetool.build.steps import Inputs, Made, record, store
 from imagetool.dockerfile import ExecutableHeredoc, Run, script_of
 from imagetool.errors import ImagetoolError, NotFound, StepFailed
 from imagetool.image.image import Layer, opener

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Final
 
 from imagetool.content.staging import storage_errors
 from imagetool.dockerfile import RunMount
-from imagetool.dockerfile.source import did_you_mean
+from imagetool.dockerfile.wording import did_you_mean
 from imagetool.errors import BuildError, HostError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
+    from imagetool.build.inputs import Inputs
     from imagetool.build.secrets import Secrets
-    from imagetool.build.steps import Inputs
     from imagetool.runtime.spec import Mount
 
 _PREFIX: Final = "imagetool-secret-"

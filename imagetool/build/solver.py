@@ -24,6 +24,7 @@ from imagetool.build.explain import reason
 from imagetool.build.files import FolderSource, Trees
 from imagetool.build.finish import Finish, finished_image
 from imagetool.build.graph import Graph, PlannedStage
+from imagetool.build.inputs import Inputs, Made
 from imagetool.build.schedule import Schedule
 from imagetool.build.secrets import Secrets
 from imagetool.build.state import StageState, declare, scratch_state
@@ -38,7 +39,7 @@ from imagetool.dockerfile import (
     expand_instruction,
     parse_trigger,
 )
-from imagetool.dockerfile.source import did_you_mean, printable
+from imagetool.dockerfile.wording import did_you_mean, printable
 from imagetool.errors import BuildError, DockerfileError, ImagetoolError, InvalidReference, UsageError
 from imagetool.image.image import Image, Layer
 from imagetool.oci.platform import Platform
@@ -247,7 +248,7 @@ class _Build:
         return steps.base_state(image)
 
     def _carry_out(self, planned: PlannedStage, state: StageState, instruction: Instruction, number: int) -> StageState:
-        def action() -> tuple[StageState, steps.Made | None]:
+        def action() -> tuple[StageState, Made | None]:
             return self._do(planned, state, instruction, number)
 
         return self._step(planned, instruction, number, action, before=state)
@@ -257,7 +258,7 @@ class _Build:
         planned: PlannedStage,
         instruction: Instruction,
         number: int,
-        action: Callable[[], tuple[StageState, steps.Made | None]],
+        action: Callable[[], tuple[StageState, Made | None]],
         *,
         before: StageState | None = None,
     ) -> StageState:
@@ -287,8 +288,8 @@ class _Build:
 
     @staticmethod
     def _placed(
-        instruction: Instruction, name: str, action: Callable[[], tuple[StageState, steps.Made | None]]
-    ) -> tuple[StageState, steps.Made | None]:
+        instruction: Instruction, name: str, action: Callable[[], tuple[StageState, Made | None]]
+    ) -> tuple[StageState, Made | None]:
         try:
             return action()
         except DockerfileError as error:
@@ -308,7 +309,7 @@ class _Build:
 
     def _do(
         self, planned: PlannedStage, state: StageState, written: Instruction, number: int
-    ) -> tuple[StageState, steps.Made | None]:
+    ) -> tuple[StageState, Made | None]:
         escape = self._request.dockerfile.directives.escape
         if isinstance(written, Arg):
             return self._declare(state, written, escape), None
@@ -322,7 +323,7 @@ class _Build:
             self._remember(planned, written, inputs, cached=made.cached)
         return state, made
 
-    def _remember(self, planned: PlannedStage, written: Instruction, inputs: steps.Inputs, *, cached: bool) -> None:
+    def _remember(self, planned: PlannedStage, written: Instruction, inputs: Inputs, *, cached: bool) -> None:
         """Keep what a step's key was made of, so that the next build can tell why it is another; tell it now."""
         done = self._done.setdefault(planned.number, [])
         slot = "explained-" + key_of(
@@ -351,8 +352,8 @@ class _Build:
         text = f"ARG {written.source.text.partition(' ')[2].strip()}"
         return state.with_history(self._worker.times.created, text)
 
-    def _inputs(self, planned: PlannedStage, state: StageState, number: int) -> steps.Inputs:
-        return steps.Inputs(
+    def _inputs(self, planned: PlannedStage, state: StageState, number: int) -> Inputs:
+        return Inputs(
             worker=self._worker,
             state=state,
             number=number,

@@ -6,7 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from imagetool.dockerfile.glob import has_wildcard, match
-from imagetool.dockerfile.source import did_you_mean
+from imagetool.dockerfile.wording import did_you_mean
 from imagetool.errors import BuildError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from imagetool.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
 
 _PASSWORD_BYTES = 64 * 1024
 

@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from imagetool.cli.commands import GLOBALS, find_command
-from imagetool.cli.grammar import Command, Wrong, parse
+from imagetool.cli.commands import GLOBALS, Globals, call, find_command
+from imagetool.cli.grammar import Wrong, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any
-
-
-class Globals:
-    """The global options."""
-
-    __slots__ = ("authfile", "limit", "root", "tls_verify")
-
-    def __init__(
-        self,
-        root: str | None = None,
-        *,
-        tls_verify: bool = True,
-        authfile: str | None = None,
-        limit: Sequence[str] = (),
-    ) -> None:
-        self.root = root
-        self.tls_verify = tls_verify
-        self.authfile = authfile
-        self.limit = limit
+    from collections.abc import Callable
 
 
 def run(args: list[str]) -> int:
@@ -47,18 +27,6 @@ def run(args: list[str]) -> int:
         known = in_our_words(args)
         return run(known) if known != args else _guarded(lambda: run_typed(args))
     return _guarded(lambda: call(parsed.command, Globals(**parsed.globals), parsed.values))
-
-
-def call(command: Command, globals: Globals, values: dict[str, Any]) -> int:
-    """Call a command's function; its result is the exit code, None for 0."""
-    from importlib import import_module
-
-    from imagetool.config.environment import adjust_limits
-
-    adjust_limits(globals.limit)
-    module, _, name = command.target.partition(":")
-    code = getattr(import_module(f"imagetool.cli.{module}"), name)(globals, **values)
-    return code if isinstance(code, int) else 0
 
 
 def _guarded(action: Callable[[], int]) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from imagetool.api import BuildOptions
     from imagetool.build.unchanged import Answer, Watch
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
     from imagetool.cli.outputs import Output
     from imagetool.image.image import Image
     from imagetool.progress import Observer

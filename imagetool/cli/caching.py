@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
 
 
 def cache(globals: Globals, *, action: str, place: str | None, id: Sequence[str], json: bool, progress: str) -> None:

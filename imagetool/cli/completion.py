@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
 
 Candidates = list[tuple[str, str]]
 FILES: Candidates = [(":files", "")]

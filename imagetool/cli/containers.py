@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
 
 
 def container_named(globals: Globals, text: str) -> str | None:

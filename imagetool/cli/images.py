@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
 
 
 def images(globals: Globals, *, name: str | None, quiet: bool, noheading: bool, no_trunc: bool, json: bool) -> None:

@@ -9,7 +9,7 @@ from imagetool import limits as bounds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
 
 
 def limits(globals: Globals, *, json: bool) -> None:

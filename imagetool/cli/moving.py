@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
 
 
 def push(

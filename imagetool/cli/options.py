@@ -14,7 +14,7 @@ from imagetool.config.environment import store_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
     from imagetool.progress import Observer
     from imagetool.runtime.executors import ExitStatus
     from imagetool.streams.codecs import Codec

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
     from imagetool.image.contents import Difference
     from imagetool.layer.entry import Entry
     from imagetool.oci.platform import Platform

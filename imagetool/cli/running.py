@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
     from imagetool.runtime.sandbox import Sandbox
     from imagetool.verbs.run import RunOptions
 
@@ -57,7 +57,7 @@ def run(
 
 
 def _run_image(globals: Globals, reference: str, options: RunOptions, stdin: int | None, progress: str) -> int:
-    from imagetool.dockerfile.source import did_you_mean
+    from imagetool.dockerfile.wording import did_you_mean
     from imagetool.runtime.session import Session
     from imagetool.verbs.run import run
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
     from imagetool.image.image import Image
     from imagetool.oci.platform import Platform
     from imagetool.verbs.committing import Committing

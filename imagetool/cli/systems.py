@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imagetool.cli.app import Globals
+    from imagetool.cli.commands import Globals
     from imagetool.runtime.imageprocess import Wishes
 
 

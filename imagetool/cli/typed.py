@@ -15,8 +15,7 @@ from typing import Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from imagetool.cli.app import Globals, call
-from imagetool.cli.commands import GLOBALS, HELP, all_commands, find_command
+from imagetool.cli.commands import GLOBALS, HELP, Globals, all_commands, call, find_command
 from imagetool.cli.foreign import foreign_command, foreign_names
 from imagetool.cli.grammar import Argument, Command, Option, plain
 from imagetool.cli.habits import hint_for

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from unicodedata import combining, east_asian_width
 
-from imagetool.dockerfile.source import Span, printable
+from imagetool.dockerfile.span import Span
+from imagetool.dockerfile.wording import printable
 
 _RULE: Final = "-" * 20
 _MARKED_LINES: Final = 20  # of one long instruction, how many are shown

@@ -31,8 +31,8 @@ from imagetool.dockerfile.instructions import (
 )
 from imagetool.dockerfile.mounts import parse_mount
 from imagetool.dockerfile.readers import check_copied
-from imagetool.dockerfile.source import quoted
 from imagetool.dockerfile.values import is_remote, parse_ports, parse_signal
+from imagetool.dockerfile.wording import quoted
 from imagetool.dockerfile.words import expand, expand_words
 from imagetool.errors import DockerfileError
 from imagetool.values import replace

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from imagetool.dockerfile.source import did_you_mean, printable, quoted
+from imagetool.dockerfile.wording import did_you_mean, printable, quoted
 from imagetool.errors import DockerfileError
 
 Flags = Mapping[str, tuple[str, ...]]

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from imagetool.dockerfile.source import quoted
 from imagetool.dockerfile.wildcard import ANY, DIRECTORIES, NOT_SLASH, NOTHING, Token, literal, many, matcher, one
+from imagetool.dockerfile.wording import quoted
 from imagetool.errors import DockerfileError
 
 

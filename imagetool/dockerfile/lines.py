@@ -11,7 +11,8 @@ from typing import Final
 from imagetool import limits
 from imagetool.dockerfile.heredoc import markers, takes_heredocs
 from imagetool.dockerfile.instructions import Heredoc
-from imagetool.dockerfile.source import Source, quoted
+from imagetool.dockerfile.source import Source
+from imagetool.dockerfile.wording import quoted
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
 from imagetool.values import dataclass, field, replace

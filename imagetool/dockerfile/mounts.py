@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, Final, get_args
 
 from imagetool.dockerfile.instructions import MountType, RunDevice, RunMount, Sharing
-from imagetool.dockerfile.source import did_you_mean, printable, quoted
 from imagetool.dockerfile.values import parse_boolean, parse_number, parse_size
+from imagetool.dockerfile.wording import did_you_mean, printable, quoted
 from imagetool.errors import DockerfileError
 
 _TYPES: Final = get_args(MountType)

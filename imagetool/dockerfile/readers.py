@@ -14,9 +14,10 @@ from imagetool.dockerfile.flags import Flags, Kind, one, read_flags, switch
 from imagetool.dockerfile.heredoc import marker, with_bodies
 from imagetool.dockerfile.instructions import Command, ExecForm, Heredoc, Instruction, ShellForm
 from imagetool.dockerfile.mounts import parse_device, parse_mount
-from imagetool.dockerfile.source import Source, did_you_mean, printable, quoted
+from imagetool.dockerfile.source import Source
 from imagetool.dockerfile.statement import json_form, split_fields, split_first, split_statement, split_words
 from imagetool.dockerfile.values import is_remote, parse_duration
+from imagetool.dockerfile.wording import did_you_mean, printable, quoted
 from imagetool.dockerfile.words import SPACE, expand
 from imagetool.errors import DockerfileError
 from imagetool.values import dataclass

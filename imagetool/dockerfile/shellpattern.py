@@ -8,8 +8,8 @@ Source: Dockerfile reference, "Environment replacement".
 from __future__ import annotations
 
 from imagetool import limits
-from imagetool.dockerfile.source import quoted
 from imagetool.dockerfile.wildcard import ANY, NOT_NEWLINE, Automaton, Token, literal, many, one
+from imagetool.dockerfile.wording import quoted
 from imagetool.errors import DockerfileError
 
 

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from imagetool.dockerfile.span import Span
 from imagetool.errors import DockerfileError
 from imagetool.values import dataclass, field
 
+if TYPE_CHECKING:
+    from imagetool.dockerfile.tokens import Token
+
 _KEYWORD: Final = re.compile(r"[^\t\v\f\r ]+")  # what BuildKit separates it by is not all white space
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Span:
-    """A stretch of text: 1-based lines and columns, columns in characters, the end exclusive."""
-
-    line: int
-    column: int
-    end_line: int
-    end_column: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +59,7 @@ class Source:
             return None
         from imagetool.dockerfile.tokens import find_token  # only errors and the lint ask
 
-        if (at := find_token(self, about)) >= 0 or (at := self.text.find(about)) >= 0:
+        if (at := find_token(self.text, about, self.escape)) >= 0 or (at := self.text.find(about)) >= 0:
             return self.span(at, at + len(about))
         for number in range(self.first_line, self.last_line + 1):
             if (at := self.lines[number - 1].find(about)) >= 0:
@@ -79,14 +72,19 @@ class Source:
         found = _KEYWORD.match(self.text)
         return found[0] if found else ""
 
+    def tokens(self) -> tuple[Token, ...]:
+        """Take the instruction apart, in order; heredoc bodies are not looked at."""
+        from imagetool.dockerfile.tokens import tokens
+
+        return tokens(self.text, self.escape, self.span)
+
     def error(self, message: str, *, about: str = "", hint: str = "") -> DockerfileError:
         """Make the error that says `message` about this place, and about a text in it."""
         from imagetool.dockerfile.excerpt import excerpt
-        from imagetool.dockerfile.tokens import tokens
 
         span = self.find(about)
         if span is None and self.first_line:
-            span = next((token.span for token in tokens(self)), None)
+            span = next((token.span for token in self.tokens()), None)
         return DockerfileError(
             message,
             file=self.file,
@@ -104,25 +102,3 @@ class Source:
 
 #: The source of an instruction that no file holds.
 NOWHERE: Final = Source()
-
-_SHOWN_CHARACTERS: Final = 160  # of one line
-
-
-def printable(text: str, shown: int = _SHOWN_CHARACTERS) -> str:
-    """Return untrusted text cut to a line's length, control characters as escapes."""
-    cut = text[:shown].rstrip("\r")
-    escaped = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in cut)
-    return escaped + ("…" if len(text) > shown else "")
-
-
-def quoted(text: str) -> str:
-    """Return untrusted text short, in quotes and free of control characters, for use inside a message."""
-    return repr(text if len(text) <= 80 else text[:77] + "…")
-
-
-def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """Return ` (did you mean …?)` for the option closest to `word`, or nothing when none is close."""
-    from difflib import get_close_matches  # only an error needs it
-
-    close = get_close_matches(word[:80], list(options), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""

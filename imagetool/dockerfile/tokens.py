@@ -7,10 +7,10 @@ is found here. Of two tokens that read the same, what is wrong with one is wrong
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
-from imagetool.dockerfile.source import Source, Span
+from imagetool.dockerfile.span import Span
 from imagetool.dockerfile.statement import flag_spans, json_form, word_spans
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
@@ -39,21 +39,20 @@ class Token:
     span: Span
 
 
-def tokens(source: Source) -> tuple[Token, ...]:
-    """Take an instruction apart, in order; heredoc bodies are not looked at."""
+def tokens(text: str, escape: str, place: Callable[[int, int], Span]) -> tuple[Token, ...]:
+    """Take the text of an instruction apart, in order; `place` tells where a piece of it stands in the file."""
     return tuple(
-        Token(kind, source.text[start:end], start, end, source.span(start, end))
-        for kind, start, end in _tokens(source.text, 0, source.escape)
+        Token(kind, text[start:end], start, end, place(start, end)) for kind, start, end in _tokens(text, 0, escape)
     )
 
 
-def find_token(source: Source, about: str) -> int:
+def find_token(text: str, about: str, escape: str) -> int:
     """Return where the first token begins that reads `about`, else where the first that holds it does so; or -1."""
     inside = -1
-    for kind, start, end in _tokens(source.text, 0, source.escape):
-        if end - start == len(about) and source.text.startswith(about, start):
+    for kind, start, end in _tokens(text, 0, escape):
+        if end - start == len(about) and text.startswith(about, start):
             return start
-        if inside < 0 and kind != "keyword" and (found := source.text.find(about, start, end)) >= 0:
+        if inside < 0 and kind != "keyword" and (found := text.find(about, start, end)) >= 0:
             inside = found
     return inside
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from imagetool.dockerfile.source import quoted
+from imagetool.dockerfile.wording import quoted
 from imagetool.errors import DockerfileError
 
 _UNITS: Final = {

@@ -14,7 +14,7 @@ from typing import Final
 
 from imagetool import limits
 from imagetool.dockerfile.shellpattern import replace, trim_prefix, trim_suffix
-from imagetool.dockerfile.source import printable, quoted
+from imagetool.dockerfile.wording import printable, quoted
 from imagetool.errors import DockerfileError
 from imagetool.values import dataclass, field
 

@@ -32,8 +32,8 @@ from imagetool.oci.digest import Digest, new_hasher
 from imagetool.progress import Note, Observer, phase
 from imagetool.streams.codecs import Codec, decompress
 from imagetool.streams.verify import read_all
-from imagetool.transports import OpenDestination, OpenSource, Surroundings
 from imagetool.transports.archivefile import opened_archive
+from imagetool.transports.base import OpenDestination, OpenSource, Surroundings
 from imagetool.transports.scratch import scratch_folder
 
 

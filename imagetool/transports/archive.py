@@ -33,8 +33,8 @@ from imagetool.oci.manifest import Index, Manifest
 from imagetool.oci.reference import Reference
 from imagetool.streams.codecs import Codec, decompress, sniff
 from imagetool.streams.pump import read_chunks
-from imagetool.transports import OpenDestination, OpenSource, Surroundings, path_and_name
 from imagetool.transports.archivefile import image_archive, opened_archive
+from imagetool.transports.base import OpenDestination, OpenSource, Surroundings, path_and_name
 from imagetool.transports.local import local_name
 from imagetool.transports.scratch import scratch_folder
 

@@ -18,7 +18,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.manifest import parse
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import verified
-from imagetool.transports import OpenDestination, OpenSource, Surroundings
+from imagetool.transports.base import OpenDestination, OpenSource, Surroundings
 
 _STAGING: Final = ".staging"
 _VERSION: Final = b"Directory Transport Version: 1.1\n"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imagetool.oci.reference import Reference
-from imagetool.transports import OpenDestination, OpenSource, Surroundings
+from imagetool.transports.base import OpenDestination, OpenSource, Surroundings
 
 
 class Docker:

@@ -10,7 +10,7 @@ from imagetool.content.layout import REF_NAME, LayoutStore
 from imagetool.errors import ImagetoolError, NotFound
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.reference import Reference
-from imagetool.transports import OpenDestination, OpenSource, Surroundings
+from imagetool.transports.base import OpenDestination, OpenSource, Surroundings
 
 _SHORTEST: Final = 4  # digits of the beginning of a digest
 _WHOLE: Final = 64

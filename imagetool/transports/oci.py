@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imagetool.content.layout import LayoutStore
-from imagetool.transports import OpenDestination, OpenSource, Surroundings, path_and_name
+from imagetool.transports.base import OpenDestination, OpenSource, Surroundings, path_and_name
 
 
 class Oci:

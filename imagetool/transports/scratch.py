@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imagetool.transports import Surroundings
+from imagetool.transports.base import Surroundings
 
 
 @contextmanager

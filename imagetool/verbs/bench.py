@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from imagetool.build.containers import Held
 from imagetool.build.contexts import Opened
 from imagetool.build.files import FolderSource, Trees
-from imagetool.build.steps import Inputs
+from imagetool.build.inputs import Inputs
 from imagetool.build.worker import Unwatched
 from imagetool.dockerfile import IgnoreRules, Instruction
 from imagetool.image.image import Image, Layer, load
@@ -74,7 +74,7 @@ def at_bench(
     What was changed below the container's mount is a layer of it from here on. The mount is away meanwhile; in
     the end it is there again, with what the step changed, unless not `remounts`.
     """
-    from imagetool.verbs import mounting
+    from imagetool.verbs.mountpoint import attach, settle
 
     known = place.containers
     edited = bool(known.read(known.named(name)).edit)
@@ -93,12 +93,12 @@ def at_bench(
         store = place.store
         worker = worker_of(Opened(Path("/")), options, place, store, Unwatched(), made)
         bench = Bench(held, place, worker, Trees(store))
-        mounted = mounting.settle(bench)
+        mounted = settle(held, worker, place)
         try:
             yield bench
         finally:
             if mounted and remounts and held.folder.exists():  # commit --rm removes it
-                mounting.attach(bench)
+                attach(held, worker)
 
 
 def image_of(reference: str, platform: Platform, worker: Worker, place: Workplace) -> Image:

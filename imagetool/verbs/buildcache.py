@@ -24,7 +24,8 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Manifest, parse
 from imagetool.progress import Note, Observer
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from imagetool.values import dataclass
 from imagetool.verbs.inlinecache import checked_facts, read_inline_cache
 

@@ -14,7 +14,8 @@ from imagetool.runtime.bundles import cri, jail, lxc, nspawn, oci, openvz, plain
 from imagetool.runtime.bundles.parts import BundleSource, staged
 from imagetool.runtime.imageprocess import Wishes
 from imagetool.transfer import copy
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from imagetool.values import dataclass, field
 from imagetool.verbs.images import found_image
 

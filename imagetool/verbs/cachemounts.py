@@ -22,7 +22,8 @@ from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Manifest, parse
 from imagetool.progress import Note, Observer
 from imagetool.streams.codecs import Codec
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from imagetool.values import dataclass, field
 from imagetool.verbs.buildcache import write_artifact
 

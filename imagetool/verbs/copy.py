@@ -14,7 +14,8 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.mediatype import INDEXES
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note
-from imagetool.transports import OpenSource, find
+from imagetool.transports import find
+from imagetool.transports.base import OpenSource
 from imagetool.transports.docker import Docker
 from imagetool.transports.local import Local
 from imagetool.values import replace

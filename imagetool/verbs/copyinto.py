@@ -9,6 +9,7 @@ from typing import Any
 
 from imagetool import limits
 from imagetool.build import steps
+from imagetool.build.copystep import copy_history
 from imagetool.content.staging import open_stored
 from imagetool.dockerfile import Add, Copy, IgnoreRules, is_remote
 from imagetool.errors import NotFound, StorageError, UsageError
@@ -54,7 +55,7 @@ def copy_into(name: str, copying: Copying, place: Workplace) -> str:
         before = len(inputs.state.layers)
         state, _ = steps.carry_out(inputs, _instruction(copying, sources), "")
         # History says what was written, not where on this machine that was.
-        line = steps.copy_history("ADD" if copying.add else "COPY", written)
+        line = copy_history("ADD" if copying.add else "COPY", written)
         last = replace(state.history[-1], created_by=line)
         bench.held.save(state=replace(state, history=(*state.history[:-1], last)))
         return str(state.layers[-1].descriptor.digest) if len(state.layers) > before else ""

@@ -16,7 +16,8 @@ from imagetool.oci.mediatype import MANIFESTS
 from imagetool.oci.platform import Platform
 from imagetool.oci.reference import Reference
 from imagetool.progress import Note, Observer
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from imagetool.transports.local import Local, is_identity, local_name
 
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")

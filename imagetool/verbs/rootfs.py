@@ -22,7 +22,8 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.platform import Platform
 from imagetool.progress import Note, Observer
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from imagetool.values import dataclass, replace
 
 if TYPE_CHECKING:

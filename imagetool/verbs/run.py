@@ -31,7 +31,7 @@ from imagetool.runtime.session import Session
 from imagetool.runtime.spec import Mount, RuntimeSpec, build_step_spec
 from imagetool.safefs.openat2 import open_beneath
 from imagetool.snapshot.overlay import OverlaySnapshotter, Workspace
-from imagetool.transports import Surroundings
+from imagetool.transports.base import Surroundings
 from imagetool.values import dataclass, field, replace
 from imagetool.verbs.images import found_image
 from imagetool.verbs.volumes import Volume, shown

@@ -161,7 +161,7 @@ def _named_host(runs: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def containers(place: Workplace) -> list[dict[str, Any]]:
     """Return what there is to tell of each working container, oldest first; the first five keys are buildah's."""
-    from imagetool.verbs import mounting
+    from imagetool.verbs.mountpoint import mountpoint
 
     return [
         {
@@ -172,7 +172,7 @@ def containers(place: Workplace) -> list[dict[str, Any]]:
             "containername": name,
             "created": record.created,
             "layers": len(record.state.layers) - record.state.base_layers,
-            "mountpoint": str(path) if (path := mounting.mountpoint(place.containers.folder(name))) else "",
+            "mountpoint": str(path) if (path := mountpoint(place.containers.folder(name))) else "",
             "failed": record.failed.text if record.failed else "",
         }
         for name, record in place.containers.records()
@@ -199,7 +199,7 @@ def remove_containers(names: Sequence[str], place: Workplace) -> Iterator[str]:
 
     All names are looked up first: with a wrong one among them nothing is removed.
     """
-    from imagetool.verbs import mounting
+    from imagetool.verbs.mountpoint import detach
 
     known = place.containers
     wanted = [known.named(name) for name in names] or known.names()
@@ -207,6 +207,6 @@ def remove_containers(names: Sequence[str], place: Workplace) -> Iterator[str]:
     become_root(place.observer, needed=any(known.read(name).edit for name in wanted))
     for name in dict.fromkeys(wanted):
         with known.held(name, waiting=lambda text: place.observer(Note(text))) as held:
-            mounting.detach(held.folder)
+            detach(held.folder)
             known.remove(held)
         yield held.record.identity

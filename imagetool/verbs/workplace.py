@@ -12,7 +12,8 @@ from imagetool.content.layout import LayoutStore
 from imagetool.errors import NotFound
 from imagetool.oci.descriptor import Descriptor
 from imagetool.progress import Observer, silent
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from imagetool.transports.local import is_identity, local_name
 from imagetool.values import dataclass
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from imagetool.build import solver, steps, unchanged
+from imagetool.build import copystep, solver, unchanged
 from imagetool.cli.app import run
 
 _DOCKERFILE = "FROM scratch\nARG V\nENV V=$V\nCOPY one *.txt /files/\nCOPY tree /tree\nLABEL a=b\n"
@@ -250,7 +250,7 @@ def test_a_file_that_changed_during_the_build_is_not_trusted_whatever_the_clock_
     """The file server's clock is behind, so that nothing looks young: stages that read one file twice tell."""
     text = "FROM scratch AS one\nCOPY one /\nFROM scratch\nCOPY --from=one /one /first\nCOPY one /\n"
     (builder.context / "Dockerfile").write_text(text)
-    real = steps.store
+    real = copystep.store
 
     def late(*args: object, **kwargs: object) -> object:
         made = real(*args, **kwargs)  # type: ignore[arg-type]
@@ -258,9 +258,9 @@ def test_a_file_that_changed_during_the_build_is_not_trusted_whatever_the_clock_
             (builder.context / "one").write_text("saved meanwhile\n")
         return made
 
-    monkeypatch.setattr(steps, "store", late)
+    monkeypatch.setattr(copystep, "store", late)
     builder.build("--jobs", "1")
-    monkeypatch.setattr(steps, "store", real)
+    monkeypatch.setattr(copystep, "store", real)
     assert not builder.answered("--jobs", "1")
 
 

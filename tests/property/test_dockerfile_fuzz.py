@@ -25,7 +25,6 @@ from imagetool.dockerfile.edit import Dockerfile
 from imagetool.dockerfile.instructions import Run
 from imagetool.dockerfile.lines import read_lines
 from imagetool.dockerfile.lint import FORMATS, lint, render
-from imagetool.dockerfile.tokens import tokens
 from imagetool.errors import DockerfileError
 
 #: Pieces that mean something, so that random files get past the first line.
@@ -122,7 +121,7 @@ def test_every_token_stands_where_its_span_says(text: str) -> None:
         return
     for line in lines.logical:
         source = line.source("F", lines.physical, lines.directives.escape)
-        for token in tokens(source):
+        for token in source.tokens():
             span = token.span
             assert source.first_line <= span.line <= span.end_line <= source.last_line
             if span.line == span.end_line:

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from imagetool.cli.grammar import Argument, Command, Option
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
 HELP = "Build, move, convert and verify container images, without a daemon."
 
 #: The modules here and the commands of each, in the order of `imagetool --help`.
@@ -30,6 +35,25 @@ GLOBALS = (
 )
 
 
+class Globals:
+    """What the global options are, for one command."""
+
+    __slots__ = ("authfile", "limit", "root", "tls_verify")
+
+    def __init__(
+        self,
+        root: str | None = None,
+        *,
+        tls_verify: bool = True,
+        authfile: str | None = None,
+        limit: Sequence[str] = (),
+    ) -> None:
+        self.root = root
+        self.tls_verify = tls_verify
+        self.authfile = authfile
+        self.limit = limit
+
+
 def find_command(name: str) -> Command | None:
     """Return the command of that name, None when there is none."""
     for family, names in FAMILIES.items():
@@ -41,6 +65,18 @@ def find_command(name: str) -> Command | None:
 def all_commands() -> dict[str, Command]:
     """Return the commands by name, in the order of `imagetool --help`."""
     return {command.name: command for family in FAMILIES for command in _family(family)}
+
+
+def call(command: Command, globals: Globals, values: dict[str, Any]) -> int:
+    """Call a command's function; its result is the exit code, None for 0."""
+    from importlib import import_module
+
+    from imagetool.config.environment import adjust_limits
+
+    adjust_limits(globals.limit)
+    module, _, name = command.target.partition(":")
+    code = getattr(import_module(f"imagetool.cli.{module}"), name)(globals, **values)
+    return code if isinstance(code, int) else 0
 
 
 def _family(name: str) -> tuple[Command, ...]:

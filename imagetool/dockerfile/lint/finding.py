@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from imagetool.dockerfile.lint.subject import Subject
-from imagetool.dockerfile.source import Source, Span
+from imagetool.dockerfile.source import Source
+from imagetool.dockerfile.span import Span
 from imagetool.values import dataclass, field
 
 Level = Literal["note", "warning", "error"]

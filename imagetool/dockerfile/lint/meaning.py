@@ -20,8 +20,9 @@ from imagetool.dockerfile.instructions import (
 )
 from imagetool.dockerfile.lint.finding import Complaint
 from imagetool.dockerfile.lint.subject import Subject, traced
-from imagetool.dockerfile.source import Source, printable
+from imagetool.dockerfile.source import Source
 from imagetool.dockerfile.values import context_path, is_remote
+from imagetool.dockerfile.wording import printable
 from imagetool.errors import InvalidReference
 from imagetool.oci.platform import Platform
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from imagetool.dockerfile.source import did_you_mean, quoted
 from imagetool.dockerfile.values import parse_boolean
+from imagetool.dockerfile.wording import did_you_mean, quoted
 from imagetool.dockerfile.words import SPACE
 from imagetool.errors import DockerfileError
 from imagetool.values import dataclass

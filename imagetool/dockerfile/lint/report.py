@@ -15,7 +15,7 @@ from imagetool.dockerfile.excerpt import excerpt
 from imagetool.dockerfile.lint.finding import Finding
 from imagetool.dockerfile.lint.rules import RULES
 from imagetool.dockerfile.lint.run import Report
-from imagetool.dockerfile.source import printable
+from imagetool.dockerfile.wording import printable
 
 _SARIF: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 _SEVERITIES: Final = {"note": "info", "warning": "minor", "error": "major"}

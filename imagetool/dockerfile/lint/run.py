@@ -12,7 +12,8 @@ from imagetool.dockerfile.lint.options import CheckOptions
 from imagetool.dockerfile.lint.rules import RULES
 from imagetool.dockerfile.lint.subject import BaseImage, view
 from imagetool.dockerfile.parser import Dockerfile
-from imagetool.dockerfile.source import Source, Span
+from imagetool.dockerfile.source import Source
+from imagetool.dockerfile.span import Span
 from imagetool.errors import DockerfileError
 from imagetool.oci.platform import Platform
 from imagetool.values import dataclass

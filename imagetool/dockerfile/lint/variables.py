@@ -23,7 +23,7 @@ from imagetool.dockerfile.instructions import (
 from imagetool.dockerfile.lint.finding import Complaint
 from imagetool.dockerfile.lint.subject import Step, Subject, traced
 from imagetool.dockerfile.mounts import mount_values
-from imagetool.dockerfile.source import did_you_mean, printable
+from imagetool.dockerfile.wording import did_you_mean, printable
 from imagetool.errors import InvalidReference
 from imagetool.oci.platform import Platform
 from imagetool.oci.reference import Reference

@@ -10,8 +10,8 @@ from imagetool.dockerfile.instructions import Arg, Env, From, Instruction, Label
 from imagetool.dockerfile.lint.comments import description
 from imagetool.dockerfile.lint.finding import Complaint
 from imagetool.dockerfile.lint.subject import SCRATCH, Subject
-from imagetool.dockerfile.source import Span, printable
-from imagetool.dockerfile.tokens import tokens
+from imagetool.dockerfile.span import Span
+from imagetool.dockerfile.wording import printable
 from imagetool.dockerfile.words import SPACE
 
 _RESERVED: Final = ("context", SCRATCH)
@@ -19,7 +19,7 @@ _RESERVED: Final = ("context", SCRATCH)
 
 def _written(base: From) -> tuple[str, str, str]:
     """Return FROM, AS and the stage's name as they are written; the last two empty without a name."""
-    words = [token.text for token in tokens(base.source) if token.kind != "flag"]
+    words = [token.text for token in base.source.tokens() if token.kind != "flag"]
     return (words[0], words[2], words[3]) if base.name else (words[0], "", "")
 
 
@@ -114,7 +114,7 @@ def legacy_key_value_format(subject: Subject) -> Iterator[Complaint]:
     for _, step in subject.steps():
         if isinstance(step.instruction, Env | Label):
             source = step.instruction.source
-            word = next((token.text for token in tokens(source) if token.kind == "word"), "")
+            word = next((token.text for token in source.tokens() if token.kind == "word"), "")
             if "=" not in word:
                 keyword = source.keyword.upper()
                 yield Complaint(source, f"write {keyword} name=value instead of the old {keyword} name value", word)

@@ -24,7 +24,8 @@ from imagetool.snapshot.bundle import open_bundle
 from imagetool.snapshot.overlay import OverlaySnapshotter
 from imagetool.streams.codecs import Codec
 from imagetool.transfer import copy
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from imagetool.verbs import committing, copyinto, rootfs, working
 from imagetool.verbs.workplace import Workplace
 from tests.integration.content.faultstores import Tell, image_of

@@ -14,11 +14,11 @@ import pytest
 
 from imagetool.build import filestates, unchanged
 from imagetool.build.copying import CopyRequest, plan_copy
+from imagetool.build.copystep import content_digest
 from imagetool.build.files import Taken
 from imagetool.build.filestates import FileStates, Fingerprint
 from imagetool.build.folderfiles import FolderFiles
 from imagetool.build.root import Root
-from imagetool.build.steps import content
 from imagetool.dockerfile import IgnoreRules
 from imagetool.image.write import tar_digest
 from imagetool.layer.tarcodec import write
@@ -55,7 +55,7 @@ def look(context: Path, cache: Path, request: CopyRequest = EVERYTHING) -> tuple
     """Return the digest of the whole directory, and which files were opened for it."""
     known = FileStates(cache, context)
     with Reading(context, known) as files:
-        digest = content(request, files)
+        digest = content_digest(request, files)
     known.save()
     return str(digest), files.opened
 
@@ -94,7 +94,7 @@ def test_layers_with_other_times_are_others(context: Path, tmp_path: Path) -> No
     found = []
     for times in (lambda _: OLD, lambda _: 0, lambda time: time):
         with FolderFiles(context, ignore=IgnoreRules(), times=times, known=known) as files:
-            found.append(content(CopyRequest((".",), "/"), files))
+            found.append(content_digest(CopyRequest((".",), "/"), files))
     assert len(set(found)) == 3
 
 
@@ -158,7 +158,7 @@ def test_touching_changes_nothing(context: Path, tmp_path: Path) -> None:
     (context / "b").unlink()
     known = FileStates(tmp_path / "cache", context)
     with Reading(context, known) as files:
-        content(CopyRequest((".",), "/"), files)
+        content_digest(CopyRequest((".",), "/"), files)
     assert list(known.gone()) == [b"b"]
     assert known.difference([b"a", b"sub/c"]) == "b is gone"
 
@@ -300,7 +300,7 @@ def test_the_content_is_that_of_the_tar(context: Path, tmp_path: Path) -> None:
     request = CopyRequest((".",), "/")
     with Reading(context, FileStates(tmp_path / "cache", context)) as files:
         plan = plan_copy(request, files, Root.empty())
-        assert tar_digest(write(plan.items(files))) == content(request, files)
+        assert tar_digest(write(plan.items(files))) == content_digest(request, files)
 
 
 def test_files_of_the_same_crc_are_told_apart(context: Path, tmp_path: Path) -> None:

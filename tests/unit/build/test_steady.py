@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from imagetool.build import adding, run, steps
+from imagetool.build import adding, copystep, run
 from imagetool.build.worker import Download, Times
 from imagetool.errors import BuildError, ImagetoolError
 from imagetool.oci.platform import Platform
@@ -41,7 +41,7 @@ def test_a_copy_is_recorded_as_what_was_copied(shop: Workshop, monkeypatch: pyte
     shop.write("a", "first")
     build()
     shop.write("a", "looked at")
-    end = _saved_meanwhile(monkeypatch, steps, "store", lambda: shop.write("a", "saved"))
+    end = _saved_meanwhile(monkeypatch, copystep, "store", lambda: shop.write("a", "saved"))
     assert build() == {"a": "saved"}
     end()
     shop.write("a", "looked at")

@@ -9,8 +9,7 @@ import pytest
 from imagetool.dockerfile import expand_instruction, parse
 from imagetool.dockerfile.excerpt import excerpt
 from imagetool.dockerfile.lines import read_lines
-from imagetool.dockerfile.source import Span
-from imagetool.dockerfile.tokens import tokens
+from imagetool.dockerfile.span import Span
 from imagetool.errors import DockerfileError
 
 ERRORS = Path(__file__).parents[3] / "fixtures" / "dockerfiles" / "errors"
@@ -47,7 +46,7 @@ def test_every_token_knows_its_place_across_continuations() -> None:
     text = "FROM a\n  RUN \\\n # c\n\n  --mount=type=tmp\\\nfs,target=/t -- ls \\\n   'a b'\n"
     line = read_lines(text).logical[1]
     source = line.source("F", tuple(text.split("\n")), "\\")
-    assert [(token.kind, token.text, token.span) for token in tokens(source)] == [
+    assert [(token.kind, token.text, token.span) for token in source.tokens()] == [
         ("keyword", "RUN", Span(2, 3, 2, 6)),
         ("flag", "--mount=type=tmpfs,target=/t", Span(5, 3, 6, 13)),
         ("flag", "--", Span(6, 14, 6, 16)),
@@ -69,7 +68,7 @@ def test_every_token_knows_its_place_across_continuations() -> None:
 )
 def test_an_instruction_is_taken_apart_into_tokens(text: str, expected: list[str]) -> None:
     source = read_lines(text).logical[0].source("F", (text,), "\\")
-    assert [f"{token.kind} {token.text}" for token in tokens(source)] == expected
+    assert [f"{token.kind} {token.text}" for token in source.tokens()] == expected
 
 
 def test_a_range_outside_the_file_shows_nothing() -> None:

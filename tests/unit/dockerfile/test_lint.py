@@ -10,7 +10,7 @@ import pytest
 
 from imagetool.dockerfile import IgnoreRules, parse
 from imagetool.dockerfile.lint import RULES, BaseImage, Report, lint
-from imagetool.dockerfile.source import Span
+from imagetool.dockerfile.span import Span
 from imagetool.errors import DockerfileError
 from imagetool.oci.platform import Platform
 

@@ -24,7 +24,8 @@ from imagetool.oci.platform import Platform
 from imagetool.progress import Event, Note
 from imagetool.streams.codecs import Codec
 from imagetool.transfer import copy
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from tests.support.workshop import file, folder, link, texts
 
 CODECS = [bytes, gzip.compress, bz2.compress, lzma.compress]

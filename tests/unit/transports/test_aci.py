@@ -13,7 +13,8 @@ import pytest
 from imagetool.content.memory import MemoryStore
 from imagetool.errors import ImagetoolError
 from imagetool.oci.config import RunConfig
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from tests.support.acicheck import check_aci
 from tests.unit.transports.conftest import CODECS, Notes, got, image, put
 

@@ -15,7 +15,8 @@ import pytest
 from imagetool.content.memory import MemoryStore
 from imagetool.errors import ImagetoolError, InvalidArchive, NotFound, StorageError
 from imagetool.image.verify import verify
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from tests.support.images import add_image
 from tests.support.tars import write_archive
 from tests.unit.transports.conftest import CODECS, FILES, got, image, put

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from imagetool.content.memory import MemoryStore
 from imagetool.errors import InvalidReference, NotFound, UsageError
 from imagetool.transfer import copy
-from imagetool.transports import TRANSPORTS, Surroundings, find, path_and_name
+from imagetool.transports import TRANSPORTS, find
+from imagetool.transports.base import Surroundings, path_and_name
 from imagetool.transports.local import local_name, resolve
 from tests.support.images import add_image
 

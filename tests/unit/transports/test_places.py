@@ -13,7 +13,8 @@ from imagetool.errors import NotFound, StorageError, UsageError
 from imagetool.image.image import load
 from imagetool.image.verify import verify
 from imagetool.oci.platform import Platform
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from tests.support.images import add_image, add_index
 from tests.support.workshop import texts
 from tests.unit.transports.conftest import FILES, got, image, put

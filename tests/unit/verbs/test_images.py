@@ -26,7 +26,8 @@ from imagetool.oci.platform import Platform
 from imagetool.progress import Event, Note, silent
 from imagetool.streams.codecs import Codec
 from imagetool.transfer import copy
-from imagetool.transports import Surroundings, find
+from imagetool.transports import find
+from imagetool.transports.base import Surroundings
 from imagetool.values import replace
 from imagetool.verbs.bundle import SYSTEMS, bundle, save
 from imagetool.verbs.images import found_image
