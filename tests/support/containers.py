@@ -214,12 +214,12 @@ def host_mounts() -> list[str]:
 
 
 def open_files() -> set[str]:
-    """Return this process's descriptors, by number and target."""
+    """Return this process's descriptors, by number and target: those of threads that are ending close meanwhile."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
         try:
             found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}').split(':')[0]}")
-        except FileNotFoundError:
+        except OSError:  # that of the list itself, and what has no path that can be said
             continue
     return found
 

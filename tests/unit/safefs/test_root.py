@@ -15,6 +15,7 @@ from imagetool.safefs import openat2
 from imagetool.safefs import root as safefs_root
 from imagetool.safefs.holes import ZEROS, write_with_holes
 from imagetool.safefs.root import Root, remove_tree
+from tests.support.containers import open_files
 from tests.support.trees import describe
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: devices and mounts")
@@ -40,10 +41,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def root(folder: Path) -> Iterator[Root]:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with Root(folder) as opened:
         yield opened
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not open_files() - before
 
 
 def write(root: Root, name: bytes, *content: bytes) -> None:
@@ -211,11 +212,11 @@ def test_the_remembered_parent_is_forgotten_when_it_goes(root: Root, folder: Pat
 def test_the_way_back_up_and_to_the_side_is_the_same_as_from_the_root(root: Root, folder: Path) -> None:
     names = [b"a/b/c/f", b"a/b/f", b"a/f", b"f", b"a/b/c/d/f2", b"a/bc/f", b"a/b/f3", b"ab/f", b"a/b/c/f4"]
     deep = b"/".join([b"d"] * 40)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for name in [*names, deep + b"/f", deep[:21] + b"/f"]:  # more directories than are held open
         os.close(root.write_file(name, [name]))
         assert (folder / os.fsdecode(name)).read_bytes() == name
-    assert len(os.listdir("/proc/self/fd")) <= before + 16
+    assert len(open_files() - before) <= 16
 
 
 def test_the_way_leads_over_links_inside_the_root_only(root: Root, folder: Path) -> None:
@@ -254,11 +255,11 @@ def test_an_error_while_content_comes_closes_the_file(root: Root, folder: Path) 
         yield b"begun"
         raise ValueError("the archive ends here")
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with pytest.raises(ValueError, match="ends here"):
         root.write_file(b"x", broken())
     root._forget()
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert not open_files() - before
 
 
 # -- removal of hostile trees ------------------------------------------------------------------
@@ -285,10 +286,10 @@ def deep(folder: Path, name: str, depth: int) -> None:
 
 def test_a_tree_deeper_than_any_path_is_removed(folder: Path) -> None:
     deep(folder, "d" * 200, 400)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     remove(folder, b"d" * 200)
     assert os.listdir(folder) == []
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not open_files() - before
 
 
 def test_directories_that_allow_nothing_are_removed(folder: Path) -> None:
