@@ -8,8 +8,10 @@ rule makes it. A rule is `(method, part of the path, action, times)`; its action
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import socket
 import ssl
 import threading
 import time
@@ -290,7 +292,24 @@ def serving(
     Handler.registry = registry
 
     class Server(ThreadingHTTPServer):
-        daemon_threads = True
+        daemon_threads = False  # all have ended when the server has, and what they had open is closed
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.open: set[socket.socket] = set()
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            self.open.add(request)
+            super().process_request(request, client_address)
+
+        def shutdown_request(self, request: Any) -> None:
+            self.open.discard(request)
+            super().shutdown_request(request)
+
+        def hang_up(self) -> None:
+            for request in list(self.open):
+                with contextlib.suppress(OSError):  # it has been closed meanwhile
+                    request.shutdown(socket.SHUT_RDWR)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass  # a client that went away is what many tests are about
@@ -309,8 +328,9 @@ def serving(
         yield registry
     finally:
         server.shutdown()
-        server.server_close()
         thread.join()
+        server.hang_up()
+        server.server_close()
 
 
 def token_server(registry: WireRegistry, issue: Callable[[Exchange], str]) -> None:
