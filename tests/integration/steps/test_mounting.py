@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.steps.conftest import Shop
 from tests.support.bases import store_with
+from tests.support.containers import separate_mounts
 from tests.support.users import NOBODY, as_user, users_folder
 
 pytestmark = pytest.mark.root
@@ -20,9 +21,10 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def mounting(shop: Shop) -> Iterator[Shop]:
-    """The shop; what a test left mounted is not in the way of removing it."""
-    yield shop
-    shop.do("umount", "--all")
+    """The shop, where no copy of a mount stays in the namespace that another test has made meanwhile."""
+    with separate_mounts():
+        yield shop
+        shop.do("umount", "--all")
 
 
 def test_what_is_changed_below_a_mount_is_a_step_and_steps_show_there(mounting: Shop) -> None:
