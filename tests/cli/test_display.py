@@ -10,7 +10,7 @@ import pty
 import re
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,7 @@ from imagetool.progress import (
     StepOutput,
     StepStarted,
 )
+from tests.support.wire import wait_for
 
 _DIGEST = "sha256:" + "a" * 64
 _EVENTS: list[Event] = [
@@ -91,13 +92,14 @@ def _underway(events: list[Event]) -> faces.Underway:
     return shown._underway
 
 
-def _shown(mode: str, events: list[Event], monkeypatch: pytest.MonkeyPatch, *, pause: float = 0) -> str:
+def _shown(mode: str, events: list[Event], monkeypatch: pytest.MonkeyPatch, *, until: Sequence[str] = ()) -> str:
+    """Return what is shown of events; the last goes on until there is text for each of some patterns."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with display(mode) as observer:
         for event in events:
             observer(event)
-        time.sleep(pause)
+        wait_for(lambda: all(re.search(pattern, stream.getvalue(), re.MULTILINE) for pattern in until))
     return stream.getvalue()
 
 
@@ -124,20 +126,20 @@ def test_a_log_says_every_ten_seconds_how_far_it_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(faces.Log, "period", 0.02)
     events: list[Event] = [BlobStarted(_DIGEST, 4_000_000, "layer", "pull"), BlobAdvanced(_DIGEST, 1_000_000)]
     events += [PhaseStarted("unpacking to x"), StepStarted(1, 1, "RUN sleep", "s")]
-    lines = _shown("plain", events, monkeypatch, pause=1.0).splitlines()
-    assert "unpacking to x …" in lines
-    assert any(line.startswith("1 blobs: 1.0 MB of 4.0 MB, ") and "/s  ETA " in line for line in lines)
-    assert any(line.startswith("[1/1] RUN sleep … ") for line in lines)
+    lines = ("^unpacking to x …$", "^1 blobs: 1.0 MB of 4.0 MB, .*/s  ETA ", r"^\[1/1\] RUN sleep … ")
+    _shown("plain", events, monkeypatch, until=lines)
 
 
 def test_a_terminal_shows_what_moves_and_is_left_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faces, "QUIET_SECONDS", 0.0)
     events: list[Event] = [StepStarted(3, 7, "RUN  make   all", "s")]
     events += [BlobStarted(_DIGEST, 4_000_000, "layer", "pull"), BlobAdvanced(_DIGEST, 1_000_000)]
-    text = _shown("tty", events, monkeypatch, pause=0.6)
-    assert re.search(r"0 of 7 steps done {10,}0s\n", text)
-    assert re.search(r"└─ s  RUN make all {10,}0s\n", text)
-    assert "[=====>              ]    1.0 MB / 4.0 MB" in text
+    moving = (
+        r"0 of 7 steps done {10,}0s\n",
+        r"└─ s  RUN make all {10,}0s\n",
+        re.escape("[=====>              ]    1.0 MB / 4.0 MB"),
+    )
+    text = _shown("tty", events, monkeypatch, until=moving)
     assert text.endswith("\r\x1b[3A\x1b[J")  # all lines that moved are erased
     lines = _shown("tty", _EVENTS, monkeypatch).replace("\x1b[2m", "")
     assert [line.rpartition("\x1b[J")[2] for line in lines.splitlines()][: len(_LINES)] == [
