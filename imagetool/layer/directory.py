@@ -119,19 +119,24 @@ def _scan_folder(
                 if name in known.targets:
                     found.targets[name] = known.targets[name]
                 continue
-            if kind == stat.S_IFLNK:
-                found.targets[name] = os.readlink(base, dir_fd=fd)
-            try:
-                xattrs = read_xattrs(b"/proc/self/fd/%d/%b" % (fd, base))
-            except PermissionError:  # to read them needs what to read the file needs
-                with readable(root, name, _FILE) as (file, _):
-                    xattrs = read_xattrs(file)
-                records[name] = _record(_lstat(root, name), devices)
-            if xattrs:
-                found.xattrs[name] = xattrs
+            _look_into(root, fd, base, name, devices, found)
     if was_closed and prefix:  # its ctime is another one now
         records[prefix[:-1]] = _record(_lstat(root, prefix[:-1]), devices)
     return deeper
+
+
+def _look_into(root: int, folder: int, base: bytes, name: bytes, devices: dict[int, int], found: Scan) -> None:
+    """Record what lstat does not say of a path that was touched."""
+    if stat.S_ISLNK(found.records[name].mode):
+        found.targets[name] = os.readlink(base, dir_fd=folder)
+    try:
+        xattrs = read_xattrs(b"/proc/self/fd/%d/%b" % (folder, base))
+    except PermissionError:  # to read them needs what to read the file needs
+        with readable(root, name, _FILE) as (file, _):
+            xattrs = read_xattrs(file)
+        found.records[name] = _record(_lstat(root, name), devices)
+    if xattrs:
+        found.xattrs[name] = xattrs
 
 
 def _record(status: os.stat_result, devices: dict[int, int]) -> Record:

@@ -60,21 +60,38 @@ class Dressing:
         self._where = where
         self._attributed = attributed
         self._warned: set[str] = set()
-        self._proven: set[tuple[int, int, int]] = set()
+        self._kin: dict[bytes, bytes] = {}  # of directories that were made: the one around them that was not
+        self._near: bytes | None = None  # that of the last files
+        #: Mode, uid and gid of entries without attributes: a new file made with these permissions has all but its time.
+        self.proven: set[tuple[int, int, int]] = set()
 
-    def enter(self) -> None:
-        """Say that the next files may be in another directory than the last."""
-        self._proven.clear()
+    def enter(self, folder: bytes) -> None:
+        """Say in which directory the next files are.
 
-    def is_proven(self, entry: Entry) -> bool:
-        """Say whether the kernel gives all but its time to a new file that is made with what this entry states."""
-        return not entry.xattrs and entry[2:5] in self._proven
+        What a directory passes on to new files, it passes on to new directories and through them to files: its group,
+        its default access control list. So what was proven holds in all that were made below the same one.
+        """
+        kin = self._kin.get(folder, folder)
+        if kin != self._near:
+            self._near = kin
+            self.proven.clear()
+
+    def made_folder(self, name: bytes) -> None:
+        """Say that a directory is new, and gets its own mode and owner only when nothing more is put into it."""
+        above = name.rpartition(b"/")[0]
+        self._kin[name] = self._kin.get(above, above)
+
+    def forget(self) -> None:
+        """Say that names may now mean other directories, or directories pass on something else."""
+        self._kin.clear()
+        self._near = None
+        self.proven.clear()
 
     def dress_new(self, fd: int, entry: Entry) -> None:
         """Dress a file that was made just now with the permissions that its entry states.
 
         Nearly always the kernel gave it all the rest but the time, as its status shows; the next
-        one of this kind in the same directory then gets the same, as `is_proven` says.
+        one of this kind then gets the same, until another directory is entered.
         """
         status = os.fstat(fd)
         if self._ownership.owners:
@@ -83,7 +100,7 @@ class Dressing:
             is_owned = not self._ownership.recorded or not (entry.uid or entry.gid)
         has_inherited = _disinherit(fd)
         if is_owned and not has_inherited and status.st_mode & 0o7777 == entry.mode:
-            self._proven.add((entry.mode, entry.uid, entry.gid))
+            self.proven.add((entry.mode, entry.uid, entry.gid))
         self.dress(fd, entry)
 
     def dress_folder(self, fd: int, entry: Entry) -> None:

@@ -54,6 +54,7 @@ _FIELDS: Final = struct.Struct("100s24s12s12s8s356s").unpack_from
 _NUMBERS: Final[dict[bytes, int]] = {}
 _KNOWN_NUMBERS: Final = 16384
 _OWNERS: Final[dict[bytes, tuple[int, int, int]]] = {}  # mode, uid and gid side by side
+_NO_NAMES: Final = frozenset((b"", b".", b".."))
 _new: Final = tuple.__new__  # of a NamedTuple, without going through its own constructor
 
 
@@ -251,6 +252,8 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
     numbers, owners = _NUMBERS.get, _OWNERS.get
     near, prefix, tail_sum = b"", b"", 0
     near_owner, mode, uid, gid = b"", 0, 0, 0
+    near_time, seconds, mtime = b"", 0, 0
+    near_folder: bytes | None = None
     known = len(_NUMBERS)
     kind: Kind | None = None
     entry: Entry | None = None
@@ -261,7 +264,7 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
             if tail is None or not tail.is_simple:
                 break
             near, kind, prefix, tail_sum = rest, tail.kind, tail.prefix, tail.sum
-        total, size, seconds = numbers(sum_field), numbers(size_field), numbers(time_field)
+        total, size = numbers(sum_field), numbers(size_field)
         if total is None:
             total = _octal(sum_field)
             if known < _KNOWN_NUMBERS and total >= 0:  # some thousands, each met again and again
@@ -269,8 +272,9 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
                 _NUMBERS[sum_field] = total
         if size is None:
             size = _octal(size_field)
-        if seconds is None:
+        if time_field != near_time:
             seconds = _octal(time_field)
+            near_time, mtime = time_field, seconds * _SECOND
         if (adler32(buffer[at : at + 148]) & 0xFFFF) - 1 + tail_sum != total:
             break
         if owner_field != near_owner:
@@ -288,16 +292,26 @@ def _plain(source: Blocks, tails: Mapping[bytes, _Tail], left: int) -> Generator
             name = name.removesuffix(b"/")
             if size:
                 break
-        # find(), because `in` first asks whether it was given a number, which costs as much again
-        if not name or name.endswith((b"/", b".")) or name[0] == 0x2F or name.find(b"//") >= 0 or name.find(b"./") >= 0:
+        folder, slash, base = name.rpartition(b"/")
+        if base in _NO_NAMES or (folder != near_folder and not _is_normal(folder, slash)):
             break
+        near_folder = folder or None
         left -= 1
-        source.at = at = after
-        entry = _new(Entry, (name, kind, mode, uid, gid, size, seconds * 1_000_000_000, b"", 0, 0, _NO_XATTRS))
+        at = after
+        entry = _new(Entry, (name, kind, mode, uid, gid, size, mtime, b"", 0, 0, _NO_XATTRS))
         yield entry, ((buffer[start : start + size],) if size else ())
+    source.at = at
     if entry is not None:
         source.entry = entry.name
     return left
+
+
+def _is_normal(folder: bytes, slash: bytes) -> bool:
+    """Say whether the directory of a name is written as in `Entry.name`; some that are not quite are good enough."""
+    if not folder:
+        return not slash
+    # find(), because `in` first asks whether it was given a number, which costs as much again
+    return folder[0] != 0x2F and folder.find(b"//") < 0 and folder.find(b"./") < 0 and folder[-1] not in b"/."
 
 
 def _octal(field: bytes) -> int:

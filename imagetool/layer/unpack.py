@@ -138,7 +138,7 @@ class _Unpacking:
         self.hides_all = False
 
     def apply(self, entry: Entry, content: Iterable[bytes]) -> None:
-        name = entry.name
+        name, kind, mode, _, _, size, mtime, _, _, _, xattrs = entry
         hidden = whiteout.hidden(name, where=self._where) if name.find(whiteout.PREFIX) >= 0 else None
         if hidden is not None:
             if hidden.endswith(b"/") or not hidden:
@@ -147,8 +147,8 @@ class _Unpacking:
                 self._hide(hidden)
             return
         if name == b".":
-            if entry.kind != "dir":
-                raise InvalidArchive(f"{self._where}: the root is a {entry.kind}, not a directory")
+            if kind != "dir":
+                raise InvalidArchive(f"{self._where}: the root is a {kind}, not a directory")
             self._folders[b"."] = entry
             return
         above = name.rpartition(b"/")[0]
@@ -156,12 +156,13 @@ class _Unpacking:
             if above not in self._made:
                 self._clear_way(name)
             self._clear = above
-            self._dressing.enter()
-        if entry.kind == "file":
-            self._file(entry, content)
-        else:
+            self._dressing.enter(above)
+        if kind != "file":
             self._create(entry)
-            self._dressing.enter()  # it may stand in for the directory of the last files
+        elif size < SHORTEST_HOLE and not xattrs and entry[2:5] in self._dressing.proven:
+            self._root.write_whole(name, b"".join(content), mode & 0o777, mtime)
+        else:
+            self._file(entry, content)
         self._made.add(name)
 
     def _clear_way(self, name: bytes) -> None:
@@ -173,16 +174,14 @@ class _Unpacking:
             if status is not None and stat.S_ISDIR(status.st_mode):
                 self._touched.setdefault(folder, status.st_mtime_ns)  # a whiteout in it came before
             else:
-                self._root.make_folder(folder)
+                if self._root.make_folder(folder):
+                    self._dressing.made_folder(folder)
                 self._folders[folder] = self._implied[folder] = Entry(folder, "dir", 0o755, *self._owner)
                 if folder in self.hidden:
                     self._mark_opaque(folder)
             self._made.add(folder)
 
     def _file(self, entry: Entry, content: Iterable[bytes]) -> None:
-        if entry.size < SHORTEST_HOLE and self._dressing.is_proven(entry):
-            self._root.write_whole(entry.name, b"".join(content), entry.mode & 0o777, entry.mtime)
-            return
         fd = self._root.write_file(entry.name, content, entry.mode & 0o777)
         try:
             self._dressing.dress_new(fd, entry)
@@ -193,13 +192,18 @@ class _Unpacking:
         root, name = self._root, entry.name
         if entry.kind == "dir":
             if root.make_folder(name):
+                self._dressing.made_folder(name)
                 if name in self.hidden or name in self._made:  # something else of this layer was in its place
                     self._mark_opaque(name)
             elif name not in self._made:
                 self._undress(name)
+                self._dressing.forget()
+                self._clear = None
             self._folders[name] = entry
         elif entry.kind == "symlink":
-            root.symlink(name, entry.linkname)
+            if root.symlink(name, entry.linkname):
+                self._dressing.forget()  # it may stand in for a directory
+                self._clear = None
             self._dressing.own(entry)
             self._dressing.set_xattrs(entry, partial(root.set_node_xattr, name))
             root.set_times(name, entry.mtime)

@@ -182,10 +182,15 @@ class Root:
 
     def write_whole(self, name: bytes, content: bytes, mode: int, mtime: int) -> None:
         """Make a regular file of which the kernel sets all right but the time; nanoseconds. No holes."""
-        fd = self._new_file(name, mode)
+        folder, _, base = name.rpartition(b"/")
         try:
-            written = os.write(fd, content) if content else 0
-            if written < len(content):
+            # What `_new_file` does, without the calls: most of a layer is such files.
+            at = self._parent if folder == self._parent_name else self.parent(name)[0]
+            fd = os.open(base, _NEW_FILE, mode, dir_fd=at)
+        except FileExistsError:
+            fd = self._new_file(name, mode)
+        try:
+            if content and (written := os.write(fd, content)) < len(content):
                 write_with_holes(fd, (content[written:],))
             os.utime(fd, ns=(mtime, mtime))
         finally:
@@ -200,9 +205,9 @@ class Root:
             self.remove(name)
             return os.open(base, _NEW_FILE, mode, dir_fd=self.parent(name)[0])
 
-    def symlink(self, name: bytes, target: bytes) -> None:
-        """Make a symlink in place of whatever is there."""
-        self._replacing(name, lambda folder, base: os.symlink(target, base, dir_fd=folder))
+    def symlink(self, name: bytes, target: bytes) -> bool:
+        """Make a symlink in place of whatever is there; say whether anything was."""
+        return self._replacing(name, lambda folder, base: os.symlink(target, base, dir_fd=folder))
 
     def device(self, name: bytes, mode: int, device: int) -> None:
         """Make a device node or FIFO (by the type bits of `mode`) in place of whatever is there."""
@@ -225,7 +230,7 @@ class Root:
         finally:
             os.close(source)
 
-    def _replacing(self, name: bytes, make: _Make) -> None:
+    def _replacing(self, name: bytes, make: _Make) -> bool:
         folder, base = self.parent(name)
         try:
             make(folder, base)
@@ -233,6 +238,8 @@ class Root:
             self.remove(name)
             folder, base = self.parent(name)
             make(folder, base)
+            return True
+        return False
 
     def open(self, name: bytes) -> int:
         """Open a file or directory itself, never through a symlink."""

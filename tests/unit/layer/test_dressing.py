@@ -81,6 +81,44 @@ def test_a_directory_that_gives_way_to_a_symlink_or_comes_in_its_place_tells_not
     assert stated(tmp_path / "c")[:3] == (0o755, 0, 0)
 
 
+@root
+def test_what_one_directory_gives_new_files_is_believed_only_of_those_that_came_to_be_below_the_same_one(
+    tmp_path: Path,
+) -> None:
+    for name in ("set-gid", "list", "plain"):
+        (tmp_path / name / "old").mkdir(parents=True)
+    for folder in (tmp_path / "set-gid", tmp_path / "set-gid" / "old"):
+        os.chown(folder, 0, 50)
+        os.chmod(folder, 0o2775)
+    os.setxattr(tmp_path / "list", "system.posix_acl_default", ACL)
+    folders = [f"{top}{below}" for top in ("plain", "set-gid", "list") for below in ("", "/old", "/new", "/old/new")]
+    folders += ["fresh", "fresh/new"]
+    owners = ((0, 0), (0, 50), (7, 8))
+    entries = []
+    for turn in range(2):
+        for folder in folders if turn else reversed(folders):
+            entries += [
+                file(f"{folder}/f{turn}-{uid}-{gid}", 0o644, (uid, gid)) for uid, gid in owners for _ in range(2)
+            ]
+            entries += [Entry(f"{folder}/d{turn}".encode(), "dir", 0o750), file(f"{folder}/d{turn}/f", 0o644)]
+    apply(tmp_path, *entries)
+    for entry in entries:
+        path = tmp_path / os.fsdecode(entry.name)
+        assert stated(path)[:3] == (entry.mode, entry.uid, entry.gid), path
+        assert os.listxattr(path) == [], path
+
+
+@root
+def test_a_directory_above_that_gives_way_to_a_symlink_tells_nothing_of_the_next_files(tmp_path: Path) -> None:
+    for name in ("a", "shared"):
+        (tmp_path / name / "b").mkdir(parents=True)
+    os.chown(tmp_path / "shared" / "b", 0, 50)
+    os.chmod(tmp_path / "shared" / "b", 0o2775)
+    link = Entry(b"a", "symlink", linkname=b"shared")
+    apply(tmp_path, file("a/b/x"), file("a/b/c/x"), link, file("a/b/y"), file("a/b/c/y"))
+    assert [stated(tmp_path / "shared" / "b" / name)[:3] for name in ("y", "c/y")] == [(0o644, 0, 0)] * 2
+
+
 def test_nothing_inherits_an_access_control_list(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     os.setxattr(tmp_path / "d", "system.posix_acl_default", ACL)
