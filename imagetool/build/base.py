@@ -79,7 +79,7 @@ def _busybox() -> bytes:
     """Return a static busybox: the host's, else Debian's package, which is only downloaded and unpacked."""
     for folder in os.environ.get("PATH", DEFAULT_PATH).split(":"):
         path = Path(folder) / "busybox"
-        if path.is_file() and _is_static(path.read_bytes()):
+        if os.path.isfile(path) and _is_static(path.read_bytes()):
             return path.read_bytes()
     if shutil.which("apt-get"):
         with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from glob import escape, glob
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -329,7 +330,7 @@ def _network_used(choice: Choice) -> str:
 def _emulation() -> Iterator[Finding]:
     host = this_platform()
     found = emulators(host)
-    qemu = sorted(path.name for folder in os.get_exec_path() for path in Path(folder).glob("qemu-*-static"))
+    qemu = [path for folder in os.get_exec_path() for path in glob(f"{escape(folder)}/qemu-*-static")]
     if found:
         yield Finding("emulation", "ok", f"programs for {', '.join(found)} run too")
     elif qemu and has_instances():

@@ -72,3 +72,18 @@ def test_where_users_may_not_make_namespaces_the_setting_is_named() -> None:
     assert found["state"] == "missing"
     assert "max_user_namespaces" in found["fix"]
     assert json.loads(done.stdout)["used"]["isolation"].startswith("none")
+
+
+def test_a_folder_of_path_that_cannot_be_looked_into_hides_no_other() -> None:
+    """As after `su`, which leaves root's PATH."""
+    with users_folder() as folder:
+        closed, store = folder / "closed", folder / "store"
+        closed.mkdir()
+        path = {"PATH": f"{closed}/bin:/usr/bin:/bin"}
+        closed.chmod(0)  # it stays root's
+        command = [sys.executable, "-m", "imagetool", "--root", store]
+        done = as_user([*command, "doctor", "--json"], folder=folder, env=path)
+        assert done.returncode == 0, done.stderr
+        assert set(findings(done.stdout)) == NAMES
+        made = as_user([*command, "base", "busybox"], folder=folder, env=path)
+        assert made.returncode == 0, made.stderr
