@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from imagetool import limits
 from imagetool.build import git
@@ -34,6 +34,8 @@ from imagetool.streams.codecs import decompress, sniff
 from imagetool.streams.pump import read_chunks
 from imagetool.streams.verify import bounded
 from imagetool.values import replace
+
+_LINKS: Final = 40  # symlinks that lead to symlinks, as in the kernel
 
 
 def add(inputs: Inputs, instruction: Add) -> Made:
@@ -154,14 +156,19 @@ def _unpacked(inputs: Inputs, request: CopyRequest, base: Root, chunks: Iterable
     owner = request.owner or (0, 0)
     made: set[bytes] = set()
     placed: dict[bytes, bytes] = {}
+    links: dict[bytes, bytes] = {}
     where = f"ADD {name}"
     for entry, content in read(decompress(chunks, where=where), where=where):
         if is_reserved(entry.name):
             raise BuildError(f"{where}: {display(entry.name)}: names that begin with .wh. mean a deletion in a layer")
-        target = entry.name if dest == b"." else dest if entry.name == b"." else dest + b"/" + entry.name
+        within = _within(entry.name, links, where)
+        target = within if dest == b"." else dest if within == b"." else dest + b"/" + within
         if target == b".":
             continue
         target = placed[entry.name] = _place(target, made, base)
+        links.pop(within, None)
+        if entry.kind == "symlink":
+            links[within] = entry.linkname
         for folder in parents(target):
             if folder not in made and base.kind(folder, follow=False)[1] is None:
                 yield Entry(folder, "dir", 0o755, *owner, 0, request.time), ()
@@ -175,6 +182,32 @@ def _unpacked(inputs: Inputs, request: CopyRequest, base: Root, chunks: Iterable
         mode = 0o777 if entry.kind == "symlink" else mode  # as every symlink has it that was on a disk
         mtime = inputs.worker.times.of_layer(entry.mtime)
         yield entry._replace(name=target, linkname=linkname, uid=uid, gid=gid, mode=mode, mtime=mtime), content
+
+
+def _within(name: bytes, links: Mapping[bytes, bytes], where: str) -> bytes:
+    """Return where an entry lands below the destination: its archive's own symlinks above it are followed.
+
+    For them the destination is the root, which neither ".." nor "/" leaves, as docker unpacks in a chroot of it.
+    """
+    parts: list[bytes] = []
+    *waiting, last = name.split(b"/")
+    waiting.reverse()
+    followed = 0
+    while waiting:
+        part = waiting.pop()
+        if part == b"..":
+            del parts[-1:]
+        elif part not in (b"", b"."):
+            parts.append(part)
+        link = links.get(b"/".join(parts))
+        if link is None:
+            continue
+        followed += 1
+        if followed > _LINKS:
+            raise BuildError(f"{where}: {display(name)}: symlinks above it lead to each other")
+        del parts[0 if link.startswith(b"/") else -1 :]
+        waiting += reversed(link.split(b"/"))
+    return b"/".join([*parts, last])
 
 
 def _place(target: bytes, made: set[bytes], base: Root) -> bytes:

@@ -113,6 +113,50 @@ def test_an_archive_follows_the_links_of_the_root(shop: Workshop, names: list[st
     assert texts(shop.build("FROM base\nADD a.tar /\n"), layers=[1]).keys() == expected
 
 
+@pytest.mark.parametrize(
+    ("links", "name", "expected"),
+    [
+        ({"up": ".."}, "up/etc/f", "n/etc/f"),
+        ({"up": "/"}, "up/etc/f", "n/etc/f"),
+        ({"d/up": "../../.."}, "d/up/f", "n/f"),
+        ({"etc": "/etc"}, "d/f", "n/d/f"),
+        ({"lib64": "usr/lib", "usr/lib": "./lib32/"}, "lib64/x/f", "n/usr/lib32/x/f"),
+        ({"out": "/etc/ssl"}, "out/f", "n/etc/ssl/f"),
+        ({"f": "d"}, "f", "n/f"),
+    ],
+)
+def test_the_links_of_an_archive_do_not_leave_the_destination(
+    shop: Workshop, links: dict[str, str], name: str, expected: str
+) -> None:
+    """Nor is anything put below a link in the layer, where it would depend on who unpacks it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for each, target in links.items():
+            member = tarfile.TarInfo(each)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+        tar.addfile(tarfile.TarInfo(name))
+    shop.write("a.tar", out.getvalue())
+    found = tree(shop.build("FROM base\nADD a.tar /n/\n"), layers=[1])
+    assert [each for each, (entry, _) in found.items() if entry.kind == "file"] == [expected]
+    assert {each for each, (entry, _) in found.items() if entry.kind == "symlink"} == {
+        f"n/{each}" for each in links if each != name
+    }
+
+
+def test_links_of_an_archive_that_lead_to_each_other_end(shop: Workshop) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for each, target in (("a", "b"), ("b", "a")):
+            member = tarfile.TarInfo(each)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+        tar.addfile(tarfile.TarInfo("a/f"))
+    shop.write("a.tar", out.getvalue())
+    with pytest.raises(BuildError, match=r"ADD a\.tar: a/f: symlinks above it lead to each other"):
+        shop.build("FROM base\nADD a.tar /n/\n")
+
+
 def test_an_archive_cannot_delete(shop: Workshop) -> None:
     shop.write("a.tar", small("etc/.wh.passwd"))
     with pytest.raises(BuildError, match=r"\.wh\."):
