@@ -112,9 +112,22 @@ class FolderFiles:
             os.close(fd)
         if self._witness:
             self._tell(self._witness, path, name, status)
-        if name != b"." and self.is_ignored(name):
+        if name != b"." and self.is_ignored(name) and not (stat.S_ISDIR(status.st_mode) and self._holds_kept(name)):
             return name, None
         return name, self._entry(name, status, linkname)
+
+    def _holds_kept(self, folder: bytes) -> bool:
+        """Say whether anything below a directory that is ignored is not: then it is there, for that."""
+        waiting = [folder]
+        while waiting:
+            at = waiting.pop()
+            if self._ignore.prunes(os.fsdecode(at), self._judge(at)):
+                continue
+            for child in self.children(at):
+                if not child.excluded:
+                    return True
+                waiting.append(at + b"/" + child.base)
+        return False
 
     @staticmethod
     def _tell(witness: Witness, path: bytes, name: bytes, status: os.stat_result) -> None:

@@ -77,11 +77,18 @@ def _glob(files: Files, pattern: str, *, deep: bool) -> list[str]:
 
 
 def _listed(files: Files, folder: str) -> list[tuple[str, Kind]]:
-    """Return name and kind of what is in a directory; nothing for what is none."""
+    """Return name and kind of what is in a directory; nothing for what is none.
+
+    A directory that is ignored is in it when something below it is not.
+    """
     name, entry = files.lookup(posixpath.normpath(folder).encode(errors="surrogateescape"))
     if entry is None or entry.kind != "dir":
         return []
-    return [(child.base.decode(errors="surrogateescape"), child.kind) for child in files.children(name)]
+    return [
+        (child.base.decode(errors="surrogateescape"), child.kind)
+        for child in files.children(name)
+        if not child.excluded or files.lookup(child.base if name == b"." else name + b"/" + child.base)[1] is not None
+    ]
 
 
 def _folders(files: Files, folder: str) -> list[str]:

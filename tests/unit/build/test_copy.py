@@ -256,6 +256,44 @@ def test_dockerignore(shop: Workshop, rules: str, expected: set[str]) -> None:
     assert copied(shop, "COPY . /n", ignore=rules).keys() == {f"n/{name}" for name in expected}
 
 
+@pytest.mark.parametrize(
+    ("rules", "lines", "expected"),
+    [
+        ("**\n!d/a", ["COPY d /n"], {"n/a"}),
+        ("*\n!d/e/c", ["COPY d /n", "COPY d/e /m"], {"n/e/c", "m/c"}),
+        ("d\n!*/e", ["COPY d/ /n/", "COPY d/e/c /m"], {"n/e/c", "n/e/f/g", "m"}),
+        ("**\n!**/c", ["COPY d* /n/"], {"n/e/c"}),
+        ("*\n!d/a", ["COPY d* /n/"], {"n/a"}),
+        ("*\n!d/a", ["COPY --parents d /n/"], {"n/d/a"}),
+        ("*\n!d/a\n!g", ["COPY --parents **/a /n/"], {"n/d/a", "n/g/a"}),
+        ("d\n!d/e\nd/e/f\n!d/e/f/g", ["COPY d /n", "COPY d/e/f /m"], {"n/e/c", "n/e/f/g", "m/g"}),
+    ],
+)
+def test_an_ignored_directory_is_there_for_what_is_taken_back_in(
+    shop: Workshop, rules: str, lines: list[str], expected: set[str]
+) -> None:
+    for name in ("a", "b.log", "d/a", "d/b.log", "d/e/c", "d/e/f/g", "d2/x", "g/a"):
+        shop.write(name, name)
+    assert copied(shop, *lines, ignore=rules).keys() == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "line"),
+    [
+        ("*\n!d/none", "COPY d /n"),
+        ("**\n!**/none", "COPY d /n"),
+        ("*\n!d/a", "COPY d/e /n"),
+        ("*\n!d/a", "COPY g /n"),
+        ("*\n!g", "COPY d* /n/"),
+    ],
+)
+def test_an_ignored_directory_is_not_there_when_nothing_of_it_is(shop: Workshop, rules: str, line: str) -> None:
+    for name in ("d/a", "d/e/c", "g/a"):
+        shop.write(name, name)
+    with pytest.raises(BuildError, match=r"dockerignore|no file matches"):
+        copied(shop, line, ignore=rules)
+
+
 def test_what_is_ignored_is_not_there(shop: Workshop) -> None:
     shop.write("secret", "s")
     with pytest.raises(BuildError, match="dockerignore"):
