@@ -22,7 +22,7 @@ from imagetool.verbs.workplace import Workplace, opened
 if TYPE_CHECKING:
     from imagetool.build.finish import Finish
     from imagetool.build.settings import Settings
-    from imagetool.image.contents import ImageDifference
+    from imagetool.image.difference import ImageDifference
     from imagetool.image.image import Image
     from imagetool.image.verify import Check
     from imagetool.layer.entry import Entry

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imagetool.cli.commands import Globals
-    from imagetool.image.contents import Difference
+    from imagetool.image.difference import Difference, LayerDifference
     from imagetool.layer.entry import Entry
     from imagetool.oci.platform import Platform
 
@@ -33,49 +33,66 @@ def diff(
     """Compare two images; return 1 for a difference when that is asked for."""
     with workplace(globals) as place:
         found = api.diff(left, right, place, platform=_platform(platform))
-    sides = () if total else (("left", found.left), ("right", found.right))
+    steps = [] if total else [("left", step) for step in found.left] + [("right", step) for step in found.right]
     if json:
-        tree: dict[str, Any] = {"left": left, "right": right}
+        head: dict[str, Any] = {"left": left, "right": right}
         if not total:
-            tree["common"] = [str(layer.descriptor.digest) for layer in found.common]
-            tree["layers"] = [
-                {
-                    "image": side,
-                    "digest": str(step.layer.descriptor.digest),
-                    "diffID": str(step.layer.diff_id),
-                    **_tree(step.difference),
-                }
-                for side, steps in sides
-                for step in steps
-            ]
-        sys.stdout.write(dumps(tree | {"total": _tree(found.total)}, indent=2) + "\n")
+            head["common"] = [str(layer.descriptor.digest) for layer in found.common]
+        sys.stdout.writelines(_difference_tree(head, steps, found.total, by_layer=not total))
     else:
-        for side, steps in sides:
+        for side, step in steps:
             name = {"left": left, "right": right}[side]
-            for step in steps:
-                _show(f"layer {step.layer.descriptor.digest} of {name}", step.difference)
+            _show(f"layer {step.layer.descriptor.digest} of {name}", step.difference)
         _show(f"from {left} to {right}", found.total)
     return int(exit_code and not found.total.is_empty)
 
 
-def _tree(difference: Difference) -> dict[str, Any]:
-    return {
-        "added": [_text(path) for path in difference.added],
-        "changed": [{"path": _text(change.path), "what": list(change.aspects)} for change in difference.changed],
-        "removed": [_text(path) for path in difference.removed],
-    }
+def _difference_tree(
+    head: dict[str, Any], steps: list[tuple[str, LayerDifference]], total: Difference, *, by_layer: bool
+) -> Iterator[str]:
+    """Yield a difference as JSON, as it comes: there may be a million paths."""
+    yield "{" + "".join(f"\n  {dumps(key)}: {_indented(value, 2)}," for key, value in head.items())
+    if by_layer:
+        yield '\n  "layers": ['
+        for number, (side, step) in enumerate(steps):
+            digests = {"digest": str(step.layer.descriptor.digest), "diffID": str(step.layer.diff_id)}
+            yield ("," if number else "") + "\n    {"
+            yield from (f'\n      "{key}": {dumps(value)},' for key, value in {"image": side, **digests}.items())
+            yield from _parts(step.difference, 6)
+            yield "\n    }"
+        yield "\n  ]," if steps else "],"
+    yield '\n  "total": {'
+    yield from _parts(total, 4)
+    yield "\n  }\n}\n"
+
+
+def _parts(difference: Difference, indent: int) -> Iterator[str]:
+    """Yield what is in the object of a difference."""
+    space = "\n" + " " * indent
+    changes = ({"path": _text(change.path), "what": list(change.aspects)} for change in difference.changed)
+    yield f'{space}"added": '
+    yield from _listed(map(_text, difference.added), indent)
+    yield f',{space}"changed": '
+    yield from _listed(changes, indent)
+    yield f',{space}"removed": '
+    yield from _listed(map(_text, difference.removed), indent)
 
 
 def _show(heading: str, difference: Difference) -> None:
+    from heapq import merge
+
     from imagetool.cli.lines import printable
     from imagetool.cli.render import counted
     from imagetool.layer.entry import display
 
-    lines = [(path, "A", "") for path in difference.added]
-    lines += [(change.path, "C", f"  ({', '.join(change.aspects)})") for change in difference.changed]
-    lines += [(path, "D", "") for path in difference.removed]
-    sys.stdout.write(f"{printable(heading)}: {counted(len(lines), 'entry', 'entries')}\n")
-    sys.stdout.writelines(f"{letter} /{display(path)}{why}\n" for path, letter, why in sorted(lines))
+    count = len(difference.added) + len(difference.changed) + len(difference.removed)
+    lines = merge(
+        ((path, "A", "") for path in difference.added),
+        ((change.path, "C", f"  ({', '.join(change.aspects)})") for change in difference.changed),
+        ((path, "D", "") for path in difference.removed),
+    )
+    sys.stdout.write(f"{printable(heading)}: {counted(count, 'entry', 'entries')}\n")
+    sys.stdout.writelines(f"{letter} /{display(path)}{why}\n" for path, letter, why in lines)
 
 
 def _text(path: bytes) -> str:
@@ -89,17 +106,23 @@ def ls(globals: Globals, *, reference: str, layer: str | None, platform: str | N
         entries = api.entries(reference, place, layer=layer, platform=_platform(platform))
         if json:
             sys.stdout.writelines(_listed(_entry_tree(entry) for entry in entries))
+            sys.stdout.write("\n")
         else:
             sys.stdout.writelines(_line(entry) for entry in entries)
 
 
-def _listed(trees: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yield a JSON list as it comes; there may be a million."""
+def _listed(values: Iterable[object], indent: int = 0) -> Iterator[str]:
+    """Yield a JSON list as it comes, in a text that is indented so far; there may be a million."""
     before = "["
-    for tree in trees:
-        yield before + "\n  " + dumps(tree, indent=2).replace("\n", "\n  ")
+    space = "\n" + " " * (indent + 2)
+    for value in values:
+        yield before + space + _indented(value, indent + 2)
         before = ","
-    yield "[]\n" if before == "[" else "\n]\n"
+    yield "[]" if before == "[" else "\n" + " " * indent + "]"
+
+
+def _indented(value: object, indent: int) -> str:
+    return dumps(value, indent=2).replace("\n", "\n" + " " * indent)
 
 
 def _entry_tree(entry: Entry) -> dict[str, Any]:

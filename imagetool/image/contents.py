@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
+import os
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal
+from typing import Final
 
-from imagetool.image.image import Image, Layer, opener
+from imagetool import limits
+from imagetool.image.difference import Aspect, Difference, ImageDifference, LayerDifference
+from imagetool.image.image import Image, opener
 from imagetool.layer import whiteout
 from imagetool.layer.entry import Entry, Item
 from imagetool.layer.inode import Inode
 from imagetool.layer.tarreader import read
 from imagetool.layer.tree import Tree
-from imagetool.values import dataclass, field
 
-Aspect = Literal["type", "mode", "owner", "mtime", "size", "content", "target", "device", "xattrs", "links"]
-_ASPECTS: Final[tuple[tuple[Aspect, tuple[str, ...]], ...]] = (
+_FIELDS: Final[tuple[tuple[Aspect, tuple[str, ...]], ...]] = (
     ("type", ("kind",)),
     ("mode", ("mode",)),
     ("owner", ("uid", "gid")),
@@ -25,81 +28,46 @@ _ASPECTS: Final[tuple[tuple[Aspect, tuple[str, ...]], ...]] = (
     ("device", ("devmajor", "devminor")),
     ("xattrs", ("xattrs",)),
 )
-
-_NOTHING: Final = bytes(32)  # the digest of what holds nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A path that both sides have; `aspects` says in what it differs."""
-
-    path: bytes
-    aspects: tuple[Aspect, ...]
-
-
-@dataclass(slots=True)
-class Difference:
-    """What has to be done to one root filesystem to make it the other; paths sorted."""
-
-    added: list[bytes] = field(default_factory=list)
-    changed: list[Change] = field(default_factory=list)
-    removed: list[bytes] = field(default_factory=list)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not (self.added or self.changed or self.removed)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerDifference:
-    """What one layer does to those below it."""
-
-    layer: Layer
-    difference: Difference
-
-
-@dataclass(frozen=True, slots=True)
-class ImageDifference:
-    """How two images differ.
-
-    common: the layers at the bottom that both have. left, right: what each further layer of
-    the first and of the second image does. total: from the first image's root to the second's.
-    """
-
-    common: tuple[Layer, ...]
-    left: tuple[LayerDifference, ...]
-    right: tuple[LayerDifference, ...]
-    total: Difference
+#: Bytes of the SHA-256 of a secret and the content: nobody who made the content can have aimed at another's.
+_DIGEST: Final = 12
+_NOTHING: Final = bytes(_DIGEST)  # of what holds nothing
+_BLOCK: Final = 64 * limits.KIB  # of a side that is packed together
+_ROW: Final = 100  # bytes of one beside its strings
 
 
 def diff_images(left: Image, right: Image) -> ImageDifference:
     """Compare two images path by path, in one pass over the layers of both; what they share is read once.
 
     Content is compared by digest; a file is the same when type, mode, owner, time, content,
-    attributes and the names it has are. Raises what reading the layers raises.
+    attributes and the names it has are. One merged root is in memory at a time, beside the layers that are
+    shared; of the first image's some 40 bytes a path stay. Raises what reading the layers raises.
     """
     shared = 0
     for one, other in zip(left.layers, right.layers, strict=False):
         if one.diff_id != other.diff_id:
             break
         shared += 1
-    base = _Side(Tree(), {})
+    base = _Side(Tree(), {}, hashlib.sha256(os.urandom(32)))
     base.apply(left, range(shared))
-    sides = []
-    for image in (left, right):
-        side = _Side(base.tree.copy(), dict(base.digests))
-        sides.append((side, tuple(side.apply(image, range(shared, len(image.layers))))))
-    (first, left_steps), (second, right_steps) = sides
-    return ImageDifference(left.layers[:shared], left_steps, right_steps, _compare(first, second))
+    first = base if shared == len(left.layers) else base.copy()
+    left_steps = first.apply(left, range(shared, len(left.layers)))
+    rows = first.pack()
+    del first  # before there is another
+    right_steps = base.apply(right, range(shared, len(right.layers)))
+    return ImageDifference(left.layers[:shared], tuple(left_steps), tuple(right_steps), _compare(rows, base))
 
 
 class _Side:
     """One image so far: its merged tree, and by layer the digests of what its entries hold, one after another."""
 
-    def __init__(self, tree: Tree, digests: dict[int, bytearray]) -> None:
+    def __init__(self, tree: Tree, digests: dict[int, bytearray], secret: hashlib._Hash) -> None:
         self.tree = tree
         self.digests = digests
+        self._secret = secret
+
+    def copy(self) -> _Side:
+        """Return one that other layers can be put on."""
+        return _Side(self.tree.copy(), dict(self.digests), self._secret)
 
     def apply(self, image: Image, numbers: Iterable[int]) -> list[LayerDifference]:
         """Put layers on top, and return what each of them does."""
@@ -111,13 +79,13 @@ class _Side:
             with opener(image.content, layer)() as chunks:
                 noted = self._noted(read(chunks, where=where), number, difference, where)
                 self.tree.apply(noted, number, where=where)
-            steps.append(LayerDifference(layer, _sorted(difference)))
+            steps.append(LayerDifference(layer, difference))
         return steps
 
     def _noted(self, items: Iterator[Item], number: int, difference: Difference, where: str) -> Iterator[Entry]:
         digests = self.digests[number] = bytearray()
         for entry, content in items:
-            digest = _digest(content) if entry.kind == "file" and entry.size else _NOTHING
+            digest = self._digest(content) if entry.kind == "file" and entry.size else _NOTHING
             digests += digest
             self._note(entry, digest, difference, where)
             yield entry
@@ -126,11 +94,13 @@ class _Side:
         name = entry.name
         hidden = whiteout.hidden(name, where=where)
         if hidden is not None:
-            difference.removed += [path for path in self._hides(hidden) if not self.tree.is_made(path)]
+            for path in self._hides(hidden):
+                if not self.tree.is_made(path):
+                    difference.removed.add(path)
             return
         before = self.tree.get(name)
         if before is None:
-            difference.added.append(name)
+            difference.added.add(name)
             return
         if entry.kind == "link":
             target = self.tree.get(entry.linkname)
@@ -139,7 +109,7 @@ class _Side:
             entry, digest = target.entry, self.digest(target)
         aspects = _aspects(before.entry, entry, same_content=self.digest(before) == digest)
         if aspects:
-            difference.changed.append(Change(name, aspects))
+            difference.changed.add(name, aspects)
 
     def _hides(self, hidden: bytes) -> list[bytes]:
         if hidden.endswith(b"/") or not hidden:
@@ -149,64 +119,120 @@ class _Side:
 
     def digest(self, inode: Inode) -> bytes:
         """Return the digest of a file's content; zeros for an empty file, and for anything else."""
-        at = len(_NOTHING) * inode.position
-        return bytes(self.digests[inode.layer][at : at + len(_NOTHING)])
+        at = _DIGEST * inode.position
+        return bytes(self.digests[inode.layer][at : at + _DIGEST])
+
+    def _digest(self, content: Iterable[bytes]) -> bytes:
+        hasher = self._secret.copy()
+        for chunk in content:
+            hasher.update(chunk)
+        return hasher.digest()[:_DIGEST]
+
+    def rows(self) -> Iterator[_Row]:
+        """Yield what there is, in the order of `Tree.walk`."""
+        names: dict[int, bytes] = {}
+        for name, inode in self.tree.walk():
+            yield name, inode.entry, self.digest(inode), _names(inode, names)
+
+    def pack(self) -> list[bytes]:
+        """Return all rows so that they take little memory."""
+        packed = []
+        block: list[tuple[bytes, tuple[object, ...], bytes, bytes]] = []
+        size = 0
+        for name, entry, digest, names in self.rows():
+            xattrs = dict(entry.xattrs)
+            block.append((name, (*entry[1:10], xattrs), digest, names))
+            size += _ROW + len(name) + len(entry.linkname) + sum(map(len, xattrs.values()))
+            if size >= _BLOCK:
+                packed.append(zlib.compress(marshal.dumps(block), 1))
+                block, size = [], 0
+        packed.append(zlib.compress(marshal.dumps(block), 1))
+        return packed
 
 
-def _digest(content: Iterable[bytes]) -> bytes:
-    hasher = hashlib.sha256()
-    for chunk in content:
-        hasher.update(chunk)
-    return hasher.digest()
+_Row = tuple[bytes, Entry, bytes, bytes]
+"""A path, what is there, the digest of its content, and of the names it has where there are several."""
+
+
+def _unpacked(packed: Iterable[bytes]) -> Iterator[_Row]:
+    for block in packed:
+        for name, entry, digest, names in marshal.loads(zlib.decompress(block)):  # what `pack` made
+            yield name, Entry(name, *entry), digest, names
+
+
+def _names(inode: Inode, known: dict[int, bytes]) -> bytes:
+    """Return a digest of a file's names, which is made once for all of them; b"" for a single one."""
+    if inode.linked is None:
+        return b""
+    found = known.get(id(inode.linked))
+    if found is None:
+        names = inode.names
+        found = hashlib.sha256(b"\0".join(names)).digest() if len(names) > 1 else b""
+        known[id(inode.linked)] = found
+    return found
 
 
 def _aspects(before: Entry, after: Entry, *, same_content: bool) -> tuple[Aspect, ...]:
-    found: list[Aspect] = [
-        aspect for aspect, fields in _ASPECTS if any(getattr(before, name) != getattr(after, name) for name in fields)
-    ]
+    found: list[Aspect] = []
+    if before[1:] != after[1:]:
+        found += (
+            aspect
+            for aspect, fields in _FIELDS
+            if any(getattr(before, name) != getattr(after, name) for name in fields)
+        )
     if before.kind == after.kind == "file" and not same_content:
         found.append("content")
     return tuple(found)
 
 
-def _compare(first: _Side, second: _Side) -> Difference:
+def _compare(packed: Iterable[bytes], second: _Side) -> Difference:
     difference = Difference()
-    gone: set[bytes] = set()
-    same_names: dict[tuple[int, int], bool] = {}
-    for name, before in first.tree.walk():
-        after = second.tree.get(name)
-        if after is None:
-            gone.add(name)  # of a directory that is gone as a whole only itself
-            if name.rpartition(b"/")[0] not in gone:
-                difference.removed.append(name)
+    gone: list[bytes] = []  # the last path that is gone, and those of the directories above it that are
+    for one, other in _paired(_unpacked(packed), second.rows()):
+        if one is None:
+            assert other is not None
+            difference.added.add(other[0])
             continue
-        aspects = _aspects(before.entry, after.entry, same_content=first.digest(before) == second.digest(after))
-        if _has_other_names(before, after, same_names) and before.entry.kind == after.entry.kind != "dir":
+        name, before, content, names = one
+        if other is None:
+            above = name.rpartition(b"/")[0]
+            while gone and gone[-1] != above and not above.startswith(gone[-1] + b"/"):
+                gone.pop()
+            if above not in gone:  # of a directory that is gone as a whole only itself
+                difference.removed.add(name)
+            gone.append(name)
+            continue
+        _, after, other_content, other_names = other
+        aspects = _aspects(before, after, same_content=content == other_content)
+        if names != other_names and before.kind == after.kind != "dir":
             aspects = (*aspects, "links")
         if aspects:
-            difference.changed.append(Change(name, aspects))
-    difference.added += (name for name, _ in second.tree.walk() if first.tree.get(name) is None)
-    return _sorted(difference)
-
-
-def _has_other_names(before: Inode, after: Inode, known: dict[tuple[int, int], bool]) -> bool:
-    """Compare the names of two files once, however many there are."""
-    if before.linked is None and after.linked is None:
-        return False
-    one, other = before.names, after.names
-    if before.linked is None or after.linked is None:
-        return one != other
-    pair = id(one), id(other)
-    if pair not in known:
-        known[pair] = one == other
-    return not known[pair]
-
-
-def _sorted(difference: Difference) -> Difference:
-    difference.added.sort()
-    difference.changed.sort(key=lambda change: change.path)
-    difference.removed.sort()
+            difference.changed.add(name, aspects)
     return difference
+
+
+def _paired(left: Iterator[_Row], right: Iterator[_Row]) -> Iterator[tuple[_Row | None, _Row | None]]:
+    """Yield the rows of two sides path by path, with None where a side has none."""
+    one, other = next(left, None), next(right, None)
+    while one is not None or other is not None:
+        first = _place(one)
+        second = _place(other)
+        if first == second:
+            yield one, other
+            one, other = next(left, None), next(right, None)
+        elif second is None or (first is not None and first < second):
+            yield one, None
+            one = next(left, None)
+        else:
+            yield None, other
+            other = next(right, None)
+
+
+def _place(row: _Row | None) -> bytes | None:
+    """Return what sorts as `Tree.walk` does: the root first, then each directory before what is in it."""
+    if row is None:
+        return None
+    return b"" if row[0] == b"." else row[0].replace(b"/", b"\0")
 
 
 def entries(image: Image, *, layer: int | None = None) -> Iterator[Entry]:

@@ -28,7 +28,7 @@ from imagetool.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imagetool.build.files import Trees
-    from imagetool.image.contents import ImageDifference
+    from imagetool.image.difference import ImageDifference
     from imagetool.layer.entry import Entry, Item
     from imagetool.layer.idmap import OwnerMap
     from imagetool.snapshot.bundle import Bundle
