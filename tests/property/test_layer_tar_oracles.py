@@ -161,7 +161,7 @@ def test_a_hard_link_that_repeats_a_size_has_no_content_to_any_reader(
 
 @bsdtar
 def test_in_a_pax_archive_libarchive_takes_what_follows_a_hard_link_for_its_content(tmp_path: Path) -> None:
-    """Which is why we refuse it: `test_layer_hostile`."""
+    """Which is why we refuse it: tests/security/layer."""
     tar = tmp_path / "a.tar"
     linked = header(b"h", b"1", linkname=b"f", size=3)
     tar.write_bytes(extended(b"x", record(b"mtime", b"1")) + file(b"f", b"abc") + linked + file(b"g", b"x") + END)

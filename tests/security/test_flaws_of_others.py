@@ -32,7 +32,7 @@ from tests.support.trees import describe
 
 TESTS = Path(__file__).resolve().parents[1]
 ESCAPES = "security/test_runtime_escapes.py"
-LAYERS = "security/test_layer_hostile.py"
+LAYERS = "security/layer/test_links.py"
 HERE = "security/test_flaws_of_others.py"
 
 #: Every flaw of other builders and runtimes that we know of, and what tries it on ours.
@@ -77,9 +77,9 @@ FLAWS = {
         ESCAPES,
         "test_cve_2026_31431_the_kernels_crypto_and_the_hypervisor_have_no_sockets",
     ),
-    "CVE-2026-33747": ("integration/build/test_contexts.py", "test_hooks_and_filters_of_a_repository_do_not_run"),
+    "CVE-2026-33747": ("integration/build/contexts/test_git.py", "test_hooks_and_filters_of_a_repository_do_not_run"),
     "CVE-2026-33748": (
-        "integration/build/test_contexts.py",
+        "integration/build/contexts/test_git.py",
         "test_a_directory_of_a_repository_does_not_lead_out_of_it",
     ),
     "CVE-2026-41567": (HERE, "test_cve_2026_41567_no_program_unpacks_for_us"),

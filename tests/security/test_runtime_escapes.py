@@ -1,6 +1,6 @@
 """Ways out of a container that others had, tried on ours; a canary tree on the host must stay as it is.
 
-One test a flaw, named after its CVE. What concerns unpacking is in test_layer_hostile.
+One test a flaw, named after its CVE. What concerns unpacking is in layer.
 """
 
 from __future__ import annotations

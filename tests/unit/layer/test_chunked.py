@@ -1,86 +1,37 @@
-"""zstd:chunked and eStargz: written blobs taken apart by hand, tables of contents read and held against the tar."""
+"""zstd:chunked written: blobs taken apart by hand, down to the table of contents."""
 
 from __future__ import annotations
 
 import base64
-import ctypes
-import gzip
 import hashlib
 import json
-import random
-import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from imagetool import limits
 from imagetool.content.layout import LayoutStore
 from imagetool.content.memory import MemoryStore
-from imagetool.errors import DigestMismatch, InvalidArchive, LimitExceeded, StorageError, Unsupported
-from imagetool.image.image import Layer
-from imagetool.image.verify import verify
-from imagetool.image.write import write_image, write_layer
-from imagetool.layer import crc64 as crc64_module
-from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, CHUNKED_TAR_SPLIT, STARGZ_TOC
+from imagetool.errors import LimitExceeded, StorageError, Unsupported
+from imagetool.image.write import write_layer
+from imagetool.layer.annotations import CHUNKED_CHECKSUM, CHUNKED_POSITION, CHUNKED_TAR_SPLIT
 from imagetool.layer.chunked import Names, compress
-from imagetool.layer.crc64 import crc64, folded_crc64
-from imagetool.layer.entry import Entry
-from imagetool.layer.tarcodec import write
-from imagetool.layer.toc import TocEntry, compare, read_toc
+from imagetool.layer.toc import read_toc
 from imagetool.oci import mediatype
-from imagetool.oci.config import ImageConfig, RunConfig
-from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
-from imagetool.oci.platform import Platform
 from imagetool.streams.codecs import Codec
 from imagetool.streams.decompress import decompress
 from tests.support import tars
-
-BIG = random.Random(5).randbytes(1000) * 9500  # five chunks
-Crc = Callable[[bytes, int], int]
-TIME = 1_700_000_000_123_000_000
-ITEMS: list[tuple[Entry, bytes]] = [
-    (Entry(b".", "dir", 0o755), b""),
-    (Entry(b"etc", "dir", 0o755, mtime=TIME), b""),
-    (Entry(b"etc/passwd", "file", 0o644, size=5, mtime=TIME), b"root\n"),
-    (Entry(b"etc/link", "symlink", 0o777, linkname=b"passwd"), b""),
-    (Entry(b"etc/same", "link", 0o644, linkname=b"etc/passwd"), b""),
-    (Entry(b"empty", "file", 0o600, 1000, 1000), b""),
-    (Entry(b"big", "file", 0o4755, size=len(BIG)), BIG),
-    (Entry(b"n" * 180 + b"/" + b"long" * 20, "file", size=3), b"abc"),
-    (Entry("ünïcode".encode(), "file", size=512, xattrs={b"security.capability": b"\1\0\xff"}), b"x" * 512),
-    (Entry(b"null", "char", 0o666, devmajor=1, devminor=3), b""),
-    (Entry(b"pipe", "fifo"), b""),
-]
-
-
-def tar_of(items: list[tuple[Entry, bytes]]) -> bytes:
-    return b"".join(write((entry, [data] if data else []) for entry, data in items))
-
-
-TAR = tar_of(ITEMS)
-
-
-def chunked(tar: bytes, spec: str = "zstd:chunked", cut: int = 100_000) -> tuple[bytes, dict[str, str]]:
-    annotations: dict[str, str] = {}
-    pieces = (tar[at : at + cut] for at in range(0, len(tar), cut))
-    return b"".join(compress(pieces, Codec.parse(spec), annotations, where="layer")), annotations
+from tests.unit.layer.chunks import ANNOTATIONS, BLOB, ITEMS, TAR, chunked, image_with, slow_crc64
 
 
 def frames_of(blob: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(blob)
-
-
-BLOB, ANNOTATIONS = chunked(TAR)
 
 
 def part(key: str) -> bytes:
@@ -190,56 +141,6 @@ def test_tar_split_and_the_contents_make_the_same_tar_again() -> None:
     assert made == TAR
 
 
-# -- CRC-64 ------------------------------------------------------------------------------------
-
-
-def slow_crc64(data: bytes) -> int:
-    crc = (1 << 64) - 1
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0xD800000000000000 if crc & 1 else 0)
-    return crc ^ ((1 << 64) - 1)
-
-
-BOTH = pytest.mark.parametrize("function", [crc64, folded_crc64])  # that of a library where it is there, and ours
-
-
-@BOTH
-def test_the_crc_has_its_check_value(function: Crc) -> None:
-    assert function(b"123456789", 0) == 0xB90956C775A41001
-    assert function(b"", 0) == 0
-
-
-@BOTH
-@settings(max_examples=60, deadline=None)
-@given(data=st.binary(max_size=3000), cut=st.integers(0, 3000))
-def test_the_crc_is_that_of_the_definition_however_it_is_cut(function: Crc, data: bytes, cut: int) -> None:
-    assert function(data[cut:], function(data[:cut], 0)) == slow_crc64(data)
-
-
-@BOTH
-def test_the_crc_of_long_data_is_that_of_its_parts(function: Crc) -> None:
-    data = random.Random(2).randbytes(200_000)
-    assert function(data, 0) == function(data[16_384:], function(data[:16_384], 0))
-    assert function(data[:20_000], 0) == slow_crc64(data[:20_000])
-
-
-@pytest.mark.parametrize("answer", [AttributeError, lambda *_: 1])
-def test_a_library_that_has_no_such_crc_or_another_one_is_not_used(
-    answer: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Library:
-        def __getattr__(self, name: str) -> object:
-            assert name == "crc64_iso_refl"
-            if answer is AttributeError:
-                raise AttributeError(name)
-            return answer
-
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: Library())
-    assert crc64_module._native.__wrapped__() is None
-
-
 # -- determinism and limits --------------------------------------------------------------------
 
 
@@ -330,121 +231,6 @@ def test_endless_padding_is_not_held() -> None:
     with pytest.raises(LimitExceeded, match="no content of an entry"):
         for _ in compress(tar(), Codec.parse("zstd:chunked"), {}, where="layer"):
             pass
-
-
-# -- reading -----------------------------------------------------------------------------------
-
-
-def test_the_table_is_read_back_and_agrees_with_the_tar() -> None:
-    toc = read_toc(lambda at, size: BLOB[at : at + size], len(BLOB), ANNOTATIONS, where="layer x")
-    assert [entry.name for entry in toc] == [entry.name for entry, _ in ITEMS]
-    assert list(compare(toc, [TAR], where="layer x")) == []
-
-
-def toc_of(blob: bytes, annotations: dict[str, str]) -> list[TocEntry]:
-    return read_toc(lambda at, size: blob[at : at + size], len(blob), annotations, where="layer x")
-
-
-def test_the_footer_of_before_tar_split_is_read_too() -> None:
-    at, length, size, kind = map(int, ANNOTATIONS[CHUNKED_POSITION].split(":"))
-    footer = b"".join(number.to_bytes(8, "little") for number in (at, length, size, kind)) + b"GnUlInUx"
-    old = BLOB[: at + length] + b"\x50\x2a\x4d\x18\x28\0\0\0" + footer
-    annotations = {name: value for name, value in ANNOTATIONS.items() if name.startswith("io.containers.")}
-    assert len(annotations) == 2
-    assert toc_of(old, annotations) == toc_of(BLOB, ANNOTATIONS)
-    with pytest.raises(DigestMismatch):
-        toc_of(old, {"io.containers.zstd-chunked.manifest-checksum": "sha256:" + "0" * 64})
-
-
-def test_a_table_that_was_exchanged_is_refused() -> None:
-    other, annotations = chunked(tar_of(ITEMS[:3]))
-    with pytest.raises(DigestMismatch, match="table of contents"):
-        toc_of(other, {CHUNKED_CHECKSUM: ANNOTATIONS[CHUNKED_CHECKSUM]})
-    with pytest.raises(InvalidArchive, match="its footer elsewhere"):
-        toc_of(other, {**annotations, CHUNKED_POSITION: "1:2:3:1"})
-
-
-def test_a_blob_without_a_table_says_so() -> None:
-    for blob in (b"", b"short", gzip.compress(TAR), BLOB[:-72], zstandard.ZstdCompressor().compress(TAR)):
-        with pytest.raises(InvalidArchive, match=r"no table of contents|stream ends"):
-            toc_of(blob, {})
-
-
-def test_a_huge_table_is_refused_by_what_the_footer_says() -> None:
-    numbers = (8, limits.TOC_BYTES + 1, 10, 1, 0, 0, 0)
-    footer = b"".join(number.to_bytes(8, "little") for number in numbers) + b"GNUlInUx"
-    with pytest.raises(LimitExceeded, match="toc-bytes"):
-        toc_of(b"\x50\x2a\x4d\x18\x40\0\0\0" + footer, {})
-
-
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        ({"digest": "sha256:" + "0" * 64}, "etc/passwd: content is"),
-        ({"size": 6}, "etc/passwd: size is 6"),
-        ({"mode": 0o4755}, "etc/passwd: mode is"),
-        ({"uid": 1}, r"etc/passwd: owner is \(1, 0\)"),
-        ({"type": "symlink"}, "etc/passwd: type is 'symlink'"),
-        ({"name": b"etc/shadow"}, "etc/passwd is in the tar and not in the table"),
-    ],
-)
-def test_every_difference_between_table_and_tar_is_found(change: dict[str, Any], line: str) -> None:
-    toc = [replace(entry, **change) if entry.name == b"etc/passwd" else entry for entry in toc_of(BLOB, ANNOTATIONS)]
-    found = list(compare(toc, [TAR], where="layer x"))
-    assert len(found) == (2 if "name" in change else 1)
-    assert re.match(line, found[0])
-
-
-def estargz(items: list[tuple[str, bytes]], *, lie: bool = False) -> tuple[bytes, dict[str, str]]:
-    """Return a layer as stargz-snapshotter writes it: a gzip member for each file, then the table, then the footer."""
-    blob, entries = b"", []
-    for name, data in items:
-        at = len(blob)
-        blob += gzip.compress(tars.file(name.encode(), data), mtime=0)
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        entry = {"name": name, "type": "reg", "size": len(data) + lie, "mode": 0o644, "offset": at, "digest": digest}
-        entries.append(entry)
-    table = json.dumps({"version": 1, "entries": entries}).encode()
-    at = len(blob)
-    blob += gzip.compress(tars.file(b"stargz.index.json", table) + tars.END, mtime=0)
-    extra = b"SG\x16\0" + b"%016xSTARGZ" % at
-    blob += b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff" + len(extra).to_bytes(2, "little") + extra
-    blob += b"\x01\0\0\xff\xff" + bytes(8)
-    return blob, {STARGZ_TOC: f"sha256:{hashlib.sha256(table).hexdigest()}"}
-
-
-FILES = [("a", b"one"), (".no.prefetch.landmark", b"\xf0"), ("b", b"two" * 1000)]
-
-
-def test_estargz_is_gzip_and_its_table_is_read() -> None:
-    blob, annotations = estargz(FILES)
-    tar = b"".join(decompress([blob], where="x"))
-    toc = toc_of(blob, annotations)
-    assert [(entry.name, entry.size) for entry in toc] == [(name.encode(), len(data)) for name, data in FILES]
-    assert list(compare(toc, [tar], where="x")) == []
-    with pytest.raises(DigestMismatch):
-        toc_of(blob, {STARGZ_TOC: "sha256:" + "0" * 64})
-
-
-# -- in images ---------------------------------------------------------------------------------
-
-
-def image_with(store: Any, blob: bytes, annotations: dict[str, str], media_type: str) -> Descriptor:
-    store.push(Descriptor.of(blob, media_type), [blob])
-    tar = b"".join(decompress([blob], where="x"))
-    layer = Layer(Descriptor(media_type, Digest.of(blob), len(blob), annotations), Digest.of(tar))
-    config = ImageConfig.make(platform=Platform(), run=RunConfig(), diff_ids=[layer.diff_id], history=[], created="")
-    return write_image(store, config, [layer]).descriptor
-
-
-def test_verify_finds_a_layer_that_is_two_different_ones() -> None:
-    store = MemoryStore()
-    for lie in (False, True):
-        blob, annotations = estargz(FILES, lie=lie)
-        root = image_with(store, blob, annotations, mediatype.OCI_LAYER_GZIP)
-        problems = [check.problem for check in verify(store, root) if check.problem]
-        assert len(problems) == lie
-    assert "a: size is 4 in the table of contents and 3 in the tar; b: size" in problems[0]
 
 
 def test_write_layer_puts_the_annotations_on_the_descriptor() -> None:

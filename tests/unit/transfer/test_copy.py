@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,34 +11,17 @@ from imagetool import limits
 from imagetool.content.layout import LayoutStore
 from imagetool.content.memory import MemoryStore
 from imagetool.content.store import push_bytes
-from imagetool.errors import AuthError, LimitExceeded, NetworkError, NotFound, StorageError, VerificationError
+from imagetool.errors import LimitExceeded, NetworkError, NotFound
 from imagetool.image.verify import verify
 from imagetool.oci import mediatype
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.manifest import Index, Manifest
 from imagetool.oci.platform import Platform
 from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Event
-from imagetool.remote.registry import Registry
-from imagetool.remote.repository import Repository
-from imagetool.transfer import FolderOrigins, copy
+from imagetool.transfer import copy
 from tests.support.images import add_image, add_index
-from tests.support.wire import Exchange, WireRegistry, serving, token_server
-
-
-@pytest.fixture
-def wire() -> Iterator[WireRegistry]:
-    with serving() as registry:
-        yield registry
-
-
-def opened(wire: WireRegistry, name: str = "team/app") -> Repository:
-    return Repository(Registry(wire.host, sleep=lambda _: None), name)
-
-
-@pytest.fixture
-def source() -> MemoryStore:
-    return MemoryStore()
-
+from tests.support.wire import WireRegistry
+from tests.unit.transfer.registries import opened
 
 # -- what is copied ----------------------------------------------------------------------------
 
@@ -145,121 +124,6 @@ def test_graphs_without_end_are_refused(source: MemoryStore, monkeypatch: pytest
         copy(source, MemoryStore(), wide)
 
 
-# -- what it costs -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layers", [1, 4])
-def test_pushing_a_new_image_stays_within_its_requests(source: MemoryStore, wire: WireRegistry, layers: int) -> None:
-    root = add_image(source, layers=layers)
-    copy(source, opened(wire), root, tags=["v1"])
-    assert len(wire.seen) <= 3 * (layers + 1) + 1
-    assert sorted(wire.summary()) == sorted(
-        ["HEAD manifests", "PUT manifests", "POST uploads", "PUT uploads"]
-        + ["HEAD blobs", "POST uploads", "PUT uploads"] * layers
-    )
-    assert wire.manifests["team/app@v1"][1] == source.blobs[root.digest]
-
-
-def test_pushing_an_unchanged_tag_again_is_one_head(source: MemoryStore, wire: WireRegistry) -> None:
-    root = add_image(source)
-    copy(source, opened(wire), root, tags=["v1"])
-    wire.seen.clear()
-    report = copy(source, opened(wire), root, tags=["v1"])
-    assert wire.summary() == ["HEAD manifests"]
-    assert report.moved == 0
-
-
-def test_one_more_tag_on_the_same_image_costs_two_requests(source: MemoryStore, wire: WireRegistry) -> None:
-    root = add_image(source)
-    copy(source, opened(wire), root, tags=["v1"])
-    wire.seen.clear()
-    copy(source, opened(wire), root, tags=["v1", "v2"])
-    assert wire.summary() == ["HEAD manifests", "HEAD manifests", "PUT manifests"]
-    assert "team/app@v2" in wire.manifests
-
-
-def test_pushing_known_blobs_under_a_new_tag_sends_none(source: MemoryStore, wire: WireRegistry) -> None:
-    root = add_image(source)
-    copy(source, opened(wire), root, tags=["v1"])
-    wire.seen.clear()
-    report = copy(source, opened(wire), root, tags=["v2"])
-    assert sorted(wire.summary()) == ["HEAD blobs"] * 4 + ["HEAD manifests", "PUT manifests"]
-    assert {blob.outcome for blob in report.blobs} == {"exists"}
-
-
-@pytest.mark.parametrize("layers", [1, 4])
-def test_pulling_an_image_takes_one_get_for_each_thing(source: MemoryStore, wire: WireRegistry, layers: int) -> None:
-    root = add_image(source, layers=layers)
-    copy(source, opened(wire), root, tags=["v1"])
-    wire.seen.clear()
-    pulled, repository = MemoryStore(), opened(wire)
-    copy(repository, pulled, repository.fetch_root("v1"), tags=["app"])
-    assert pulled.blobs == source.blobs
-    assert sorted(wire.summary()) == ["GET blobs"] * (layers + 1) + ["GET manifests"]
-    wire.seen.clear()
-    copy(repository, pulled, repository.fetch_root("v1"), tags=["app"])
-    assert wire.summary() == ["GET manifests"]
-
-
-def test_a_pull_with_tokens_costs_a_challenge_and_a_token_more(source: MemoryStore, wire: WireRegistry) -> None:
-    root = add_image(source)
-    copy(source, opened(wire), root, tags=["v1"])
-    wire.seen.clear()
-    wire.realm, wire.tokens = f"{wire.url}/token", {"t"}
-    token_server(wire, lambda _: "t")
-    repository = opened(wire)
-    copy(repository, MemoryStore(), repository.fetch_root("v1"))
-    assert sorted(wire.summary()) == ["GET blobs"] * 4 + ["GET manifests"] * 2 + ["GET token"]
-
-
-def test_blobs_of_a_sibling_repository_are_mounted(source: MemoryStore, wire: WireRegistry, tmp_path: Path) -> None:
-    root = add_image(source)
-    origins = FolderOrigins(tmp_path)
-    copy(source, opened(wire, "team/base"), root, tags=["v1"], origins=origins)
-    wire.on("HEAD", "/team/app/blobs/", lambda e: e.fail(404, "BLOB_UNKNOWN"), times=9)
-    report = copy(source, opened(wire), root, tags=["v1"], origins=origins)
-    assert {blob.outcome for blob in report.blobs} == {"mounted"}
-    assert report.moved == 0
-    assert all("from=team%2Fbase" in seen.path for seen in wire.requests("POST", "team/app/blobs/uploads"))
-
-
-def test_what_was_pulled_is_mounted_when_it_is_pushed_elsewhere_in_its_registry(
-    source: MemoryStore, wire: WireRegistry, tmp_path: Path
-) -> None:
-    copy(source, opened(wire, "team/base"), add_image(source), tags=["v1"])
-    base, local = opened(wire, "team/base"), MemoryStore()
-    root = copy(base, local, base.fetch_root("v1"), origins=FolderOrigins(tmp_path)).root
-    wire.on("HEAD", "/team/app/blobs/", lambda e: e.fail(404, "BLOB_UNKNOWN"), times=9)
-    report = copy(local, opened(wire), root, tags=["v1"], origins=FolderOrigins(tmp_path))
-    assert {blob.outcome for blob in report.blobs} == {"mounted"}
-
-
-def test_a_hint_that_is_wrong_costs_no_request_more(source: MemoryStore, wire: WireRegistry, tmp_path: Path) -> None:
-    root = add_image(source, layers=4)
-    origins = FolderOrigins(tmp_path)
-    for digest in source.blobs:
-        origins.record(wire.host, "team/gone", digest)
-    report = copy(source, opened(wire), root, tags=["v1"], origins=origins)
-    assert {blob.outcome for blob in report.blobs} == {"done"}
-    assert len(wire.seen) <= 3 * 5 + 1
-
-
-def test_within_one_registry_blobs_are_mounted_from_the_source(source: MemoryStore, wire: WireRegistry) -> None:
-    copy(source, opened(wire, "team/base"), add_image(source), tags=["v1"])
-    wire.on("HEAD", "/team/app/blobs/", lambda e: e.fail(404, "BLOB_UNKNOWN"), times=9)
-    with Registry(wire.host) as registry:
-        base = Repository(registry, "team/base")
-        report = copy(base, Repository(registry, "team/app"), base.fetch_root("v1"), tags=["v1"])
-    assert {blob.outcome for blob in report.blobs} == {"mounted"}
-
-
-def test_a_push_to_a_place_we_may_not_read_is_tried(source: MemoryStore, wire: WireRegistry) -> None:
-    wire.on("HEAD", "/manifests/", lambda e: e.fail(403, "DENIED"))
-    root = add_image(source)
-    copy(source, opened(wire), root, tags=["v1"])
-    assert "team/app@v1" in wire.manifests
-
-
 # -- what is told ------------------------------------------------------------------------------
 
 
@@ -278,22 +142,6 @@ def test_progress_tells_every_byte_once(source: MemoryStore, wire: WireRegistry)
         assert events.count(BlobFinished(digest, "done")) == 1
 
 
-# -- what goes wrong ---------------------------------------------------------------------------
-
-
-def test_the_first_error_is_raised_with_its_blob_and_nothing_is_tagged(source: MemoryStore) -> None:
-    root = add_image(source, layers=5)
-    third = Manifest.parse(source.blobs[root.digest]).layers[2]
-    source.blobs[third.digest] = b"!" * third.size
-    destination = MemoryStore()
-    with pytest.raises(VerificationError) as failed:
-        copy(source, destination, root, tags=["app"])
-    assert failed.value.__notes__ == [f"while copying layer 3 of 5 ({third.digest})"]
-    assert not destination.tags
-    assert not destination.exists(root)
-    assert not destination.exists(third)
-
-
 def test_a_push_says_pushing_and_a_pull_says_pulling(source: MemoryStore, wire: WireRegistry) -> None:
     root = add_image(source)
     wire.on("POST", "/uploads/", lambda e: e.fail(400, "NAME_INVALID"), times=99)
@@ -308,118 +156,6 @@ def test_a_push_says_pushing_and_a_pull_says_pulling(source: MemoryStore, wire: 
     assert pulling.value.__notes__[0].startswith("while pulling ")
 
 
-class _Gated(MemoryStore):
-    """A source whose layers keep coming until `broken` is set for all but one, which fails at once."""
-
-    def __init__(self, bad: Descriptor) -> None:
-        super().__init__()
-        self.bad = bad
-        self.running = 0
-        self.most = 0
-        self.begun = threading.Event()
-        self.failed = threading.Event()
-        self.late = 0
-        self.lock = threading.Lock()
-
-    @contextmanager
-    def fetch(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        if descriptor.media_type != mediatype.OCI_LAYER:
-            with super().fetch(descriptor) as chunks:
-                yield chunks
-            return
-        if descriptor == self.bad:
-            self.failed.set()
-            raise StorageError("disk on fire")
-        with self.lock:
-            self.running += 1
-            self.most = max(self.most, self.running)
-        self.begun.set()
-        try:
-            yield self.endless()
-        finally:
-            with self.lock:
-                self.running -= 1
-
-    def endless(self) -> Iterator[bytes]:
-        while True:
-            time.sleep(0.01)
-            with self.lock:
-                self.late += self.failed.is_set()
-            yield b""
-
-
-def test_a_failure_stops_the_blobs_that_are_on_their_way(source: MemoryStore) -> None:
-    root = add_image(source, layers=4)
-    gated = _Gated(Manifest.parse(source.blobs[root.digest]).layers[3])
-    gated.blobs = source.blobs
-    with pytest.raises(StorageError, match="on fire"):
-        copy(gated, MemoryStore(), root, jobs=5)
-    assert gated.late < 300, "pieces that were still taken of the others; each takes 10 ms or more"
-    assert gated.running == 0
-
-
-def test_no_more_blobs_move_at_once_than_asked(source: MemoryStore) -> None:
-    root = add_image(source, layers=6)
-
-    class Slow(MemoryStore):
-        running = most = 0
-        lock = threading.Lock()
-        three = threading.Event()
-
-        def push(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
-            with self.lock:
-                self.running += 1
-                self.most = max(self.most, self.running)
-                if self.running == 3:
-                    self.three.set()
-            assert self.three.wait(60)  # the first two wait for the third
-            time.sleep(0.05)  # a fourth would come now
-            super().push(descriptor, chunks)
-            with self.lock:
-                self.running -= 1
-
-    destination = Slow()
-    copy(source, destination, root, jobs=3)
-    assert destination.most == 3
-
-
-def test_ctrl_c_stops_all_threads_and_tags_nothing(source: MemoryStore) -> None:
-    root = add_image(source, layers=4)
-    gated = _Gated(root)
-    gated.blobs = source.blobs
-    destination = MemoryStore()
-    before = threading.active_count()
-
-    def interrupt() -> None:
-        if gated.begun.wait(60):
-            signal.raise_signal(signal.SIGINT)
-
-    interrupter = threading.Thread(target=interrupt)
-    interrupter.start()
-    with pytest.raises(KeyboardInterrupt):
-        copy(gated, destination, root, tags=["app"])
-    interrupter.join()
-    assert gated.most > 0
-    deadline = time.monotonic() + 30  # on a busy machine the last thread may need a moment to end
-    while (gated.running or threading.active_count() > before) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert gated.running == 0
-    assert threading.active_count() == before
-    assert not destination.tags
-
-
-def test_a_pull_that_fails_leaves_no_staging_files(tmp_path: Path, source: MemoryStore, wire: WireRegistry) -> None:
-    root = add_image(source, layers=3, size=2 << 20)
-    copy(source, opened(wire), root, tags=["v1"])
-    bad = str(Manifest.parse(source.blobs[root.digest]).layers[1].digest)
-    wire.blobs[bad] = bytes(len(wire.blobs[bad]))
-    layout = LayoutStore.create(tmp_path / "layout")
-    with pytest.raises(VerificationError):
-        copy(opened(wire), layout, root, tags=["app"])
-    assert not layout.names()
-    assert not list((tmp_path / "layout" / ".staging").glob("*"))
-
-
 def test_a_layout_pulled_from_a_registry_verifies(tmp_path: Path, source: MemoryStore, wire: WireRegistry) -> None:
     root = add_image(source, layers=0)
     copy(source, opened(wire), root, tags=["v1"])
@@ -427,37 +163,3 @@ def test_a_layout_pulled_from_a_registry_verifies(tmp_path: Path, source: Memory
     repository = opened(wire)
     copy(repository, layout, repository.fetch_root("v1"), tags=["app:v1"])
     assert all(not check.problem for check in verify(layout, layout.resolve("app:v1")))
-
-
-def test_a_damaged_local_image_is_repaired_by_pulling_again(source: MemoryStore, wire: WireRegistry) -> None:
-    root = add_image(source)
-    copy(source, opened(wire), root, tags=["v1"])
-    pulled = MemoryStore()
-    copy(opened(wire), pulled, root, tags=["app"])
-    del pulled.blobs[Manifest.parse(source.blobs[root.digest]).layers[0].digest]
-    copy(opened(wire), pulled, root, tags=["app"])
-    assert pulled.blobs == source.blobs
-
-
-def test_a_registry_to_registry_copy_does_not_retry_the_upload_for_the_sources_failure(
-    source: MemoryStore, wire: WireRegistry
-) -> None:
-    root = add_image(source, layers=1, size=3 << 20)
-    copy(source, opened(wire), root, tags=["v1"])
-    layer = str(Manifest.parse(source.blobs[root.digest]).layers[0].digest)
-    data = wire.blobs[layer]
-
-    def cut(exchange: Exchange) -> bool:
-        return exchange.cut(data, 0)
-
-    wire.on("GET", f"/blobs/{layer}", cut, times=99)
-    with serving() as other, pytest.raises(NetworkError):
-        copy(opened(wire), opened(other), root, tags=["v1"])
-    assert len(wire.requests("GET", f"/blobs/{layer}")) == 5
-
-
-def test_wrong_credentials_are_one_error(source: MemoryStore, wire: WireRegistry) -> None:
-    wire.user = ("me", "secret")
-    root = add_image(source)
-    with pytest.raises(AuthError, match="imagetool login"):
-        copy(source, opened(wire), root, tags=["v1"])
