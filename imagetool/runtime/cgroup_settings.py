@@ -35,6 +35,8 @@ def settings(resources: Mapping[str, Any], version: int) -> tuple[Setting, ...]:
             rest = "max" if swap < 0 else str(swap - limit)
             found.append(Setting("memory", "memory.max", str(limit)))
             found.append(Setting("memory", "memory.swap.max", rest, optional=swap == limit))
+            # A step is killed whole: what goes on without a process that it started may come to a wrong end.
+            found.append(Setting("memory", "memory.oom.group", "1", optional=True))
     if "quota" in cpu:
         if version == 1:
             found.append(Setting("cpu", "cpu.cfs_period_us", str(cpu["period"])))

@@ -101,8 +101,10 @@ class GroupTree:
     """Owns a directory of one name in every hierarchy where this process may make one; a context manager.
 
     Leftovers of dead builders are swept first. `name` is a path relative to the builder's own groups,
-    or in version 2 to those above. Containers with limits of their own get a `Group` in the tree, all
-    others share the one named "shared", which bounds the number of their processes.
+    or in version 2 to those above: there a group has processes or controlled groups below it, never both, except
+    that at the top. Containers with limits of their own get a `Group` in the tree, all others share the one named
+    "shared", which bounds the number of their processes. Of version 2 only those controllers are turned on that
+    something needs, in all groups from the top on; they stay so, because others may use them by then.
     """
 
     def __init__(self, places: Iterable[Hierarchy] | None = None) -> None:
@@ -142,11 +144,9 @@ class GroupTree:
             os.close(self._locks.pop())
 
     def _plant(self, place: Hierarchy, parent: str) -> bool:
-        """Make the tree's directory in a hierarchy; False when the parent, which is in use, gives it no controllers."""
-        if place.version == 2:
-            _enable(parent)
-            if not _enabled(parent) and parent == place.folder and _controllers(parent):
-                return False  # processes and controllers do not go together; above it may be better
+        """Make the tree's directory in a hierarchy; False when that is not allowed or the parent is in use."""
+        if place.version == 2 and _has_processes(parent):
+            return False
         folder = f"{parent}/{self.name}"
         lock = _make_locked(folder)
         if lock is None:
@@ -154,9 +154,7 @@ class GroupTree:
         self._locks.append(lock)
         self.folders.append(folder)
         self._planted.append((place, folder))
-        if place.version == 2:
-            _enable(folder)
-        for controller in place.controllers if place.version == 1 else _enabled(folder):
+        for controller in place.controllers:
             self._by_controller.setdefault(controller, (place.version, folder))
         if "cpuset" in place.controllers:
             _inherit_cpuset(folder)
@@ -170,17 +168,17 @@ class GroupTree:
 
     def group(self, resources: Mapping[str, Any]) -> Group:
         """Make a group with the limits of `linux.resources`. Raises HostError where one cannot be set."""
-        return self._group(str(next(self._numbers)), resources, known=("memory", "cpuacct", "cpu", "pids"))
+        return self._group(str(next(self._numbers)), resources, known=("memory", "pids"))
 
     def _group(self, name: str, resources: Mapping[str, Any], *, known: tuple[str, ...]) -> Group:
         controllers = {setting.controller for setting in settings(resources, 2)}
-        for controller in sorted(controllers - self._by_controller.keys()):
-            raise HostError(_CANNOT.format(what=_OPTIONS[controller], why=f"no control group for {controller}"))
         folders = {}
-        for controller in (*controllers, *known):
-            if controller in self._by_controller:
-                version, above = self._by_controller[controller]
-                folders[controller] = (version, f"{above}/{name}")
+        for controller in (*sorted(controllers), *known):
+            found = self._controlled(controller)
+            if found is not None:
+                folders[controller] = (found[0], f"{found[1]}/{name}")
+            elif controller in controllers:
+                raise HostError(_CANNOT.format(what=_OPTIONS[controller], why=f"no control group for {controller}"))
         group = Group(name, folders)
         try:
             group.make()
@@ -190,6 +188,14 @@ class GroupTree:
             group.close()
             raise
         return group
+
+    def _controlled(self, controller: str) -> tuple[int, str] | None:
+        """Return the version and the directory in which groups have a controller; None where none have it."""
+        if controller not in self._by_controller and controller in _OPTIONS:
+            for place, folder in self._planted:
+                if place.version == 2 and all(_turn_on(above, controller) for above in _down_to(folder, place)):
+                    self._by_controller[controller] = (2, folder)
+        return self._by_controller.get(controller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,19 +283,29 @@ def _read(path: str) -> str:
         return ""
 
 
-def _controllers(folder: str) -> set[str]:
-    return set(_read(f"{folder}/cgroup.controllers").split()) & set(_OPTIONS)
+def _has_processes(folder: str) -> bool:
+    """Say whether a version 2 group has processes, and so can have no controlled groups below; the topmost can.
+
+    The kernel refuses that for some controllers only: others, pids among them, make it one of threads, in which
+    nobody can put processes into the groups below.
+    """
+    return bool(_read(f"{folder}/cgroup.type") and _read(f"{folder}/cgroup.procs"))
 
 
-def _enabled(folder: str) -> set[str]:
-    return set(_read(f"{folder}/cgroup.subtree_control").split()) & set(_OPTIONS)
+def _turn_on(folder: str, controller: str) -> bool:
+    """Have the groups below a version 2 group controlled; say whether they are."""
+    file = f"{folder}/cgroup.subtree_control"
+    if controller not in _read(file).split() and not _has_processes(folder):
+        with contextlib.suppress(OSError):  # not there, not ours, or in use since
+            _write(file, f"+{controller}")
+    return controller in _read(file).split()
 
 
-def _enable(folder: str) -> None:
-    """Have the groups below a version 2 group controlled, as far as it is possible."""
-    for controller in sorted(_controllers(folder) - _enabled(folder)):
-        with contextlib.suppress(OSError):
-            _write(f"{folder}/cgroup.subtree_control", f"+{controller}")
+def _down_to(folder: str, place: Hierarchy) -> Iterator[str]:
+    """Yield the groups from the topmost that can be seen to `folder`."""
+    if folder != place.mount_point and place.mount_point:
+        yield from _down_to(os.path.dirname(folder), place)
+    yield folder
 
 
 def _inherit_cpuset(folder: str) -> None:

@@ -47,14 +47,16 @@ for folder in dev proc sys; do $b mount -o move /$folder /root/$folder; done
 $b cp /job /root/job
 exec $b switch_root /root /bin/sh -c '. /job; echo the job is done; poweroff -f'
 """
-#: What a job begins with. `imagetool` is the program, `as_user` becomes an ordinary user with 65536 subordinate ids.
+#: What a job begins with. `imagetool` is the program, `commands` runs a line each of it, `as_user` does something as an
+#: ordinary user with 65536 subordinate ids, who has `commands` too.
 _PREPARED = """\
 export PATH=/bin:/usr/bin:/usr/sbin HOME=/root PYTHONPATH=/site LC_ALL=C.UTF-8 IMAGETOOL_ROOT=/store
 mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /tmp; mkdir -p /dev/pts /dev/shm; mount -t tmpfs tmpfs /dev/shm
 mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
 exec 2>&1
 imagetool() { {python} -m imagetool "$@"; }
-as_user() { su -s /bin/sh user -c "imagetool() { {python} -m imagetool \\"\\$@\\"; }; $1"; }
+commands() { {python} -m guestcommands; }
+as_user() { su -s /bin/sh user -c "commands() { {python} -m guestcommands; }; $1"; }
 """
 
 
@@ -89,6 +91,7 @@ def _fill(tree: Path, busybox_base: Path) -> None:
     shutil.copytree(library, tree / library.relative_to("/"), symlinks=True, ignore=ignored)
     for name in ("imagetool", "registry_server"):
         shutil.copytree(CHECKOUT / name, site / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "tests/support/guestcommands.py", site)
     for file, place in _packages():
         (site / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, site / place)
@@ -146,7 +149,9 @@ def boot(disk: Path, kernel: Kernel, job: str, folder: Path) -> str:
         subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names, stdout=archive, check=True)
     machine = ["-M", "pc,accel=tcg", "-smp", "2", "-m", "512", "-nodefaults", "-display", "none", "-no-reboot"]
     drive = ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
-    files = ["-kernel", kernel.image, "-initrd", folder / "initrd.cpio", "-append", "console=ttyS0 quiet panic=-1"]
-    said = run("qemu-system-x86_64", *machine, "-serial", "stdio", *drive, *files).stdout.replace("\r\n", "\n")
-    assert "the job is done" in said, said
+    files = ["-kernel", kernel.image, "-initrd", folder / "initrd.cpio", "-append", "console=ttyS0 loglevel=1 panic=-1"]
+    console = folder / "console"
+    run("qemu-system-x86_64", *machine, "-serial", f"file:{console}", *drive, *files)
+    said, done, _ = console.read_text().replace("\r\n", "\n").partition("the job is done\n")
+    assert done, said
     return said

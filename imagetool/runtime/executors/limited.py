@@ -74,7 +74,8 @@ def judged(status: ExitStatus, spec: RuntimeSpec, group: Group | None) -> ExitSt
 def _met(outcome: Outcome, resources: Mapping[str, Any], *, killed: bool) -> str:
     memory, pids = (resources.get(key, {}).get("limit") for key in ("memory", "pids"))
     if memory is not None and (outcome.killed or (killed and outcome.peak_memory >= memory)):
-        return f"its memory limit of {_mebibytes(memory)}, using {_mebibytes(outcome.peak_memory)}"
+        used = f", using {_mebibytes(outcome.peak_memory)}" if outcome.peak_memory else ""  # known from Linux 5.19 on
+        return f"its memory limit of {_mebibytes(memory)}{used}"
     if pids is not None and (outcome.refused or outcome.peak_processes >= pids > 0):
         return f"its limit of {pids} processes"
     return ""

@@ -22,12 +22,12 @@ RUN rm -r /a/gone && mkdir /a/gone && touch /a/gone/new && test $(stat -c %u:%g 
 CONTEXT = f"""\
 mkdir -m 755 /context && cat > /context/Dockerfile <<'END'
 {DOCKERFILE}END
-build="imagetool build --network host --progress plain --no-cache -t x:1"
+build="build --network host --progress plain --no-cache -t x:1"
 """
-AS_ROOT = "$build /context; $build --userns host /context"
+AS_ROOT = "imagetool $build /context; imagetool $build --userns host /context"
 AS_USER = """\
 cp -a /store /home/user/store && chown -R user:user /home/user/store
-as_user "IMAGETOOL_ROOT=/home/user/store; $build /context"
+as_user "IMAGETOOL_ROOT=/home/user/store; echo $build /context | commands"
 """
 #: What must be on the console after all: nothing from the kernel, and no mount that is left.
 LEFT = "\ndmesg | grep overlayfs:; echo $(grep -c overlay /proc/mounts) mounts\n"

@@ -97,6 +97,7 @@ def test_limits_are_written_as_each_version_has_them() -> None:
     assert written(2, RESOURCES) == {
         "memory.max": "67108864",
         "memory.swap.max": "0",
+        "memory.oom.group": "1",
         "cpu.max": "150000 100000",
         "cpu.weight": "20",
         "cpuset.cpus": "0",
@@ -119,7 +120,10 @@ def test_weights_keep_their_ends() -> None:
 
 
 CONTROLLERS = "cpuset cpu memory pids"
-FILES = ("cgroup.procs", "memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "cpuset.cpus", "pids.max")
+FILES = (
+    "cgroup.procs", "memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "cpu.weight", "cpuset.cpus",
+    "pids.max",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -129,6 +133,7 @@ def unified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def fill(folder: str) -> None:
         Path(folder, "cgroup.controllers").write_text(CONTROLLERS)
+        Path(folder, "cgroup.type").write_text("domain\n")
         for name in ("cgroup.subtree_control", *FILES):
             Path(folder, name).touch()
 
@@ -153,6 +158,9 @@ def unified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make(tmp_path / "slice/scope")
     for folder in (tmp_path, tmp_path / "slice", tmp_path / "slice/scope"):
         fill(str(folder))
+    (tmp_path / "cgroup.type").unlink()
+    (tmp_path / "cgroup.procs").write_text("1\n")
+    (tmp_path / "slice/scope/cgroup.procs").write_text("77\n")
     monkeypatch.setattr("os.mkdir", mkdir)
     monkeypatch.setattr("os.rmdir", rmdir)
     monkeypatch.setattr("imagetool.runtime.cgroups._write", write)
@@ -163,14 +171,21 @@ def place_of(unified: Path) -> Hierarchy:
     return Hierarchy(2, frozenset(), str(unified / "slice/scope"), str(unified))
 
 
+def controlled(folder: Path) -> set[str]:
+    return set((folder / "cgroup.subtree_control").read_text().split())
+
+
 def test_version_2_has_limits_below_a_group_without_processes(unified: Path) -> None:
+    """Our own group has processes: with pids turned on, which the kernel allows, groups below it would take none."""
     with GroupTree([place_of(unified)]) as tree:
-        top = unified / "slice/scope" / tree.name
-        assert set((top / "cgroup.subtree_control").read_text().split()) == set(CONTROLLERS.split())
+        top = unified / "slice" / tree.name
+        assert [controlled(folder) for folder in (unified, unified / "slice", top)] == [{"pids"}] * 3
         assert tree.shared == (f"{top}/shared",)
         assert (top / "shared/pids.max").read_text() == "4096"
         group = tree.group(RESOURCES)
         assert group.folders == (f"{top}/1",)
+        assert [controlled(folder) for folder in (unified, unified / "slice", top)] == [set(CONTROLLERS.split())] * 3
+        assert controlled(unified / "slice/scope") == set()
         for name, value in written(2, RESOURCES).items():
             assert (top / "1" / name).read_text() == value
         (top / "1/memory.peak").write_text("12345\n")
@@ -178,25 +193,24 @@ def test_version_2_has_limits_below_a_group_without_processes(unified: Path) -> 
         (top / "1/pids.events").write_text("max 7\n")
         (top / "1/pids.peak").write_text("9\n")
         assert group.outcome() == Outcome(12345, 9, 1, 7)
-        assert tree.path(group.name, "box") == f"/slice/scope/{tree.name}/1/box"
+        assert tree.path(group.name, "box") == f"/slice/{tree.name}/1/box"
         group.close()
         assert not (top / "1").exists()
     assert not top.exists()
 
 
-def test_where_our_own_group_is_in_use_the_one_above_is_taken(unified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imagetool.runtime import cgroups
+def test_the_topmost_group_has_both_processes_and_limits(unified: Path) -> None:
+    with GroupTree([Hierarchy(2, frozenset(), str(unified), str(unified))]) as tree:
+        assert tree.folders == [str(unified / tree.name)]
+        tree.group(RESOURCES).close()
 
-    write = cgroups._write
 
-    def refuse(path: str, text: str) -> None:
-        if path == str(unified / "slice/scope/cgroup.subtree_control"):
-            raise OSError(errno.EBUSY, "in use")
-        write(path, text)
-
-    monkeypatch.setattr("imagetool.runtime.cgroups._write", refuse)
-    with GroupTree([place_of(unified)]) as tree:
-        assert tree.folders == [str(unified / "slice" / tree.name)]
+def test_in_a_container_whose_processes_are_in_the_only_group_there_are_no_limits(unified: Path) -> None:
+    (unified / "cgroup.type").write_text("domain\n")
+    with GroupTree([Hierarchy(2, frozenset(), str(unified), str(unified))]) as tree:
+        assert (tree.folders, tree.shared, controlled(unified)) == ([], (), set())
+        with pytest.raises(HostError, match="inside a container, limit that one"):
+            tree.group({"pids": {"limit": 9}})
 
 
 def as_delegated(unified: Path, monkeypatch: pytest.MonkeyPatch, *, above: bool) -> None:
@@ -213,13 +227,12 @@ def as_delegated(unified: Path, monkeypatch: pytest.MonkeyPatch, *, above: bool)
         Path(path, "cgroup.controllers").write_text((parent / "cgroup.subtree_control").read_text())
 
     def refuse(path: str, text: str) -> None:
-        if path == str(unified / "slice/scope/cgroup.subtree_control"):
-            raise OSError(errno.EBUSY, "in use")
         if path in (str(unified / "cgroup.subtree_control"), str(unified / "slice/cgroup.subtree_control")):
             raise PermissionError(errno.EACCES, "not yours")
         write(path, text)
 
-    (unified / "slice/cgroup.subtree_control").write_text("memory pids\n")
+    for folder in (unified, unified / "slice"):
+        (folder / "cgroup.subtree_control").write_text("memory pids\n")
     monkeypatch.setattr("os.mkdir", mkdir)
     monkeypatch.setattr("imagetool.runtime.cgroups._write", refuse)
 
@@ -263,4 +276,4 @@ def test_a_limit_that_the_kernel_refuses_is_a_host_error_and_leaves_no_group(
     with GroupTree([place_of(unified)]) as tree:
         with pytest.raises(HostError, match=r"--cpuset-cpus cannot be put into force: cpuset.cpus does not take 99"):
             tree.group({"cpu": {"cpus": "99"}})
-        assert not (unified / "slice/scope" / tree.name / "1").exists()
+        assert not (unified / "slice" / tree.name / "1").exists()
