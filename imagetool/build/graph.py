@@ -20,7 +20,7 @@ from imagetool.dockerfile import (
     expand_instruction,
 )
 from imagetool.dockerfile.wording import did_you_mean
-from imagetool.errors import UsageError
+from imagetool.errors import DockerfileError, InvalidReference, UsageError
 from imagetool.oci.platform import Platform
 from imagetool.progress import PlannedStep
 from imagetool.values import dataclass
@@ -123,13 +123,20 @@ def plan(
     for number, stage in enumerate(dockerfile.stages):
         base = expand_instruction(stage.base, {**predefined, **global_args}, dockerfile.directives.escape)
         earlier = None if base.image.lower() in named else find_stage(stages, base.image)
-        wanted = Platform.parse(base.platform) if base.platform else platform
+        wanted = _platform(base) if base.platform else platform
         needs = {earlier} if earlier is not None else set()
         for instruction in stage.instructions:
             needs |= _used(instruction, stages, number, named)
         stages.append(PlannedStage(number, stage, base.image if earlier is None else earlier, wanted, frozenset(needs)))
     chosen = _target(stages, target)
     return Graph(tuple(stages), chosen, global_args, tuple(sorted(_reach(stages, chosen))), named)
+
+
+def _platform(base: From) -> Platform:
+    try:
+        return Platform.parse(base.platform or "")
+    except InvalidReference as error:
+        raise base.source.placed(DockerfileError(f"--platform is {error}")) from None
 
 
 def platform_args(target: Platform, host: Platform, stage: str | None = None) -> dict[str, str]:

@@ -258,6 +258,12 @@ def test_a_base_for_another_platform_is_told(shop: Workshop) -> None:
     assert shop.notes == ["base is an image for linux/amd64, not for linux/s390x"]
 
 
+def test_a_platform_of_a_base_that_is_none_is_the_dockerfiles_mistake(shop: Workshop) -> None:
+    with pytest.raises(DockerfileError, match="--platform is not a platform: 'linux/'") as refused:
+        shop.build("ARG none\nFROM --platform=linux/$none base\n")
+    assert (refused.value.line, refused.value.exit_code) == (2, 1)
+
+
 @pytest.mark.parametrize(
     "text",
     ["FROM scratch\nONBUILD ONBUILD RUN x\n", "FROM scratch\nONBUILD FROM x\n", "FROM scratch\nVOLUME\n", "FROM ''\n"],
