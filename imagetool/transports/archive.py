@@ -187,7 +187,9 @@ def _docker_entries(folder: Path, where: str) -> list[tuple[dict[str, object], l
     """Return the images of manifest.json, each with those of its names that the local store can keep."""
     path = folder / "manifest.json"
     if not path.is_file():
-        raise InvalidArchive(f"{where} is not a docker archive: it has no manifest.json")
+        old = (folder / "repositories").is_file()
+        hint = ", only what docker wrote before 1.10: let a newer docker load and save it" if old else ""
+        raise InvalidArchive(f"{where} is not a docker archive: it has no manifest.json{hint}")
     tree = document.decode(b'{"images":' + _read_document(path) + b"}", what=f"{where}: manifest.json")
     entries = []
     for number, item in enumerate(document.get(tree, "images", list, None, path="$", what=where)):

@@ -126,6 +126,11 @@ def bundle(
     kind = SYSTEMS.get(system)
     if kind is None:
         raise UsageError(f"--for {system}: there are {', '.join(SYSTEMS)}")
+    if kind.one_file and options.wishes != Wishes():
+        raise UsageError(
+            f"--for {system} writes the image as it is: --cmd, --entrypoint, --env, --user and --workdir have no place "
+            "in it; give them to what runs it"
+        )
     place = Path(os.path.abspath(destination))
     rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
     with found_image(reference, around, platform=options.platform, observer=observer) as (image, name):

@@ -116,6 +116,7 @@ SECRET = "outside/secret"
         ({"manifest.json": b"{}"}, "images is an object"),
         ({"manifest.json": b"[1]"}, "expected an object"),
         ({"x": b""}, "no manifest.json"),
+        ({"repositories": b"{}", "aa/layer.tar": b""}, "no manifest.json, only what docker wrote before 1.10"),
     ],
 )
 def test_archives_that_reach_out_or_say_nothing_are_refused(

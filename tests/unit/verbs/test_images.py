@@ -24,12 +24,13 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.manifest import Index
 from imagetool.oci.platform import Platform
 from imagetool.progress import Event, Note, silent
+from imagetool.runtime.imageprocess import Wishes
 from imagetool.streams.codecs import Codec
 from imagetool.transfer import copy
 from imagetool.transports import find
 from imagetool.transports.base import Surroundings
 from imagetool.values import replace
-from imagetool.verbs.bundle import SYSTEMS, bundle, save
+from imagetool.verbs.bundle import SYSTEMS, BundleOptions, bundle, save
 from imagetool.verbs.images import found_image
 from imagetool.verbs.rootfs import compare, entries, repack, squash, unpack
 from imagetool.verbs.volumes import Volume
@@ -174,6 +175,19 @@ def test_a_system_that_is_not_there_is_told_with_those_that_are(around: Surround
     assert all(name in str(refused.value) for name in SYSTEMS)
     with pytest.raises(UsageError, match="there are docker, oci and aci"):
         save(["a"], tmp_path / "x", around, format="tar", observer=silent)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("system", ["docker", "podman", "containerd", "rkt"])
+@pytest.mark.parametrize(
+    "wishes", [{"args": ("x",)}, {"entrypoint": ()}, {"env": {"A": "1"}}, {"user": "5"}, {"cwd": "/"}]
+)
+def test_an_archive_of_the_image_as_it_is_takes_no_wishes(
+    around: Surroundings, tmp_path: Path, system: str, wishes: dict[str, Any]
+) -> None:
+    local(around, "a:1", "a")
+    with pytest.raises(UsageError, match=f"--for {system} writes the image as it is"):
+        bundle("a:1", tmp_path / "x", system, around, BundleOptions(wishes=Wishes(**wishes)))
     assert not (tmp_path / "x").exists()
 
 
