@@ -11,7 +11,14 @@ import typer
 
 from imagetool.errors import NotFound, UsageError
 
-app = typer.Typer(help="Run a registry.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run a registry.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 
 
 @app.callback()

@@ -11,18 +11,23 @@ import pytest
 
 from imagetool.cli.commands import all_commands
 
-COMMANDS = all_commands()
+COMMANDS = (*all_commands(), "registry", "registry serve", "registry gc")
 GOLDEN = Path(__file__).parents[2] / "fixtures/golden/cli"
 _PROGRAM = [sys.executable, "-m", "imagetool"]
 _PLAIN = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
 
 
+def golden_of(command: str) -> Path:
+    return GOLDEN / f"{command.replace(' ', '-') or 'imagetool'}.txt"
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_as_it_was(command: str, request: pytest.FixtureRequest) -> None:
-    args = [command, "--help"] if command else ["--help"]
-    done = subprocess.run([*_PROGRAM, *args], capture_output=True, text=True, env=_PLAIN, check=False)
+    done = subprocess.run(
+        [*_PROGRAM, *command.split(), "--help"], capture_output=True, text=True, env=_PLAIN, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
-    golden = GOLDEN / f"{command or 'imagetool'}.txt"
+    golden = golden_of(command)
     if request.config.getoption("--update-golden"):
         golden.parent.mkdir(parents=True, exist_ok=True)
         golden.write_text(done.stdout)
@@ -30,4 +35,4 @@ def test_help_is_as_it_was(command: str, request: pytest.FixtureRequest) -> None
 
 
 def test_no_golden_file_is_of_a_command_that_has_gone() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == {"imagetool", *COMMANDS}
+    assert set(GOLDEN.iterdir()) == {golden_of(command) for command in ("", *COMMANDS)}
