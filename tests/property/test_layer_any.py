@@ -97,7 +97,9 @@ def made(work: Callable[[], Tree]) -> Tree | None:
         return None
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(layers=st.lists(st.lists(entries, min_size=1, max_size=7).filter(is_hidden_once), min_size=1, max_size=3))
 @example(layers=[[file(b"c"), hide(b"a/c"), hide_all(b"l/x")]])
 @example(layers=[[folder(b"a"), hide(b"a/c")]])

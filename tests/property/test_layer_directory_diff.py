@@ -73,7 +73,9 @@ def check(place: Path, below: list[Operation], above: list[Operation]) -> None:
         assert describe(base / "flat") == wanted
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     below=st.tuples(st.sampled_from([START, []]), st.lists(operations, max_size=8)).map(lambda two: two[0] + two[1]),
     above=st.lists(operations, min_size=1, max_size=12),

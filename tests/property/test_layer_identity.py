@@ -88,7 +88,9 @@ def check(memory: Path, below: list[tuple[str, bytes, object]], above: list[tupl
         assert b"".join(write(scan_upper(base / "layer", clamp=None, warn=quiet))) == tar
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     below=st.tuples(st.sampled_from([START, []]), st.lists(operations, max_size=8)).map(lambda two: two[0] + two[1]),
     above=st.lists(operations, min_size=1, max_size=12),

@@ -55,7 +55,9 @@ def terse(items: Iterator[Item]) -> Iterator[Item]:
             yield entry, content
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     steps=st.lists(st.lists(operations, min_size=1, max_size=8), min_size=1, max_size=3),
     is_terse=st.booleans(),

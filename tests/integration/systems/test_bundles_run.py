@@ -162,7 +162,7 @@ def test_the_root_filesystem_for_kata_boots_as_a_virtual_machine(app: App, tmp_p
         "-initrd",
         str(tmp_path / "initrd"),
         "-append",
-        "console=ttyS0 quiet panic=-1",
+        "console=ttyS0 quiet loglevel=1 panic=-1",
     ]
     said = run("qemu-system-x86_64", *machine, *files).stdout.replace("\r\n", "\n")
     assert SAID in said

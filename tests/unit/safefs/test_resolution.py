@@ -148,7 +148,9 @@ def test_every_path_of_the_corpus(root: int, kernel: str, path: str) -> None:
 _parts = st.sampled_from([*(name for name in CORPUS if "/" not in name), "b", "back", "root", "deep", "..", ".", "x"])
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(_parts, max_size=7), st.booleans())
 def test_any_path_is_resolved_as_chroot_does(root: int, kernel: str, parts: list[str], absolute: bool) -> None:
     check(root, "/" * absolute + "/".join(parts))
