@@ -40,6 +40,8 @@ FOOTER_MAGIC: Final = b"GNUlInUx"
 MANIFEST_TYPE: Final = 1  # a table of contents like that of CRFS
 _CHUNK: Final = 2 * limits.MIB  # content of larger files is cut into frames of this size
 _BATCH: Final = limits.MIB  # what a thread gets at a time; small files make small frames
+#: Beside a content and its frame for each, a fourth thread's tables of these levels would go over 64 MiB in all.
+_THREE_THREADS_FROM: Final = 4
 _TRAILER: Final = 16 * limits.MIB  # what may follow the last entry, or be extended headers of one
 _SKIPPABLE_HEADER: Final = 8
 
@@ -53,13 +55,15 @@ def compress(
     name, sparse files; LimitExceeded for a table of contents of more than `limits.TOC_BYTES`, StorageError
     where it finds no place for that; and what `tarreader.read` raises.
     """
-    threads = max(1, min(threads_for_codecs(), codec.zstd_threads))
+    most = codec.zstd_threads if codec.zstd_level < _THREE_THREADS_FROM else min(codec.zstd_threads, 3)
+    threads = max(1, min(threads_for_codecs(), most))
     with CompressedText(where) as table, CompressedText(where) as split:
         writer = _Writer(codec, table, TarSplit(split), where)
         for frames in in_order(writer.compressed, _batches(_units(tar, writer.split, where)), threads=threads):
-            for frame in frames:
-                yield frame.data
-                writer.place(frame)
+            frames.reverse()
+            while frames:
+                writer.place(frames[-1])
+                yield frames.pop().data  # whoever takes it is the only one that holds it, here and below
         yield from writer.end(annotations)
 
 
@@ -190,9 +194,10 @@ def _batches(units: Iterator[_Unit]) -> Iterator[list[_Unit]]:
     for unit in units:
         batch.append(unit)
         size += len(unit.data)
+        del unit
         if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
+            full, batch, size = [batch], [], 0
+            yield full.pop()
     if batch:
         yield batch
 
@@ -247,7 +252,9 @@ def _content(recorder: _Recorder, content: Iterable[bytes], file: _File, size: i
     left = size
     for data in reblock(passing(), _CHUNK):
         left -= len(data)
-        yield _Unit(data, file, () if left else (file,))
+        units = [_Unit(data, file, () if left else (file,))]
+        del data
+        yield units.pop()
     return crc
 
 

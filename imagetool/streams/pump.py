@@ -103,6 +103,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int = 0
         try:
             for item in itertools.chain(head, source):
                 waiting.append(pool.submit(function, item))
+                del item  # it is let go when its result is there
                 if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
