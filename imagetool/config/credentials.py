@@ -37,12 +37,6 @@ class Found:
     place: str
 
 
-def credentials_for(registry: str, repository: str) -> Credentials | None:
-    """Return what is stored for a repository, None for nothing: what `remote.Registry` asks."""
-    found = find(registry, repository)
-    return found.credentials if found else None
-
-
 def find(
     registry: str, repository: str, *, authfile: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> Found | None:

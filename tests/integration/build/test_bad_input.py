@@ -36,11 +36,6 @@ def context(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def store(busybox_base: Path, tmp_path: Path) -> Path:
-    return store_with(busybox_base, tmp_path)
-
-
 @pytest.mark.parametrize(
     ("dockerfile", "status", "texts"),
     [

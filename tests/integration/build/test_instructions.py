@@ -14,15 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bases import store_with, unpack_image
+from tests.support.bases import unpack_image
 from tests.support.command import imagetool
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def store(busybox_base: Path, tmp_path: Path) -> Path:
-    return store_with(busybox_base, tmp_path)
 
 
 @pytest.fixture

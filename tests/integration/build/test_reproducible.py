@@ -139,11 +139,6 @@ def test_from_the_cache_and_without_it(first: str, busybox_base: Path, tmp_path:
 
 
 @pytest.fixture
-def store(busybox_base: Path, tmp_path: Path) -> Path:
-    return store_with(busybox_base, tmp_path)
-
-
-@pytest.fixture
 def context(tmp_path: Path) -> Path:
     folder = tmp_path / "context"
     folder.mkdir()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from imagetool.config.credentials import Found, credentials_for, find, login, logout, trusted_realms
+from imagetool.config.credentials import Found, find, login, logout, trusted_realms
 from imagetool.distribution.auth import Credentials
 from imagetool.errors import AuthError, ImagetoolError, InvalidDocument, InvalidReference, StorageError, UsageError
 
@@ -152,11 +152,13 @@ def test_a_directory_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:
         find("reg.io", "a", authfile=tmp_path)
 
 
-def test_what_the_client_asks_is_the_real_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_environment_is_asked_when_none_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "auth.json", {"auths": {"reg.io": entry("me")}})
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(path))
-    assert credentials_for("reg.io", "a") == Credentials("me", "pw")
-    assert credentials_for("other.io", "a") is None
+    found = find("reg.io", "a")
+    assert found is not None
+    assert found.credentials == Credentials("me", "pw")
+    assert find("other.io", "a") is None
 
 
 # -- login and logout --------------------------------------------------------------------------

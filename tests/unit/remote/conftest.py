@@ -1,4 +1,4 @@
-"""A registry that does as it is told, and a repository of it that does not really wait."""
+"""A repository that does not really wait."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ import pytest
 
 from imagetool.remote.registry import Registry
 from imagetool.remote.repository import Repository
-from tests.support.wire import WireRegistry, serving
-
-
-@pytest.fixture
-def wire() -> Iterator[WireRegistry]:
-    with serving() as registry:
-        yield registry
+from tests.support.wire import WireRegistry
 
 
 @pytest.fixture

@@ -21,12 +21,6 @@ BLOB = b"layer bytes " * 30000  # 360 kB
 
 
 @pytest.fixture
-def wire() -> Iterator[WireRegistry]:
-    with serving() as registry:
-        yield registry
-
-
-@pytest.fixture
 def repository(wire: WireRegistry) -> Iterator[Repository]:
     with open_repository(wire.host, "team/app") as opened:
         yield opened

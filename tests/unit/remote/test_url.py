@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from imagetool.errors import NetworkError, NotFound, UsageError
 from imagetool.remote.url import open_url
-from tests.support.wire import WireRegistry, serving
-
-
-@pytest.fixture
-def wire() -> Iterator[WireRegistry]:
-    with serving() as registry:
-        yield registry
+from tests.support.wire import WireRegistry
 
 
 def read(url: str) -> tuple[str, int, bytes]:
