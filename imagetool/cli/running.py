@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imagetool.cli.commands import Globals
-    from imagetool.runtime.sandbox import Sandbox
     from imagetool.verbs.run import RunOptions
 
 
@@ -96,7 +95,7 @@ def _options(
     tmpfs: Sequence[str],
     read_only: bool,
     hostname: str | None,
-    network: str,
+    network: str | None,
     platform: str | None,
     isolation: str,
     runtime: str | None,
@@ -105,6 +104,7 @@ def _options(
     from imagetool.cli.systems import wishes
     from imagetool.config.environment import network_fallback
     from imagetool.oci.platform import Platform
+    from imagetool.verbs.kept import container_sandbox
     from imagetool.verbs.run import RunOptions
     from imagetool.verbs.volumes import Volume, volume_or_tmpfs
 
@@ -118,25 +118,12 @@ def _options(
         readonly=read_only,
         terminal=terminal,
         hostname=hostname or "",
-        network=network,  # type: ignore[arg-type]
+        network=network or "default",  # type: ignore[arg-type]
         network_fallback=network_fallback(),
-        sandbox=_sandbox(sandbox),
+        sandbox=container_sandbox(**sandbox),
         isolation=isolation,
         runtime=runtime,
     )
-
-
-def _sandbox(given: dict[str, Any]) -> Sandbox:
-    """Read the options for containers; ours have what those of docker have, a little more than build steps."""
-    from imagetool.runtime.sandbox import parse_sandbox
-    from imagetool.runtime.security import CONTAINER_CAPABILITIES, security_of
-    from imagetool.values import replace
-
-    sandbox = parse_sandbox(**given)
-    everything = any(name.upper() == "ALL" for name in given["cap_drop"])
-    names = [*(() if everything else CONTAINER_CAPABILITIES), *given["cap_add"]]
-    security = security_of(cap_add=names, cap_drop=given["cap_drop"], security_opt=given["security_opt"])
-    return replace(sandbox, security=security)
 
 
 def _lines(paths: Sequence[str]) -> Iterator[str]:

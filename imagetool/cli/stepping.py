@@ -126,7 +126,7 @@ def run_in(globals: Globals, container: str, options: RunOptions, mounts: Sequen
         raise UsageError("run --read-only: a working container keeps what is changed in it; run an image instead")
     if not options.wishes.args:
         raise UsageError(f"run {container}: name the command to run, as in run {container} -- COMMAND")
-    wanted = HandRun(options, HandMounts.parse(mounts, folder=Path.cwd()))
+    wanted = HandRun(options, HandMounts.parse(mounts, folder=Path.cwd()), kept=False)
     stdin = sys.stdin.fileno() if sys.stdin is not None else None
     with workplace(globals, progress) as place, Session(source=stdin, terminal=options.terminal) as session:
         status = run(container, wanted, place, output=write, session=session)

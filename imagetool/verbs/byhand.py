@@ -19,6 +19,7 @@ from imagetool.runtime.spec import Mount
 from imagetool.values import dataclass, field, replace
 from imagetool.verbs.bench import Bench, at_bench
 from imagetool.verbs.buildoptions import BuildOptions
+from imagetool.verbs.kept import with_kept
 from imagetool.verbs.run import RunOptions
 from imagetool.verbs.volumes import shown
 from imagetool.verbs.workplace import Workplace
@@ -69,7 +70,8 @@ class HandRun:
     """How to run a command in a working container: as `run` does, and with further mounts and variables.
 
     script: path and text of a program that the container gets for the time. sources: what mounts mean by `from`,
-    before containers and images of that name. context: what binds without `from` are of.
+    before containers and images of that name. context: what binds without `from` are of. kept: begin with the options
+    that the container keeps; False for options that say all.
     """
 
     options: RunOptions
@@ -78,16 +80,21 @@ class HandRun:
     script: tuple[str, str] | None = None
     sources: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict)
     context: FolderSource | None = None
+    kept: bool = True
 
 
 def run_in(name: str, wanted: HandRun, place: Workplace, *, output: Output, session: Session | None) -> ExitStatus:
     """Run a command in a working container; return how it ended.
 
-    What its record has in `runs` counts where the caller has put it into `wanted`, as the command line does.
+    What `from` and `config` said of its runs holds where `wanted` says nothing else; see `kept.with_kept`.
     What it changed becomes a layer of the container, whatever its exit code: only when imagetool itself
     is killed is nothing of it kept. A command that changed nothing leaves the container as it was.
     """
     options = wanted.options
+    if wanted.kept:
+        runs = place.containers.read(place.containers.named(name)).runs
+        options = with_kept(options, runs) if runs else options
+        wanted = replace(wanted, options=options)
     for volume in options.volumes:
         if not volume.source.exists():
             raise NotFound(f"--volume: {volume.source} is not there")

@@ -55,7 +55,7 @@ COMMANDS = (
         Option("--tty", "-t", "--terminal", kind="flag", help="Give the container a terminal."),
         Option("--rm", kind="flag", help="Accepted for habit: nothing of a container is ever kept."),
         Option("--hostname", "-h", help="The container's name for itself. [default: made up]"),
-        Option("--network", default="default", choices=NETWORKS, help=f"Its network: {NETWORK}"),
+        Option("--network", choices=NETWORKS, help=f"Its network: {NETWORK} [default: default]"),
         PLATFORM,
         *EXECUTOR,
         *SANDBOX,

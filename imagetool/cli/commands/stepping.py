@@ -59,7 +59,11 @@ COMMANDS = (
         Option("--compression", default="gzip", help=f"Of its layers: {CODECS}."),
         Option("--cidfile", kind="file", help="Write its ID to a file."),
         VOLUME,
-        Option("--network", default="default", choices=NETWORKS, help=f"The network of what is run in it: {NETWORK}"),
+        Option(
+            "--network",
+            choices=NETWORKS,
+            help=f"The network of what is run in it: {NETWORK} [default: default]",
+        ),
         *EXECUTOR,
         *SANDBOX,
         PROGRESS,

@@ -44,3 +44,34 @@ def test_a_program_builds_by_hand_what_a_dockerfile_says(shop: Shop) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [0, "busybox-working-container", built, []]
     assert "app:2" in shop.do("images")
+
+
+KEPT = """
+import json, sys
+from pathlib import Path
+from imagetool import api
+
+place = api.Workplace(Path(sys.argv[1]))
+runs = {"network": "none", "ulimit": ["nofile=77"], "hostname": "box", "volume": [f"{Path.cwd()}:/v:ro"]}
+name, _ = api.begin("busybox", api.Beginning(runs=runs), place)
+wishes = api.Wishes(args=["/bin/sh", "-c", "ls /sys/class/net; ulimit -n; hostname; cat /v/hello.txt"])
+seen = []
+def take(stream, data):
+    seen.append(data.decode())
+for options, kept in ((api.RunOptions(wishes=wishes), True), (api.RunOptions(wishes=wishes, hostname="other"), True),
+                      (api.RunOptions(wishes=wishes, network="host"), False)):
+    api.run_in(name, api.HandRun(options, kept=kept), place, output=take, session=None)
+    seen.append("|")
+print(json.dumps("".join(seen).split("|")))
+"""
+
+
+def test_a_programs_commands_begin_with_what_the_container_keeps(shop: Shop) -> None:
+    command = [sys.executable, "-c", KEPT, str(shop.root)]
+    done = subprocess.run(command, cwd=shop.folder, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    kept, changed, alone, _ = json.loads(done.stdout)
+    assert kept.split() == ["lo", "77", "box", "hello"]
+    assert changed.split() == ["lo", "77", "other", "hello"]
+    assert "No such file" in alone
+    assert "77" not in alone.split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,10 @@ def test_what_from_says_of_containers_holds_for_every_run_in_it(shop: Shop) -> N
     assert shop.do("run", *more, name, "--", "sh", "-c", script).split() == ["inner", "hello", "2", "lo", "77"]
     assert "nofile" in shop.do("from", "--ulimit", "nofile=x", "busybox", code=2)
     assert shop.do("containers", "-q", "--noheading").count("\n") == 0  # the one that could not be was not made
+    network = shop.do(
+        "run", "--network", "default", name, "--", "sh", "-c", "readlink /proc/self/ns/net; ls /sys/class/net"
+    )
+    assert "tap0" in network or network.splitlines()[0] == os.readlink("/proc/self/ns/net"), "none is taken back"
     other = shop.do("from", "--name", "plain", "busybox")
     assert shop.do("run", other, "--", "sh", "-c", "ls /; ulimit -n").split()[-1] != "77"
 
