@@ -6,6 +6,7 @@ import lzma
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -49,14 +50,19 @@ def short_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+def _listened_on(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @contextmanager
-def daemon(command: Sequence[str | Path], socket: Path, log: Path) -> Iterator[None]:
-    """Run a daemon until the block ends; it is ready when its socket is there."""
+def daemon(command: Sequence[str | Path], place: Path, log: Path) -> Iterator[None]:
+    """Run a daemon until the block ends; it is ready when its socket takes connections."""
     with open(log, "wb") as output:
         process = subprocess.Popen([*APART, *map(str, command)], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
             deadline = time.monotonic() + 60
-            while not socket.exists():
+            while not _listened_on(place):
                 assert process.poll() is None, f"{command[0]} ended:\n{log.read_text()[-3000:]}"
                 assert time.monotonic() < deadline, f"{command[0]} is not ready:\n{log.read_text()[-3000:]}"
                 time.sleep(0.05)

@@ -241,7 +241,7 @@ def test_an_interrupted_unpacking_of_the_base(store: Path, context: Path, tmp_pa
     (context / "many").mkdir()
     for number in range(4000):
         (context / f"many/{number}").write_text("x")
-    (context / "Dockerfile").write_text("FROM busybox\nCOPY many /many\nRUN true\n")
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY many /many\nRUN sleep 1000\n")
     snapshots = store / "snapshots"
     done = interrupted(
         ["build", "-t", "x:1", context],
