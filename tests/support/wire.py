@@ -59,6 +59,7 @@ class WireRegistry:
     tokens: set[str] = field(default_factory=set)
     page: int = 1000
     connections: int = 0
+    begun: int = 0  # uploads so far; each has a name of its own, also those that are begun at the same time
     host: str = ""
     scheme: str = "http"
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -203,7 +204,7 @@ class Exchange(BaseHTTPRequestHandler):
     def _tags(self, repository: str) -> None:
         names = sorted(
             key.split("@")[1]
-            for key in self.registry.manifests
+            for key in list(self.registry.manifests)  # others may push meanwhile
             if key.startswith(f"{repository}@") and ":" not in key.split("@")[1]
         )
         rest = [name for name in names if name > self.query.get("last", "")]
@@ -220,7 +221,7 @@ class Exchange(BaseHTTPRequestHandler):
             self.fail(404, "MANIFEST_UNKNOWN")
         elif self.command == "DELETE":
             _, raw = self.registry.manifests[key]
-            gone = [k for k, (_, other) in self.registry.manifests.items() if other == raw]
+            gone = [k for k, (_, other) in list(self.registry.manifests.items()) if other == raw]
             for name in gone:
                 del self.registry.manifests[name]
             self.answer(202)
@@ -247,7 +248,9 @@ class Exchange(BaseHTTPRequestHandler):
             if self.query.get("mount") in registry.blobs:
                 self.answer(201, b"", {"Location": f"/v2/{repository}/blobs/{self.query['mount']}"})
                 return
-            name = f"u{len(registry.uploads)}"
+            with registry.lock:
+                name = f"u{registry.begun}"
+                registry.begun += 1
             registry.uploads[name] = bytearray()
             self.answer(202, b"", {"Location": f"/v2/{repository}/blobs/uploads/{name}?_state=a%2Fb", "Range": "0-0"})
             return
