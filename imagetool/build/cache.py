@@ -35,16 +35,22 @@ class Result:
 
 
 class BuildCache(Protocol):
+    """What steps made, by their keys; safe for several threads.
+
+    A key is what `key_of` returns. A record may be gone at any time, and then the step is done anew. Where it
+    says a layer, the caller looks whether the store still has that.
+    """
+
     def lookup(self, key: str) -> Result | None:
         """Return what was recorded under a key, None for nothing."""
         ...
 
     def record(self, key: str, result: Result) -> None:
-        """Remember what a step made."""
+        """Remember what a step made; called once the layer is in the store."""
         ...
 
     def facts(self, key: str) -> Mapping[str, Any] | None:
-        """Return what a step asked about its parent last time, None for nothing."""
+        """Return what a step asked about its parent last time, questions with answers; None for nothing."""
         ...
 
     def record_facts(self, key: str, facts: Mapping[str, Any]) -> None:

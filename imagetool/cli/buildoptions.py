@@ -132,6 +132,7 @@ def cache_options(
 
 
 def job_count(text: str | None) -> int | None:
+    """Read --jobs, None when it is not given. Raises UsageError."""
     from imagetool.errors import UsageError
 
     if text is not None and (not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 1024):
@@ -140,6 +141,7 @@ def job_count(text: str | None) -> int | None:
 
 
 def build_secrets(secret: Sequence[str], ssh: Sequence[str]) -> Secrets | None:
+    """Read --secret and --ssh, and the files that they name; None when there are none."""
     if not secret and not ssh:
         return None
     from os import environ
@@ -161,7 +163,7 @@ def _sandbox(options: dict[str, Any]) -> Sandbox | None:
 
 
 def from_stdin() -> bytes:
-    """Read a Dockerfile."""
+    """Read a Dockerfile from stdin, one byte more than may be, so that the parser refuses it. UsageError for none."""
     from imagetool import limits
     from imagetool.errors import UsageError
 
@@ -172,6 +174,7 @@ def from_stdin() -> bytes:
 
 
 def pair(text: str, option: str) -> tuple[str, str]:
+    """Split KEY=VALUE; --label may have no value. Raises UsageError that names the option."""
     from imagetool.config.environment import utf8
     from imagetool.errors import UsageError
 

@@ -115,6 +115,7 @@ class Timeline:
         self._open: dict[tuple[str, str], Span] = {}
 
     def __call__(self, event: progress.Event) -> None:
+        """Take an event, as it happens; from any thread."""
         with self._lock:
             self.total = time.monotonic() - self._zero
             self._take(event)

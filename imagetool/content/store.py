@@ -17,12 +17,16 @@ from imagetool.oci.manifest import Document, Index, parse
 
 
 class Fetcher(Protocol):
+    """Where blobs are read from. What comes out is verified: who reads need not trust where it lay."""
+
     def fetch(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
         """Open a blob; the iterator yields verified bytes (`streams.verified`). Raises NotFound on entry."""
         ...
 
 
 class Pusher(Protocol):
+    """Where blobs of known digest are put. What comes in is verified, and refused with VerificationError."""
+
     def exists(self, descriptor: Descriptor) -> bool:
         """Say whether the blob (or document) is there, of the right size."""
         ...
@@ -33,6 +37,8 @@ class Pusher(Protocol):
 
 
 class Writer(Protocol):
+    """A blob that is being written; hashed on the way, so that `commit` can say which one it is."""
+
     def write(self, data: bytes) -> None:
         """Append to the blob."""
         ...
@@ -43,26 +49,34 @@ class Writer(Protocol):
 
 
 class Ingester(Protocol):
+    """Where blobs are put that are made while they are written, as layers are."""
+
     def ingest(self) -> AbstractContextManager[Writer]:
         """Open a blob whose digest is not known yet; leaving without commit removes what was written."""
         ...
 
 
 class Resolver(Protocol):
+    """Where names are looked up."""
+
     def resolve(self, reference: str) -> Descriptor:
         """Return what a tag (or a digest in text form) points at. Raises NotFound."""
         ...
 
 
 class Tagger(Protocol):
+    """Where names are given; another one of the same name is replaced in one step."""
+
     def tag(self, descriptor: Descriptor, reference: str) -> None:
         """Point a tag at a document that the store already has."""
         ...
 
 
 class Mounter(Protocol):
+    """Where a blob can come from beside: a registry, which need not be sent what another repository of it has."""
+
     def mount(self, descriptor: Descriptor, source: str) -> bool:
-        """Try to take a blob from repository `source` of the same registry without moving bytes."""
+        """Try to take a blob from repository `source` of the same registry without moving bytes; say whether it did."""
         ...
 
 

@@ -138,6 +138,7 @@ class Dressing:
             self._attributed.add(os.fstat(fd).st_ino)
 
     def set_xattrs(self, entry: Entry, put: Callable[[bytes, bytes], None]) -> None:
+        """Give `put` every attribute that may be set here; what is left out, or refused, is noted."""
         for attribute, value in entry.xattrs.items():
             if self._ownership.recorded and attribute == OWNER:
                 continue  # ours to say
@@ -170,6 +171,7 @@ class Dressing:
         return entry.mode & ~0o6000
 
     def own(self, entry: Entry) -> None:
+        """Set the owner of what an entry made, where owners are set at all; what is refused is noted."""
         if not self._ownership.owners:
             if self._ownership.recorded and (entry.uid or entry.gid):
                 self._leave_out("its owner cannot be recorded", f"the owner of a {entry.kind}", entry)

@@ -18,8 +18,13 @@ _LOWER_HEX: Final = re.compile(r"[0-9a-f]+\Z")
 class Hasher(Protocol):
     """The part of a hashlib object that is used here; `update` releases the GIL on large input."""
 
-    def update(self, data: bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
+    def update(self, data: bytes, /) -> None:
+        """Take the next bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return the digest of all bytes so far, in lower-case hex."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, order=True)

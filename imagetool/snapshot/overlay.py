@@ -45,6 +45,8 @@ class Workspace:
 
 
 class Snapshotter(Protocol):
+    """Root filesystems made of layers, each unpacked once and kept; layers are base first, and not trusted."""
+
     def prepare(
         self, layers: Sequence[Layer], opener: Callable[[Layer], Opener]
     ) -> contextlib.AbstractContextManager[Workspace]:

@@ -23,12 +23,14 @@ Outcome = Literal["done", "exists", "mounted"]
 class RegistryStore(Resolver, Mounter, Protocol):
     """A store behind a network that refuses a document whose blobs it lacks.
 
-    A tag there vouches for all that it reaches, and each question costs a request. `place` is
-    its registry and its repository there: blobs can be mounted between repositories of one registry.
+    A tag there vouches for all that it reaches, and each question costs a request.
+    Blobs can be mounted between repositories of one registry: `place` tells which ones are.
     """
 
     @property
-    def place(self) -> tuple[str, str]: ...
+    def place(self) -> tuple[str, str]:
+        """Its registry and its repository there."""
+        ...
 
     def push_tagged(self, descriptor: Descriptor, chunks: Iterable[bytes], reference: str) -> None:
         """Store a document and point a tag at it in one request."""

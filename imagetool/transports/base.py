@@ -29,6 +29,8 @@ class Surroundings:
 
 
 class RegistryAccess(Protocol):
+    """How registries are reached: with which credentials and certificates is not the transports' matter."""
+
     def __call__(self, registry: str, repository: str) -> AbstractContextManager[RegistryRepository]:
         """Open a repository."""
         ...
@@ -61,8 +63,10 @@ class OpenDestination:
 
 
 class Transport(Protocol):
+    """A kind of place for images; `rest` is what follows its prefix on the command line, as the user wrote it."""
+
     def source(self, rest: str, around: Surroundings) -> AbstractContextManager[OpenSource]:
-        """Open an image to read. Raises NotFound and the like."""
+        """Open an image to read; what it holds is not trusted. Raises NotFound, UsageError for a malformed `rest`."""
         ...
 
     def destination(self, rest: str, around: Surroundings) -> AbstractContextManager[OpenDestination]:

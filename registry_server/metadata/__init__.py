@@ -36,6 +36,12 @@ class StoredManifest:
 
 
 class MetaStore(Protocol):
+    """What the registry knows of its blobs: which repository holds which, manifests, tags, what to delete.
+
+    Each method is one transaction, durable when it returns; several threads and processes may call at once.
+    Names of repositories and tags have been checked by the caller.
+    """
+
     def blob(self, repository: str, digest: Digest) -> StoredBlob | None:
         """Return a blob that a repository holds."""
         ...

@@ -15,6 +15,11 @@ from registry_server.message import Body
 
 
 class BlobStore(Protocol):
+    """The bytes of blobs, and sessions in which they come; which blob is whose is `metadata`'s matter.
+
+    A locator is the store's own name for a blob, a session the name of one that is not whole yet.
+    """
+
     def begin(self) -> str:
         """Start a session: 128 random bits in hex, so that knowing it is the right to use it."""
         ...

@@ -44,6 +44,8 @@ class ExitStatus:
 
 
 class Executor(Protocol):
+    """What runs containers. Executors are context managers: one is entered before the first container."""
+
     def connect(self, network: Network, sandbox: Sandbox) -> str:
         """Try the helper of a network, and keep it for the first container that has it.
 
