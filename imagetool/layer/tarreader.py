@@ -142,8 +142,10 @@ def _tail(block: bytes, where: str) -> _Tail:
     kind = _KIND_OF_TYPE.get(flag)
     total = sum(block[156:]) + 8 * 0x20
     if kind is None:
+        extended = _Tail(None, b"", 0, 0, b"", total, is_simple=False)
         if flag in _EXTENDED:
-            return _Tail(None, b"", 0, 0, b"", total, is_simple=False)
+            return extended
+        _check_sum(block, extended, where)  # before all else for what is no header at all
         what = f"an entry of type {bytes((flag,))!r}"
         raise InvalidArchive(f"{where}: entry {_name(block)} is {what}, which is not supported")
     if flag == _OLD_SPARSE and block[257:265] != _GNU_MAGIC:
@@ -178,12 +180,21 @@ def _check_sum(block: bytes, tail: _Tail, where: str) -> None:
     head = block[:148]
     stated = _NUMBERS.get(block[148:156])
     if stated is None:
-        stated = _number(block, 148, 8, "checksum", where)
+        try:
+            stated = _number(block, 148, 8, "checksum", where)
+        except InvalidArchive:
+            raise _no_header(block, where) from None
     if ((adler32(head) & 0xFFFF) - 1 + tail.sum - stated) % 65521:
         signed = sum(head) + tail.sum - 256 * sum(byte > 127 for byte in head + block[156:])
         if signed != stated:
-            name = _name(block) or "an entry"
-            raise InvalidArchive(f"{where}: the header of {name} has a wrong checksum; not a tar archive?")
+            raise _no_header(block, where)
+
+
+def _no_header(block: bytes, where: str) -> InvalidArchive:
+    """Say that a block is no header; by its name only where it looks like one that has been damaged."""
+    raw = block[:100].rstrip(b"\0")
+    name = _name(block) if raw.isascii() and raw.decode().isprintable() else ""
+    return InvalidArchive(f"{where}: the header of {name or 'an entry'} has a wrong checksum; not a tar archive?")
 
 
 class _Extended:

@@ -145,3 +145,25 @@ def test_a_volume_that_begins_within_a_file_is_refused(tmp_path: Path) -> None:
         items = read(chunks((tmp_path / volume).read_bytes()), where="t")
         with pytest.raises(InvalidArchive):
             list(items)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        bytes(range(256)) * 2,  # a type that is none, a checksum that is no number, a name that says nothing
+        b"\x7fELF\x02\x01\x01" + bytes(505),
+        b"PK\x03\x04" + b"\xff" * 508,
+        b"\x89PNG" + b"\x80" * 152 + b"Z" * 356,
+    ],
+)
+def test_a_file_of_another_kind_is_said_to_be_no_tar_and_not_quoted(block: bytes) -> None:
+    with pytest.raises(InvalidArchive) as refused:
+        list(read([block, bytes(1024)], where="disk.img"))
+    assert str(refused.value) == "disk.img: the header of an entry has a wrong checksum; not a tar archive?"
+
+
+def test_a_damaged_header_is_said_by_its_name() -> None:
+    header = file(b"etc/passwd", b"")[:512]
+    for at, byte in ((100, b"9"), (148, b"x"), (156, b"Z")):
+        with pytest.raises(InvalidArchive, match=r"^t: the header of etc/passwd has a wrong checksum"):
+            list(read([header[:at] + byte + header[at + 1 :], bytes(1024)], where="t"))
