@@ -1,6 +1,6 @@
 """Apply a layer to a directory, as it is or as one layer of an overlay.
 
-Everything goes through `safefs.Root`: no entry can reach outside the target. Times of
+Everything goes through `safefs.root.Root`: no entry can reach outside the target. Times of
 directories are set last, because what is put into them changes those.
 
 Source: image-spec v1.1 layer.md, "Applying Changesets".

@@ -36,6 +36,34 @@ def test_what_the_code_names_is_there() -> None:
     assert missing == set()
 
 
+def test_modules_that_are_named_are_there() -> None:
+    folder = _TOP / "imagetool"
+    packages = {path.name for path in folder.iterdir() if (path / "__init__.py").exists()}
+    missing = []
+    for path in [*_DOCUMENTS, *folder.rglob("*.py"), *(_TOP / "registry_server").rglob("*.py")]:
+        for name in re.findall(r"`(?:imagetool\.)?([a-z_]+(?:\.\w+)+)(?:\(\))?`", path.read_text()):
+            package, *rest = name.split(".")
+            if (
+                package in packages
+                and rest[-1] not in ("json", "toml")
+                and not _leads_somewhere(folder / package, rest)
+            ):
+                missing.append((str(path.relative_to(_TOP)), name))
+    assert missing == []
+
+
+def _leads_somewhere(at: Path, names: list[str]) -> bool:
+    """Say whether `module.name` is there below a package; what is in a class is not looked for."""
+    for depth, name in enumerate(names):
+        if (at / name).is_dir():
+            at = at / name
+            continue
+        module = (at / f"{name}.py") if (at / f"{name}.py").exists() else (at / "__init__.py")
+        wanted = names[depth + 1 : depth + 2] if module.stem == name else [name]
+        return all(re.search(rf"\b{one}\b", module.read_text()) for one in wanted)
+    return True
+
+
 def test_the_targets_of_make_are_listed() -> None:
     text = (_TOP / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z]+):", text, flags=re.M))
