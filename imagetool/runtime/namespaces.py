@@ -131,7 +131,7 @@ def refusal(error: OSError, *, root: bool = False) -> str:
     if root:
         return (
             "RUN needs CAP_SYS_ADMIN, which root of this container has not, or a user namespace, which it may not "
-            f"make ({error.strerror}); start the container with --security-opt seccomp=unconfined"
+            f"make ({error.strerror}); start the container with {outer_options()}"
         )
     text = "RUN without root needs user namespaces, and this user may not make one"
     for path, forbidding, remedy in _SWITCHES:
@@ -139,6 +139,18 @@ def refusal(error: OSError, *, root: bool = False) -> str:
         if file.is_file() and file.read_text().strip() == forbidding:
             return f"{text}: {path} is {forbidding}; as root: {remedy}, or run imagetool as root"
     return f"{text} ({error.strerror}): inside a container, a seccomp profile may forbid it; or run imagetool as root"
+
+
+def outer_options(confinement: Path = Path("/proc/self/attr/current")) -> str:
+    """Return the options of docker with which a container of it can have containers.
+
+    Where AppArmor confines this one, as docker's own profile does, it forbids mounts whatever seccomp allows.
+    """
+    try:
+        confined = confinement.read_text().strip().endswith("(enforce)")
+    except OSError:  # no AppArmor
+        confined = False
+    return "--security-opt seccomp=unconfined" + (" --security-opt apparmor=unconfined" if confined else "")
 
 
 def map_own(uid: int, gid: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Final
 from imagetool.errors import HostError
 from imagetool.runtime import syscalls
 from imagetool.runtime.capabilities import holds
-from imagetool.runtime.namespaces import map_own, refusal
+from imagetool.runtime.namespaces import map_own, outer_options, refusal
 
 _START: Final = "import sys; sys.path.insert(0, sys.argv[1]); from imagetool.runtime.probe import main; main()"
 _STEPS: Final = {
@@ -35,6 +36,9 @@ def can_run_containers() -> HostError | None:
     step, _, number = done.stdout.strip().partition("=")
     if step == "user namespace":
         return HostError(refusal(OSError(int(number), os.strerror(int(number))), root=os.geteuid() == 0))
+    if step == "mount calls" and int(number) == errno.EACCES:
+        fix = f"start the container with {outer_options()}"
+        return HostError(f"RUN cannot work here: mounts are forbidden, by AppArmor as it seems; {fix}")
     if step in _STEPS:
         return HostError(f"RUN cannot work here: {_STEPS[step]} ({os.strerror(int(number))})")
     return HostError(f"RUN cannot work here: {sys.executable} does not start: {done.stderr.strip()[-200:]}")

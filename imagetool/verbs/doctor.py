@@ -262,7 +262,7 @@ def _limits() -> Iterator[Finding]:
         return
     fix = "run as root, or in a delegated group: systemd-run --user --scope -p Delegate=yes imagetool …"
     if os.geteuid() == 0:  # of a container, whose control groups are only read
-        fix = "give the limits to the outer container, or start that with --privileged"
+        fix = "give the limits to the outer container, or start that with --privileged --cgroupns host"
     yield Finding("limits", "limited", f"no {', '.join(refused)} ({next(iter(refused.values()))[:200]})", fix)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from imagetool.runtime.namespaces import IdRange, map_arguments, same_ids, subordinate_ids
+from pathlib import Path
+
+import pytest
+
+from imagetool.runtime.namespaces import IdRange, map_arguments, outer_options, same_ids, subordinate_ids
 
 
 def test_ranges_are_found_by_name_or_number_in_order() -> None:
@@ -19,3 +23,12 @@ def test_a_containers_ids_stay_what_they_are_but_never_look_like_the_hosts() -> 
 def test_ranges_follow_the_users_own_id_without_gaps() -> None:
     spans = (IdRange(100000, 10), IdRange(300000, 5))
     assert map_arguments(1000, spans) == ["0", "1000", "1", "1", "100000", "10", "11", "300000", "5"]
+
+
+@pytest.mark.parametrize(
+    ("label", "named"), [("docker-default (enforce)\n", True), ("unconfined\n", False), ("x (complain)\n", False)]
+)
+def test_the_option_against_apparmor_is_named_where_that_confines(tmp_path: Path, label: str, named: bool) -> None:
+    (tmp_path / "current").write_text(label)
+    assert ("--security-opt apparmor=unconfined" in outer_options(tmp_path / "current")) == named
+    assert outer_options(tmp_path / "missing") == "--security-opt seccomp=unconfined"
