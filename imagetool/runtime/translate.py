@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from imagetool.runtime.ceilings import parse_size
 from imagetool.runtime.mounts import is_bind
 
 #: Where a seccomp program is handed to a command that takes one.
@@ -21,6 +22,7 @@ FILTER_DESCRIPTOR: Final = 3
 #: What LXC puts into the root filesystem to start by; an empty file there is taken away again.
 LXC_INIT: Final = "/init.lxc.static"
 _DEV: Final = ("/dev", "/dev/pts", "/dev/shm", "/dev/mqueue")
+_PROGRAMS_OWN: Final = ("/dev", "/dev/pts", "/dev/mqueue")  # of these, what bwrap and nspawn mount as they like
 
 
 def oci(program: list[str], spec: dict[str, Any], bundle: str) -> list[str]:
@@ -45,6 +47,8 @@ def nspawn(program: list[str], spec: dict[str, Any], bundle: str) -> list[str]:
         program = [*program, *_nspawn_mount(mount)]
     if process.get("noNewPrivileges"):  # it reads that from the command line only
         program = [*program, "--no-new-privileges=yes"]
+    if spec["root"].get("readonly"):  # as well
+        program = [*program, "--read-only"]
     return oci([*program, f"--oci-bundle={bundle}"], adapted, bundle)
 
 
@@ -54,7 +58,7 @@ def _nspawn_mount(mount: dict[str, Any]) -> list[str]:
     if is_bind(mount) and mount["type"] != "sysfs" and place != "/sys":
         word = "--bind-ro" if "ro" in options else "--bind"
         return [f"{word}={_coloned(mount['source'])}:{_coloned(place)}"]
-    if mount["type"] == "tmpfs" and place not in _DEV:
+    if mount["type"] == "tmpfs" and place not in _PROGRAMS_OWN:
         kept = [option for option in options if option.startswith(("mode=", "size="))]
         return [":".join([f"--tmpfs={_coloned(place)}", *([",".join(kept)] if kept else [])])]
     return []
@@ -105,10 +109,19 @@ def _bwrap_mount(mount: dict[str, Any]) -> list[str]:
         return ["--proc", destination]
     if mount["type"] == "mqueue":
         return ["--mqueue", destination]
-    if mount["type"] == "tmpfs" and destination not in _DEV:
-        modes = [option.partition("=")[2] for option in options if option.startswith("mode=")]
-        return [*(word for mode in modes[-1:] for word in ("--perms", mode)), "--tmpfs", destination]
-    return [*_again("/sys")] if mount["type"] == "sysfs" else []  # devpts and shm are part of its /dev
+    if mount["type"] == "tmpfs" and destination not in _PROGRAMS_OWN:
+        said = dict(option.split("=", 1) for option in options if "=" in option)
+        mode = ["--perms", said["mode"]] if "mode" in said else []
+        size = ["--size", _bytes(said["size"])] if "size" in said else []
+        return [*mode, *size, "--tmpfs", destination]
+    return [*_again("/sys")] if mount["type"] == "sysfs" else []  # devpts is part of its /dev
+
+
+def _bytes(size: str) -> str:
+    """Return the size of a tmpfs, of which the kernel takes a percentage too, as bytes."""
+    if size.endswith("%"):
+        return str(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * int(size[:-1]) // 100)
+    return str(parse_size("size", size))
 
 
 def lxc(program: list[str], spec: dict[str, Any], bundle: str) -> list[str]:
@@ -127,6 +140,8 @@ def _lxc_pairs(spec: dict[str, Any], bundle: str) -> Iterator[tuple[str, str]]:
     kinds = {namespace["type"] for namespace in linux["namespaces"]}
     yield "lxc.uts.name", spec["hostname"]
     yield "lxc.rootfs.path", f'"dir:{bundle}/rootfs"'
+    if spec["root"].get("readonly"):
+        yield "lxc.rootfs.options", "ro"
     yield "lxc.net.0.type", "empty" if "network" in kinds else "none"
     if "network" in kinds:
         yield "lxc.net.0.flags", "up"
@@ -138,7 +153,8 @@ def _lxc_pairs(spec: dict[str, Any], bundle: str) -> Iterator[tuple[str, str]]:
     yield "lxc.pty.max", "64"
     yield "lxc.tty.max", "0"
     yield "lxc.apparmor.profile", "unconfined"
-    yield "lxc.cap.keep", " ".join(name.removeprefix("CAP_").lower() for name in process["capabilities"]["bounding"])
+    kept = [name.removeprefix("CAP_").lower() for name in process["capabilities"]["bounding"]]
+    yield "lxc.cap.keep", " ".join(kept) or "none"  # nothing at all would keep all of them
     yield "lxc.no_new_privs", "1" if process.get("noNewPrivileges") else "0"
     yield "lxc.init.cwd", f'"{process["cwd"]}"'
     user = process["user"]

@@ -16,6 +16,7 @@ from imagetool.runtime.ceilings import Ceilings, Ulimit
 from imagetool.runtime.executors import ChrootExecutor, Executor, executor_of
 from imagetool.runtime.network import NONE
 from imagetool.runtime.sandbox import Sandbox
+from imagetool.runtime.security import Security
 from imagetool.runtime.spec import Mount
 from imagetool.runtime.users import User
 from tests.integration.systems.conftest import SAID, SAID_AS_APP, STATUS, App
@@ -65,6 +66,46 @@ def test_a_step_that_does_nothing_leaves_nothing(executor: Executor, tmp_path: P
     assert run(executor, root, "true").code == 0
     assert tree(root.upper) == {}
     assert tree(tmp_path / "lower") == before
+
+
+@every
+def test_a_readonly_root_is_readonly_and_volumes_are_not(executor: Executor, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    mounts = [
+        Mount("/data", "bind", str(shared), ("bind", "rw")),
+        Mount("/mem", "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777", "size=1m")),
+    ]
+    root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
+    script = "touch /x /etc/y /etc/passwd; touch /data/file /mem/file /dev/shm/file && echo fine"
+    ran = sh(executor, root, script, mounts=mounts, readonly=True)
+    assert ran.err.count(b"Read-only file system") == 3
+    assert (ran.code, ran.text) == (0, "fine\n")
+    assert os.listdir(shared) == ["file"]
+    assert tree(root.upper) == {}
+
+
+@every
+def test_who_may_nothing_has_no_capability(executor: Executor, tmp_path: Path) -> None:
+    root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
+    for kept, seen in (((), "0000000000000000"), (("CAP_NET_RAW",), "0000000000002000")):
+        ran = sh(executor, root, "grep CapEff /proc/self/status", security=Security(kept))
+        assert ran.text.split() == ["CapEff:", seen]
+
+
+@every
+def test_what_is_kept_in_memory_has_the_size_it_is_given(executor: Executor, tmp_path: Path) -> None:
+    root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
+    mounts = [
+        Mount("/one", "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777", "size=1m")),
+        Mount("/part", "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=700", "size=1%")),
+    ]
+    script = "df -k /one /part /dev/shm | tail -n +2 | tr -s ' ' | cut -d ' ' -f 2; stat -c %a /dev/shm"
+    ran = sh(executor, root, script, mounts=mounts, ceilings=Ceilings(shm_size=2 << 20))
+    one, part, shm, mode = ran.text.split()
+    assert (one, shm, mode) == ("1024", "2048", "1777")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 10
+    assert memory // 100 - 4 <= int(part) <= memory // 100 + 4
 
 
 @every
