@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from imagetool import limits
-from imagetool.errors import LimitExceeded
+from imagetool.errors import DigestMismatch, LimitExceeded, NotFound, SizeMismatch, StorageError
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest
 from imagetool.oci.manifest import Document, Index, parse
@@ -110,6 +111,20 @@ def push_bytes(store: Pusher, data: bytes, media_type: str) -> Descriptor:
     descriptor = Descriptor.of(data, media_type)
     store.push(descriptor, [data] if data else [])
     return descriptor
+
+
+class Documents(Fetcher, Pusher, Protocol):
+    """Where documents go, and are looked for first."""
+
+
+def keep_bytes(store: Documents, descriptor: Descriptor, raw: bytes) -> None:
+    """Store bytes that may be there already; then they are not written anew, and nobody waits for a disk."""
+    if store.exists(descriptor):
+        damaged = contextlib.suppress(DigestMismatch, SizeMismatch, StorageError, NotFound)
+        with damaged, store.fetch(descriptor) as chunks:
+            if b"".join(chunks) == raw:
+                return
+    store.push(descriptor, [raw])
 
 
 def walk(store: Fetcher, root: Descriptor) -> Iterator[tuple[Descriptor, Document]]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
 
-from imagetool.content.store import Fetcher, Ingester, Pusher
-from imagetool.errors import DigestMismatch, NotFound, SizeMismatch, StorageError
+from imagetool.content.store import Documents, Ingester, keep_bytes
 from imagetool.image.image import Layer
 from imagetool.oci import mediatype
 from imagetool.oci.config import ImageConfig
@@ -16,7 +13,7 @@ from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.digest import Digest, new_hasher
 from imagetool.oci.manifest import Manifest
 from imagetool.streams.codecs import Codec
-from imagetool.streams.pump import in_thread
+from imagetool.streams.pump import in_thread, rejoined
 
 
 def write_layer(tar: Iterable[bytes], store: Ingester, codec: Codec, *, diff_id: Digest | None = None) -> Layer:
@@ -32,7 +29,7 @@ def write_layer(tar: Iterable[bytes], store: Ingester, codec: Codec, *, diff_id:
     head = list(itertools.islice(source, 2))
     if len(head) < 2:
         return _store([*head, *source], store, codec, diff_id)
-    with in_thread(itertools.chain(head, source)) as chunks:
+    with in_thread(rejoined(head, source)) as chunks:
         return _store(chunks, store, codec, diff_id)
 
 
@@ -70,10 +67,6 @@ def tar_digest(tar: Iterable[bytes]) -> Digest:
     return Digest("sha256", hasher.hexdigest())
 
 
-class Documents(Fetcher, Pusher, Protocol):
-    """Where an image's documents go, and are looked for first."""
-
-
 def write_image(
     store: Documents, config: ImageConfig, layers: Iterable[Layer], *, annotations: Mapping[str, str] | None = None
 ) -> Manifest:
@@ -81,16 +74,7 @@ def write_image(
 
     A document that is there, whole, is not written anew: a build that changes nothing waits for no disk.
     """
-    _keep(store, config.descriptor, config.raw)
+    keep_bytes(store, config.descriptor, config.raw)
     manifest = Manifest.make(config.descriptor, [layer.descriptor for layer in layers], annotations=annotations)
-    _keep(store, manifest.descriptor, manifest.raw)
+    keep_bytes(store, manifest.descriptor, manifest.raw)
     return manifest
-
-
-def _keep(store: Documents, descriptor: Descriptor, raw: bytes) -> None:
-    if store.exists(descriptor):
-        damaged = contextlib.suppress(DigestMismatch, SizeMismatch, StorageError, NotFound)
-        with damaged, store.fetch(descriptor) as chunks:
-            if b"".join(chunks) == raw:
-                return
-    store.push(descriptor, [raw])

@@ -14,6 +14,7 @@ compression. `long` asks for more: its window, and the level's own tables (docs/
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
@@ -67,6 +68,8 @@ _ZSTD: Final = (
     _Zstd(1, 4, 3 * limits.MIB // 2, 8, None),
 )
 _TABLES: Final = ("window", "hash", "chain")
+#: To be raised when `layer.chunked` cuts a tar into other frames, or says other things of them.
+_CHUNKED_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Codec:
 
     @property
     def identity(self) -> str:
-        """For example `gzip:isal-1.9.1:3`."""
+        """For example `gzip:isal-1.9.1-17d3e2c5:3`: the library, our own settings that change the output, the level."""
         if self.compression == "none":
             return "none"
         if self.compression == "zstd":
@@ -98,16 +101,18 @@ class Codec:
 
             version = ".".join(map(str, zstandard.ZSTD_VERSION))
             window = f":long={self.window}" if self.window else ""
-            return f"{self.format}:{version}:{self.zstd_level}{window}"
+            ours = _short(*self._zstd, *([_CHUNKED_VERSION] if self.chunked else []))
+            return f"{self.format}:{version}-{ours}:{self.zstd_level}{window}"
         if self.reproducible:
             return f"gzip:stock-zlib:{self.gzip_level}"
+        ours = _short(limits.CHUNK, _DICTIONARY)
         if self.gzip_level <= _ISAL_DEFAULT:
             import isal
 
-            return f"gzip:isal-{isal.__version__}:{self.gzip_level}"
+            return f"gzip:isal-{isal.__version__}-{ours}:{self.gzip_level}"
         import zlib_ng
 
-        return f"gzip:zlib-ng-{zlib_ng.__version__}:{self.gzip_level}"
+        return f"gzip:zlib-ng-{zlib_ng.__version__}-{ours}:{self.gzip_level}"
 
     @property
     def gzip_level(self) -> int:
@@ -199,6 +204,11 @@ class Codec:
         else:
             from zlib_ng import zlib_ng as library
         return partial(_deflated, library, level)
+
+
+def _short(*settings: object) -> str:
+    """Return what is another text for other settings."""
+    return f"{zlib.crc32(repr(settings).encode()):08x}"
 
 
 def _window(text: str, whole: str) -> int:

@@ -55,6 +55,13 @@ def reblock(chunks: Iterable[bytes], size: int = CHUNK) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
+def rejoined(head: list[T], rest: Iterable[T]) -> Iterator[T]:
+    """Yield what was taken off a stream to look at it, then the rest; unlike itertools.chain, keep nothing of it."""
+    while head:
+        yield head.pop(0)
+    yield from rest
+
+
 def read_chunks(file: BinaryIO, size: int = CHUNK) -> Iterator[bytes]:
     """Yield a file's bytes from its position to its end."""
     while chunk := file.read(size):
@@ -78,6 +85,14 @@ def share_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 16 * CHUNK)
 
 
+def give_back_memory() -> None:
+    """Give the kernel what of this process's memory is free, where the C library is glibc: some milliseconds."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def threads_for_codecs() -> int:
     """Return how many threads one stream is compressed by: one for each CPU of this process, within reason."""
     return min(len(os.sched_getaffinity(0)), _THREADS)
@@ -94,14 +109,14 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int = 0
     head = list(itertools.islice(source, 2))
     threads = threads or threads_for_codecs()
     if len(head) < 2 or threads < 2:
-        yield from map(function, itertools.chain(head, source))
+        yield from map(function, rejoined(head, source))
         return
     from concurrent.futures import Future, ThreadPoolExecutor
 
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="codec") as pool:
         try:
-            for item in itertools.chain(head, source):
+            for item in rejoined(head, source):
                 waiting.append(pool.submit(function, item))
                 del item  # it is let go when its result is there
                 if len(waiting) > threads:

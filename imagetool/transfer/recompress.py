@@ -28,6 +28,7 @@ from imagetool.oci.manifest import Document, Index, Manifest
 from imagetool.oci.platform import Platform
 from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Observer, silent
 from imagetool.streams.codecs import Codec, sniff
+from imagetool.streams.pump import give_back_memory, share_memory
 from imagetool.transfer.crew import Crew
 from imagetool.transfer.plan import choose
 from imagetool.values import dataclass, replace
@@ -48,7 +49,8 @@ _DOCKER_LAYER_OF: Final = {"none": mediatype.DOCKER_LAYER, "gzip": mediatype.DOC
 _REWRITABLE: Final = frozenset(mediatype.OCI_LAYER_OF.values()) | frozenset(_DOCKER_LAYER_OF.values())
 #: Where BuildKit's attestations, in an index, say which image they are about.
 _ABOUT: Final = "vnd.docker.reference.digest"
-_JOBS: Final = 2  # layers at a time; each has threads of its own
+#: Layers at a time. Each has threads of its own, and takes nearly all of the 64 MiB there are (docs/adr/0010).
+_JOBS: Final = 1
 
 
 class Scratch(Fetcher, Ingester, Pusher, Protocol):
@@ -137,6 +139,7 @@ class _Work:
 
     def make_layers(self) -> None:
         """Compress every layer anew, the largest first."""
+        share_memory()  # before there are threads
         layers = sorted(self._layers.values(), key=lambda layer: -layer.descriptor.size)
         crew: Crew[Layer | None] = Crew(_JOBS)
         made = crew.run([partial(self._make, layer, crew) for layer in layers])
@@ -154,6 +157,7 @@ class _Work:
             watched = _Watched(self._source, self._observer, crew)
             with open_tar(watched, layer) as tar:
                 made = write_layer(tar, self._scratch, self._codec, diff_id=layer.diff_id)
+            give_back_memory()  # the next one's tables do not fit into what is left of this one's
         except ImagetoolError as error:
             error.add_note(f"while compressing layer {descriptor.digest} anew")
             raise

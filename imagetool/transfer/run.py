@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
-from imagetool.content.store import Destination, Fetcher, fetch_bytes
+from imagetool.content.layout import LayoutStore
+from imagetool.content.store import Destination, Fetcher, fetch_bytes, keep_bytes
 from imagetool.errors import AuthError, ImagetoolError, NotFound, Unsupported, VerificationError
 from imagetool.oci.descriptor import Descriptor
 from imagetool.oci.platform import Platform
@@ -87,10 +88,17 @@ def _points_at(destination: RegistryStore, tag: str, root: Descriptor) -> bool:
 
 def _push_document(destination: Destination, descriptor: Descriptor, raw: bytes) -> None:
     try:
-        destination.push(descriptor, [raw])
+        _write_document(destination, descriptor, raw)
     except ImagetoolError as error:
         error.add_note(f"while writing document {descriptor.digest}")
         raise
+
+
+def _write_document(destination: Destination, descriptor: Descriptor, raw: bytes) -> None:
+    if isinstance(destination, LayoutStore):
+        keep_bytes(destination, descriptor, raw)
+    else:
+        destination.push(descriptor, [raw])
 
 
 def _finish(destination: Destination, root: Descriptor, raw: bytes, tags: Sequence[str]) -> None:
@@ -100,7 +108,7 @@ def _finish(destination: Destination, root: Descriptor, raw: bytes, tags: Sequen
             destination.push_tagged(root, [raw], tags[0])
             tags = tags[1:]
         else:
-            destination.push(root, [raw])
+            _write_document(destination, root, raw)
         for tag in tags:
             destination.tag(root, tag)
     except ImagetoolError as error:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from imagetool.content.store import Fetcher, fetch_bytes
+from imagetool.content.store import Documents, Fetcher, fetch_bytes
 from imagetool.errors import InvalidDocument
 from imagetool.image.image import Image, Layer
-from imagetool.image.write import Documents, write_image
+from imagetool.image.write import write_image
 from imagetool.oci import document
 from imagetool.oci.config import ImageConfig
 from imagetool.oci.manifest import Manifest

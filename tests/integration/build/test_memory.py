@@ -42,3 +42,21 @@ def test_memory_does_not_grow_with_the_layer(context: Path, tmp_path: Path, comp
     assert done.returncode == 0, done.stderr
     assert max(path.stat().st_size for path in (tmp_path / "out/blobs/sha256").iterdir()) >= SIZE
     assert int(done.stdout.split()[-1]) <= 64 << 10
+
+
+@pytest.mark.parametrize("compression", ["gzip:6", "zstd", "zstd:5", "zstd:13", "zstd:chunked:9"])
+def test_memory_does_not_grow_with_the_layers_that_are_compressed_anew(compression: str, tmp_path: Path) -> None:
+    draw = random.Random(2)
+    layers = [(tmp_path / f"large{number}") for number in range(3)]
+    for layer in layers:
+        layer.write_bytes(draw.randbytes(24 << 20))
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n" + "".join(f"COPY {at.name} /\n" for at in layers))
+    place = f"oci:{tmp_path / 'out'}:a"
+    build = ["--root", str(tmp_path / "store"), "build", "-t", "a", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "imagetool", *build], capture_output=True, check=True)
+    options = ["--root", str(tmp_path / "store"), "copy", "--compression", compression, "a", place]
+    done = subprocess.run([sys.executable, "-c", _RUN, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    sizes = [path.stat().st_size for path in (tmp_path / "out/blobs/sha256").iterdir()]
+    assert sum(size >= 24 << 20 for size in sizes) == 3
+    assert int(done.stdout.split()[-1]) <= 64 << 10

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from imagetool.errors import HostError, UsageError
-from imagetool.streams import pump, stockzlib
+from imagetool.streams import codecs, pump, stockzlib
 from imagetool.streams.codecs import Codec
 from imagetool.streams.decompress import decompress
 
@@ -89,6 +89,21 @@ def test_the_identity_names_library_version_and_level(spec: str, library: str) -
     identity = Codec.parse(spec).identity
     assert identity.startswith(library)
     assert spec in ("none", "gzip") or identity.split(":")[-1] in ("3", spec[-1])
+
+
+def test_other_parameters_of_ours_are_another_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = ("gzip", "gzip:7", "zstd", "zstd:9", "zstd:13", "zstd:chunked")
+    before = [Codec.parse(spec).identity for spec in specs]
+    stable = Codec.parse("gzip").made_reproducible().identity
+    assert before == [Codec.parse(spec).identity for spec in specs]
+    monkeypatch.setattr(codecs, "_ZSTD", tuple(row._replace(job=row.job + 1) for row in codecs._ZSTD))
+    monkeypatch.setattr(codecs, "_DICTIONARY", 1000)
+    after = [Codec.parse(spec).identity for spec in specs]
+    assert not {*before} & {*after}
+    assert Codec.parse("gzip").made_reproducible().identity == stable  # whose bytes are promised to stay
+    chunked = Codec.parse("zstd:chunked").identity
+    monkeypatch.setattr(codecs, "_CHUNKED_VERSION", 0)
+    assert Codec.parse("zstd:chunked").identity != chunked
 
 
 def test_every_setting_that_changes_the_output_changes_the_identity() -> None:

@@ -38,6 +38,22 @@ def test_an_image_arrives_byte_for_byte(source: MemoryStore) -> None:
     assert report.moved == sum(len(data) for digest, data in source.blobs.items() if digest != root.digest)
 
 
+def test_documents_that_a_layout_has_are_not_written_anew_unless_they_are_damaged(
+    source: MemoryStore, tmp_path: Path
+) -> None:
+    layout = LayoutStore.create(tmp_path / "layout")
+    root = add_image(source)
+    copy(source, layout, root, tags=["a"])
+    before = {path: path.stat().st_ino for path in (tmp_path / "layout/blobs/sha256").iterdir()}
+    copy(source, layout, root, tags=["b"])
+    assert {path: path.stat().st_ino for path in before} == before
+    layout.path(root.digest).write_bytes(bytes(root.size))
+    copy(source, layout, root, tags=["b"])
+    assert layout.resolve("b") == layout.resolve("a")
+    with layout.fetch(root) as chunks:
+        assert len(b"".join(chunks)) == root.size
+
+
 def test_an_index_arrives_with_all_its_images(source: MemoryStore) -> None:
     root = add_index(source, ["linux/amd64", "linux/arm64"])
     destination = MemoryStore()
