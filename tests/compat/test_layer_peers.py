@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from tests.support.changes import START, change
 from tests.support.command import imagetool
+from tests.support.peers import peer
 from tests.support.trees import describe
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: owners")]
@@ -28,14 +27,6 @@ NEXT: list[tuple[str, bytes, object]] = [
     ("chown", b"a/a", (1000, 50)),
     ("utime", b"a", 1_600_000_000_000_000_000),
 ]
-
-
-def peer(*command: str | Path) -> str:
-    if not shutil.which(str(command[0])):
-        pytest.skip(f"{command[0]} is not installed")
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stderr}"
-    return done.stdout
 
 
 def seconds(tree: dict[bytes, tuple[object, ...]], *, add: int) -> dict[bytes, tuple[object, ...]]:

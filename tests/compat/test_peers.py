@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import imagetool, registry
-from tests.support.peers import docker_registry
+from tests.support.peers import docker_registry, peer
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
-
-
-def peer(*command: str | Path) -> str:
-    if not shutil.which(str(command[0])):
-        pytest.skip(f"{command[0]} is not installed")
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

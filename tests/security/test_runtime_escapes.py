@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import socket
 import sys
 import threading
@@ -24,16 +23,14 @@ from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.spec import Mount, RuntimeSpec, build_step_spec
 from imagetool.runtime.users import User, resolve_user
 from tests.support.command import imagetool
-from tests.support.containers import VARIANTS, Ran, busybox_root, full_root, overlay, run, sh, tree
+from tests.support.containers import VARIANTS, Ran, busybox_root, full_root, overlay, run, sh, tree, variant
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module", params=sorted(VARIANTS))
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    if request.param == "runc" and shutil.which(request.param) is None:
-        pytest.skip(f"needs {request.param}")
-    with VARIANTS[request.param]() as started:
+    with variant(request.param) as started:
         yield started
 
 

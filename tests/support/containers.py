@@ -105,6 +105,15 @@ class InUserNamespace:
 VARIANTS: Final[dict[str, Callable[[], AbstractContextManager[Executor]]]] = {**EXECUTORS, "mapped": InUserNamespace}
 
 
+@contextmanager
+def variant(kind: str) -> Iterator[Executor]:
+    """Start one of `VARIANTS`; skips where its program is not installed."""
+    if kind == "runc" and shutil.which(kind) is None:
+        pytest.skip(f"needs {kind}")
+    with VARIANTS[kind]() as started:
+        yield started
+
+
 @dataclass
 class Ran:
     """What a container did."""

@@ -35,6 +35,7 @@ from tests.support.containers import (
     shared_folder,
     tree,
     unprivileged,
+    variant,
 )
 from tests.support.programs import i386_socket_program
 
@@ -43,9 +44,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(scope="module", params=sorted(VARIANTS))
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    if request.param == "runc" and shutil.which(request.param) is None:
-        pytest.skip(f"needs {request.param}")
-    with VARIANTS[request.param]() as started:
+    with variant(request.param) as started:
         yield started
 
 

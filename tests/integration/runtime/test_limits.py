@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import resource
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -22,19 +21,17 @@ from imagetool.runtime.rootfs import Directory
 from imagetool.runtime.sandbox import Sandbox
 from imagetool.runtime.spec import build_step_spec
 from imagetool.runtime.users import User
-from tests.support.containers import VARIANTS, full_root, overlay, processes, sh
+from tests.support.containers import VARIANTS, full_root, overlay, processes, sh, variant
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture(params=sorted(VARIANTS))
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    if request.param == "runc" and shutil.which(request.param) is None:
-        pytest.skip(f"needs {request.param}")
     with GroupTree() as tree:
         if not tree.shared:
             pytest.skip("needs a control group for pids that this process may use")
-    with VARIANTS[request.param]() as started:
+    with variant(request.param) as started:
         yield started
 
 
