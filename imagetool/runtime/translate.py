@@ -59,8 +59,7 @@ def _nspawn_mount(mount: dict[str, Any]) -> list[str]:
         word = "--bind-ro" if "ro" in options else "--bind"
         return [f"{word}={_coloned(mount['source'])}:{_coloned(place)}"]
     if mount["type"] == "tmpfs" and place not in _PROGRAMS_OWN:
-        kept = [option for option in options if option.startswith(("mode=", "size="))]
-        return [":".join([f"--tmpfs={_coloned(place)}", *([",".join(kept)] if kept else [])])]
+        return [":".join([f"--tmpfs={_coloned(place)}", *([",".join(options)] if options else [])])]
     return []
 
 
@@ -113,7 +112,8 @@ def _bwrap_mount(mount: dict[str, Any]) -> list[str]:
         said = dict(option.split("=", 1) for option in options if "=" in option)
         mode = ["--perms", said["mode"]] if "mode" in said else []
         size = ["--size", _bytes(said["size"])] if "size" in said else []
-        return [*mode, *size, "--tmpfs", destination]
+        readonly = ["--remount-ro", destination] if "ro" in options else []
+        return [*mode, *size, "--tmpfs", destination, *readonly]  # it has no word for noexec
     return [*_again("/sys")] if mount["type"] == "sysfs" else []  # devpts is part of its /dev
 
 

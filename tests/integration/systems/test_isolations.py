@@ -109,6 +109,23 @@ def test_what_is_kept_in_memory_has_the_size_it_is_given(executor: Executor, tmp
 
 
 @every
+def test_what_is_kept_in_memory_is_readonly_when_it_says_so(executor: Executor, tmp_path: Path) -> None:
+    root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
+    mounts = [Mount("/mem", "tmpfs", "tmpfs", ("nosuid", "nodev", "ro", "size=1m"))]
+    ran = sh(executor, root, "touch /mem/x; touch /tmp/x && echo fine", mounts=mounts)
+    assert b"/mem/x: Read-only file system" in ran.err
+    assert ran.text == "fine\n"
+
+
+@pytest.mark.parametrize("executor", ["runc", "crun", "nspawn", "lxc", "chroot"], indirect=True)
+def test_what_is_kept_in_memory_is_not_executed_when_it_says_so(executor: Executor, tmp_path: Path) -> None:
+    root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
+    mounts = [Mount("/mem", "tmpfs", "tmpfs", ("nosuid", "nodev", "noexec", "size=8m"))]
+    ran = sh(executor, root, "cp /bin/busybox /mem/true && /mem/true || echo refused", mounts=mounts)
+    assert ran.text == "refused\n"
+
+
+@every
 def test_arguments_arrive_whole(executor: Executor, tmp_path: Path) -> None:
     root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
     words = ["two words", "it's", '"quoted"', "", "$HOME", "back\\slash", "new\nline", "--option", "x" * 5000]
