@@ -1,7 +1,8 @@
 """Every limit, set for a run of the program: what is as large as it allows passes, what is one larger does not.
 
 A row of the table makes something for the program to read and says how large it is. It is read
-twice, with the limit set to that and to one less. A limit without a row fails a test.
+twice, with the limit set to that and to one less. A limit without a row fails a test, so this file is as long as
+the list of limits.
 """
 
 from __future__ import annotations

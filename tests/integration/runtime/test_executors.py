@@ -1,4 +1,4 @@
-"""What every executor must do; each test runs under all of them."""
+"""What every executor must do; each test runs under all of them, so all are in one file, which starts each once."""
 
 from __future__ import annotations
 
