@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.guest import boot, guest_disk
-from tests.support.systems import kernel
+from tests.support.systems import kernel, need
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.slow]
 
@@ -88,7 +88,7 @@ turned_on
 
 
 def test_in_a_session_of_root_steps_have_their_share_of_time(disk: Path, tmp_path: Path) -> None:
-    job = f"""\
+    job = """\
 mkdir /context && cat > /context/Dockerfile <<'END'
 FROM busybox
 RUN cat /proc/uptime; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; cat /proc/uptime; times
@@ -96,19 +96,31 @@ END
 commands <<'END'
 build --network host --progress plain --cpus 0.2 --memory 64m --stats /context
 run --network host --timeout 1 busybox sleep 100
-run --network host --isolation oci --memory 32m {FILLS_MEMORY}
 END
 find -name 'imagetool-*'; echo looked
 """
     said = boot(disk, kernel(), ARRANGED + SESSION + job, tmp_path)
-    build, late, runc = answers(said)
+    build, late = answers(said)
     start, end = (float(line.split()[0]) for line in build.splitlines() if re.fullmatch(r"  \d+\.\d+ \d+\.\d+", line))
     spent = sum(60 * int(minutes) + float(rest) for minutes, rest in re.findall(r"(\d+)m(\d+\.\d+)s", build))
     assert 0 < spent < 0.5 * (end - start)
     assert "\nstatus 0 " in build
     assert re.search(r"the container met its time limit of 1 seconds(, using .*)?\nstatus 137 ", late)
-    assert KILLED in runc
-    assert runc.endswith("looked\n")
+    assert late.endswith("looked\n")
+
+
+def test_in_a_session_of_root_limits_hold_for_runc(disk: Path, tmp_path: Path) -> None:
+    need("runc")
+    job = f"""\
+commands <<'END'
+run --network host --isolation oci --memory 32m {FILLS_MEMORY}
+END
+find -name '*imagetool-*'; echo looked
+"""
+    (said,) = answers(boot(disk, kernel(), ARRANGED + SESSION + job, tmp_path))
+    assert KILLED in said
+    assert said.endswith("looked\n")
+    assert "imagetool-" not in said
 
 
 def test_the_doctor_tells_root_and_users_what_they_can_limit(disk: Path, tmp_path: Path) -> None:
@@ -121,29 +133,32 @@ echo doctor | commands
     assert re.search(r"ok +limits +--memory, --cpus, --pids-limit can be put into force", root)
 
 
-def test_an_ordinary_user_has_limits_where_a_part_is_delegated(disk: Path, tmp_path: Path) -> None:
-    job = f"""\
-(echo 0 > $above/session-1.scope/cgroup.procs
+def test_an_ordinary_user_in_a_session_has_no_limits_and_is_told(disk: Path, tmp_path: Path) -> None:
+    job = """\
+echo 0 > $above/session-1.scope/cgroup.procs
 as_user "export IMAGETOOL_ROOT=/home/user/store; commands" <<'END'
 run --network host --memory 32m busybox true
 run --network host busybox echo unlimited
 END
-)
-(echo 0 > $own/run.scope/cgroup.procs
+"""
+    refused, unlimited = answers(boot(disk, kernel(), ARRANGED + USERS + job, tmp_path))
+    assert "--memory cannot be put into force: no control group for memory" in refused
+    assert "systemd-run --user --scope -p Delegate=yes" in refused
+    assert "\nstatus 9 " in refused
+    assert unlimited.startswith("unlimited\nstatus 0 ")
+
+
+def test_an_ordinary_user_has_limits_where_a_part_is_delegated(disk: Path, tmp_path: Path) -> None:
+    job = f"""\
+echo 0 > $own/run.scope/cgroup.procs
 as_user "export IMAGETOOL_ROOT=/home/user/store; commands" <<'END'
 run --network host --memory 32m {FILLS_MEMORY}
 run --network host --pids-limit 20 {FORKS}
 run --network host --cpus 0.5 busybox true
 END
-)
 turned_on
 """
-    said = boot(disk, kernel(), ARRANGED + USERS + job, tmp_path)
-    refused, unlimited, memory, pids, cpus = answers(said)
-    assert "--memory cannot be put into force: no control group for memory" in refused
-    assert "systemd-run --user --scope -p Delegate=yes" in refused
-    assert "\nstatus 9 " in refused
-    assert unlimited.startswith("unlimited\nstatus 0 ")
+    memory, pids, cpus = answers(boot(disk, kernel(), ARRANGED + USERS + job, tmp_path))
     assert KILLED in memory
     assert re.search(STOPPED, pids)
     assert "--cpus and --cpu-shares cannot be put into force: no control group for cpu" in cpus
