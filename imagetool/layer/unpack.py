@@ -266,7 +266,7 @@ class _Unpacking:
             os.close(fd)
 
     def _hide(self, name: bytes) -> None:
-        if name in self._made:
+        if name in self._made and not (self._overlay and self._take_back(name)):
             # Made again by this very layer: only what older layers have below it is hidden.
             self._make_opaque(name)
             return
@@ -281,6 +281,34 @@ class _Unpacking:
             self._root.device(name, stat.S_IFCHR, 0)
         else:
             self._root.remove(name)
+
+    def _take_back(self, name: bytes) -> bool:
+        """Remove a directory of an overlay that only holds marks of this layer: all is hidden now. Say whether so."""
+        found, waiting = [], [name]
+        while waiting:
+            path = waiting.pop()
+            entry = self._implied.get(path)
+            status = self._root.lstat(path)
+            found.append(path)
+            if status is not None and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+                continue
+            if status is None or not stat.S_ISDIR(status.st_mode) or entry is None or self._folders[path] is not entry:
+                return False
+            fd = self._root.open(path)
+            try:
+                waiting += (path + b"/" + os.fsencode(child) for child in os.listdir(fd))
+            finally:
+                os.close(fd)
+        self._root.remove(name)
+        self._dressing.forget()
+        self._clear = None
+        for path in found:
+            self._made.discard(path)
+            self.hidden.discard(path)
+            self._folders.pop(path, None)
+            self._implied.pop(path, None)
+            self._touched.pop(path, None)
+        return True
 
     def _touch(self, folder: bytes) -> None:
         """Remember the time of a directory that no entry may describe."""

@@ -16,7 +16,7 @@ from imagetool.content.memory import MemoryStore
 from imagetool.image.image import Layer, opener
 from imagetool.image.write import write_layer
 from imagetool.layer.directory import scan_directory
-from imagetool.layer.entry import Item
+from imagetool.layer.entry import Entry, Item
 from imagetool.layer.merge import flatten
 from imagetool.layer.scan import scan_upper
 from imagetool.layer.tarcodec import write
@@ -101,3 +101,47 @@ def test_overlay_directory_and_flattened_stream_agree(
             wanted = describe(directory.root)
         with overlays.prepare([*layers, changed], tar_of) as workspace:  # type: ignore[arg-type]
             assert in_overlay(workspace.lowers, folder / "merged", describe) == wanted
+
+
+def _said(path: bytes, kind: str) -> Entry:
+    return Entry(path, "dir" if kind == "dir" else "file", 0o755)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [b"b/b/.wh.c", b".wh.b"],
+        [b"c/.wh..wh..opq", b".wh.c"],
+        [b"c/c/.wh.x", b"c/.wh.c", b".wh.c"],
+        [b"b/.wh.b", b".wh.b", b"b/new"],
+        [b"c/.wh.b", b"c/new", b".wh.c"],
+        [b"c/.wh.b", b"c", b".wh.c"],
+        [b".wh.c", b"c/.wh.b", b".wh.c"],
+    ],
+    ids=lambda names: b" ".join(names).decode(),
+)
+def test_a_marker_after_those_below_what_it_hides_leaves_nothing_of_it(place: Path, names: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory(dir=place) as name:
+        folder = Path(name)
+        for each in ("merged", "flat"):
+            (folder / each).mkdir()
+        store = MemoryStore()
+        lower = [_said(b"b", "file"), _said(b"c", "dir"), _said(b"c/b", "file"), _said(b"c/c", "dir")]
+        upper = [_said(path, "dir" if path == b"c" else "file") for path in names]
+        layers = [
+            write_layer(write([(entry, ()) for entry in entries]), store, Codec("none")) for entries in (lower, upper)
+        ]
+        overlays = OverlaySnapshotter(folder / "o", user_xattr=False, ownership=Ownership(), warn=quiet)
+        directories = DirectorySnapshotter(folder / "d", ownership=Ownership(), warn=quiet)
+
+        def tar_of(layer: Layer) -> object:
+            return opener(store, layer)
+
+        with overlays.prepare(layers, tar_of) as workspace, directories.prepare(layers, tar_of) as directory:  # type: ignore[arg-type]
+            upper_folder = workspace.upper.parent
+            seen = in_overlay(workspace.lowers, folder / "merged", describe, upper=upper_folder)
+            assert {*seen} == {*describe(directory.root)}
+        unpack(
+            flatten([(opener(store, layer), "layer") for layer in layers]), folder / "flat", where="flat", warn=quiet
+        )
+        assert {*seen} == {*describe(folder / "flat")}
