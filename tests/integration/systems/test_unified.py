@@ -107,6 +107,7 @@ find -name 'imagetool-*'; echo looked
     assert "\nstatus 0 " in build
     assert re.search(r"the container met its time limit of 1 seconds(, using .*)?\nstatus 137 ", late)
     assert late.endswith("looked\n")
+    assert "imagetool-" not in late
 
 
 def test_in_a_session_of_root_limits_hold_for_runc(disk: Path, tmp_path: Path) -> None:
