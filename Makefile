@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 SYSTEM := git strace buildah skopeo umoci runc mmdebstrap docker-registry busybox-static libarchive-tools uidmap slirp4netns passt libcap2-bin attr acl libseccomp2 golang-github-containers-common fuse-overlayfs zsh fish \
-  crun bubblewrap systemd-container lxc podman docker.io containerd qemu-system-x86 qemu-user-static cpio e2fsprogs libxml2-utils zstd
+  crun bubblewrap systemd-container lxc podman docker.io containerd stargz-snapshotter qemu-system-x86 qemu-user-static cpio e2fsprogs libxml2-utils zstd
 
 .PHONY: help setup demo test check lint types imports startup unit property compat security integration golden docs peers bench fuzz clean
 

@@ -188,8 +188,7 @@ def compare(toc: Iterable[TocEntry], tar: Iterable[bytes], *, where: str) -> Ite
         if said is None:
             yield f"{display(found.name)} is in the tar and not in the table of contents"
             continue
-        digest = f"sha256:{hasher.hexdigest()}" if found.size else ""
-        yield from _differences(said, found, digest)
+        yield from _differences(said, found, f"sha256:{hasher.hexdigest()}")
     for name in left:
         if name not in _LANDMARKS:
             yield f"{display(name)} is in the table of contents and not in the tar"

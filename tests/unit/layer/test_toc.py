@@ -108,10 +108,11 @@ FILES = [("a", b"one"), (".no.prefetch.landmark", b"\xf0"), ("b", b"two" * 1000)
 
 
 def test_estargz_is_gzip_and_its_table_is_read() -> None:
-    blob, annotations = estargz(FILES)
+    files = [*FILES, ("empty", b"")]  # its digest is in the table all the same
+    blob, annotations = estargz(files)
     tar = b"".join(decompress([blob], where="x"))
     toc = toc_of(blob, annotations)
-    assert [(entry.name, entry.size) for entry in toc] == [(name.encode(), len(data)) for name, data in FILES]
+    assert [(entry.name, entry.size) for entry in toc] == [(name.encode(), len(data)) for name, data in files]
     assert list(compare(toc, [tar], where="x")) == []
     with pytest.raises(DigestMismatch):
         toc_of(blob, {STARGZ_TOC: "sha256:" + "0" * 64})
