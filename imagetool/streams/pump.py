@@ -95,7 +95,12 @@ def give_back_memory() -> None:
 
 def threads_for_codecs() -> int:
     """Return how many threads one stream is compressed by: one for each CPU of this process, within reason."""
-    return min(len(os.sched_getaffinity(0)), _THREADS)
+    return min(cpus(), _THREADS)
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0))
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int = 0) -> Iterator[R]:

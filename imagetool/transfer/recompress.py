@@ -28,7 +28,7 @@ from imagetool.oci.manifest import Document, Index, Manifest
 from imagetool.oci.platform import Platform
 from imagetool.progress import BlobAdvanced, BlobFinished, BlobStarted, Observer, silent
 from imagetool.streams.codecs import Codec, sniff
-from imagetool.streams.pump import give_back_memory, share_memory
+from imagetool.streams.pump import cpus, give_back_memory, share_memory
 from imagetool.transfer.crew import Crew
 from imagetool.transfer.plan import choose
 from imagetool.values import dataclass, replace
@@ -49,8 +49,8 @@ _DOCKER_LAYER_OF: Final = {"none": mediatype.DOCKER_LAYER, "gzip": mediatype.DOC
 _REWRITABLE: Final = frozenset(mediatype.OCI_LAYER_OF.values()) | frozenset(_DOCKER_LAYER_OF.values())
 #: Where BuildKit's attestations, in an index, say which image they are about.
 _ABOUT: Final = "vnd.docker.reference.digest"
-#: Layers at a time. Each has threads of its own, and takes nearly all of the 64 MiB there are (docs/adr/0010).
-_JOBS: Final = 1
+#: Layers at a time at most, and CPUs for each: a layer keeps two busy, and takes up to 64 MiB (docs/adr/0010).
+_JOBS, _CPUS_OF_A_JOB = 4, 2
 
 
 class Scratch(Fetcher, Ingester, Pusher, Protocol):
@@ -141,7 +141,7 @@ class _Work:
         """Compress every layer anew, the largest first."""
         share_memory()  # before there are threads
         layers = sorted(self._layers.values(), key=lambda layer: -layer.descriptor.size)
-        crew: Crew[Layer | None] = Crew(_JOBS)
+        crew: Crew[Layer | None] = Crew(max(1, min(cpus() // _CPUS_OF_A_JOB, _JOBS)))
         made = crew.run([partial(self._make, layer, crew) for layer in layers])
         for before, after in zip(layers, made, strict=True):
             if after is not None:
