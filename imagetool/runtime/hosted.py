@@ -24,6 +24,8 @@ from imagetool.safefs.openat2 import open_in_root
 
 #: Where runtimes make files of their own after mounting.
 _SYSTEM: Final = ("/dev", "/proc", "/sys")
+#: The mode of a tmpfs that has none of its own.
+_OPEN_TO_ALL: Final = 0o1777
 _NSPAWN: Final = "/run/systemd/nspawn"
 _UNIFIED: Final = "/sys/fs/cgroup/unified"
 #: systemd-nspawn leaves the image's /tmp alone.
@@ -150,8 +152,16 @@ def _prepared(root: int, maker: Maker, mount: dict[str, Any]) -> dict[str, Any]:
     if destination in _SYSTEM and place != destination:
         raise ImageFault(f"{destination} is a symbolic link in the image, which may lead an OCI runtime to the host")
     folder = not is_bind(mount) or os.path.isdir(mount["source"])
-    maker.mount(place, folder=folder, attach=None)
+    maker.mount(place, folder=folder, attach=None, mode=_mode_of_memory(mount) if folder else None)
     return {**mount, "destination": place}
+
+
+def _mode_of_memory(mount: dict[str, Any]) -> int | None:
+    """Return the mode of a tmpfs, which runc takes from the mount point; None for what is no tmpfs."""
+    if mount.get("type") != "tmpfs":
+        return None
+    modes = [option.removeprefix("mode=") for option in mount.get("options", ()) if option.startswith("mode=")]
+    return int(modes[-1], 8) if modes else _OPEN_TO_ALL
 
 
 def execute(program: list[str], streams: list[int], *, process: dict[str, Any], bundle: str) -> NoReturn:

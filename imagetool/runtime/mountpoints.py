@@ -86,16 +86,19 @@ class Maker:
         self._mounted: list[str] = []
         self._gained: dict[str, bool] = {}  # path -> whether a whiteout was there
 
-    def mount(self, path: str, *, folder: bool, attach: Callable[[int], None] | None) -> None:
+    def mount(self, path: str, *, folder: bool, attach: Callable[[int], None] | None, mode: int | None = None) -> None:
         """Call `attach` with a descriptor of the mount point, which is made when missing; raises OSError.
 
-        The descriptor comes from a path without symlinks, so nothing can lead it outside.
+        The descriptor comes from a path without symlinks, so nothing can lead it outside. `mode` is
+        for a directory that is made, whatever the umask.
         """
         place = canonical(self._root, path)
         if not place:
             raise OSError(errno.EBUSY, "the root itself cannot be mounted over", path)
         if _lstat(self._root, place) is None:
             self._make(place, folder=folder)
+            if mode is not None:
+                self._set_mode(place, mode)
         target = open_beneath(self._root, os.fsencode(place), os.O_PATH | os.O_NOFOLLOW)
         try:
             if stat.S_ISDIR(os.fstat(target).st_mode) != folder:
@@ -125,6 +128,13 @@ class Maker:
                 _create(above, parts[depth - 1], folder=folder or depth < len(parts))
             finally:
                 os.close(above)
+
+    def _set_mode(self, place: str, mode: int) -> None:
+        fd = open_beneath(self._root, os.fsencode(place), _FOLDER | os.O_NOFOLLOW)
+        try:
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
 
     def _note(self, path: str) -> None:
         status = _lstat(self._changes, path)

@@ -94,16 +94,16 @@ def test_who_may_nothing_has_no_capability(executor: Executor, tmp_path: Path) -
 
 
 @every
-def test_what_is_kept_in_memory_has_the_size_it_is_given(executor: Executor, tmp_path: Path) -> None:
+def test_what_is_kept_in_memory_has_the_size_and_the_mode_it_is_given(executor: Executor, tmp_path: Path) -> None:
     root = overlay(tmp_path / "run", full_root(tmp_path / "lower"))
     mounts = [
         Mount("/one", "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=1777", "size=1m")),
         Mount("/part", "tmpfs", "tmpfs", ("nosuid", "nodev", "mode=700", "size=1%")),
     ]
-    script = "df -k /one /part /dev/shm | tail -n +2 | tr -s ' ' | cut -d ' ' -f 2; stat -c %a /dev/shm"
+    script = "df -k /one /part /dev/shm | tail -n +2 | tr -s ' ' | cut -d ' ' -f 2; stat -c %a /one /part /dev/shm"
     ran = sh(executor, root, script, mounts=mounts, ceilings=Ceilings(shm_size=2 << 20))
-    one, part, shm, mode = ran.text.split()
-    assert (one, shm, mode) == ("1024", "2048", "1777")
+    one, part, shm, *modes = ran.text.split()
+    assert (one, shm, modes) == ("1024", "2048", ["1777", "700", "1777"])
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 10
     assert memory // 100 - 4 <= int(part) <= memory // 100 + 4
 
