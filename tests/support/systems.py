@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.peers import end
+
 #: Takes the second hierarchy of a hybrid host out of sight, which crun 1.8 refuses to work with.
 _WITHOUT_UNIFIED = 'mountpoint -q /sys/fs/cgroup/unified && umount /sys/fs/cgroup/unified; exec "$@"'
 #: Runs a program where the mounts that it leaves behind go away with it.
@@ -68,12 +70,7 @@ def daemon(command: Sequence[str | Path], place: Path, log: Path) -> Iterator[No
                 time.sleep(0.05)
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, 30)
 
 
 @contextmanager
